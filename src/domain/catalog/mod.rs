@@ -1,0 +1,1 @@
+//! The catalog: meters, features, plans, prices and policies under one name.

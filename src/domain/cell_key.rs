@@ -1,0 +1,27 @@
+//! What one counter counts.
+
+use std::fmt;
+
+use super::{
+    ids::{MeterName, Subject, TenantId},
+    window::WindowLabel,
+};
+
+/// One counter: a tenant's meter, for one subject if the limit holds per subject, in one window.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellKey {
+    pub tenant: TenantId,
+    pub meter: MeterName,
+    pub subject: Option<Subject>,
+    pub label: WindowLabel,
+}
+
+impl fmt::Display for CellKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant, self.meter)?;
+        if let Some(subject) = &self.subject {
+            write!(f, "[{subject}]")?;
+        }
+        write!(f, "@{}", self.label)
+    }
+}

@@ -1,0 +1,227 @@
+//! A newtype per id. Each is checked once, where it enters, and is cheap to clone.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::invalid::Invalid;
+
+/// Longest id that a caller may choose (tenant, account, subject), in bytes.
+pub const ID_BYTES_MAX: usize = 128;
+/// Longest name in a catalog (meter, plan, feature), in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+macro_rules! string_id {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks and wraps `text`; the error names the field as this API calls it.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, Invalid> {
+                let text = text.as_ref();
+                let check: fn(&'static str, &str) -> Result<(), Invalid> = $check;
+                check($field, text)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                Self::new(text)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = Invalid;
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.to_string()
+            }
+        }
+    };
+}
+
+string_id!(
+    /// Who is checked and metered: one customer of the SaaS.
+    TenantId, "tenant", check_id
+);
+string_id!(
+    /// Who pays: one or more tenants.
+    AccountId, "account", check_id
+);
+string_id!(
+    /// Something within a tenant that a limit holds per (photos per *listing*).
+    Subject, "subject", check_id
+);
+string_id!(
+    /// The name of a catalog (`hosting`).
+    CatalogName, "catalog", check_name
+);
+string_id!(
+    /// The name of a plan within its catalog (`starter`).
+    PlanName, "plan", check_name
+);
+string_id!(
+    /// The name of a meter within its catalog (`tokens`).
+    MeterName, "meter", check_name
+);
+string_id!(
+    /// The name of a feature within its catalog.
+    FeatureName, "feature", check_name
+);
+string_id!(
+    /// What makes a retry recognisable: unique per tenant within the retention of keys.
+    IdempotencyKey, "idempotency_key", check_idempotency_key
+);
+
+/// One start of one sidecar. Never reused; old runs are closed, not continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub Uuid);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.simple())
+    }
+}
+
+impl std::str::FromStr for RunId {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Uuid::parse_str(text).map(Self).map_err(|_| {
+            Invalid::new(
+                "run",
+                format!("{text:?} is not a run id"),
+                "give the 32 hexadecimal digits that `tollgate run list` shows",
+            )
+        })
+    }
+}
+
+/// Ids end up in Redis keys between braces and in logs: printable ASCII without those.
+fn check_id(field: &'static str, text: &str) -> Result<(), Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new(field, "is empty", format!("give the {field}'s id")));
+    }
+    if text.len() > ID_BYTES_MAX {
+        return Err(Invalid::new(
+            field,
+            format!("is {} bytes long", text.len()),
+            format!("use at most {ID_BYTES_MAX} bytes"),
+        ));
+    }
+    if let Some(bad) =
+        text.chars().find(|c| !c.is_ascii_alphanumeric() && !"._-:@/+=~".contains(*c))
+    {
+        return Err(Invalid::new(
+            field,
+            format!("contains {bad:?}"),
+            "use ASCII letters, digits and . _ - : @ / + = ~",
+        ));
+    }
+    Ok(())
+}
+
+fn check_name(field: &'static str, text: &str) -> Result<(), Invalid> {
+    let remedy = "use a lower-case letter, then lower-case letters, digits, '_', '-' or '.'";
+    if text.is_empty() {
+        return Err(Invalid::new(field, "is empty", format!("give the {field}'s name")));
+    }
+    if text.len() > NAME_BYTES_MAX {
+        return Err(Invalid::new(
+            field,
+            format!("is {} bytes long", text.len()),
+            format!("use at most {NAME_BYTES_MAX} bytes"),
+        ));
+    }
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Err(Invalid::new(field, format!("{text:?} does not start with a letter"), remedy));
+    }
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
+    if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
+        return Err(Invalid::new(field, format!("{text:?} contains {bad:?}"), remedy));
+    }
+    Ok(())
+}
+
+fn check_idempotency_key(field: &'static str, text: &str) -> Result<(), Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new(field, "is empty", "leave it out or give a key"));
+    }
+    if text.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        return Err(Invalid::new(
+            field,
+            format!("is {} bytes long", text.len()),
+            format!("use at most {IDEMPOTENCY_KEY_BYTES_MAX} bytes, for example a UUID"),
+        ));
+    }
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic()) {
+        return Err(Invalid::new(
+            field,
+            format!("contains {bad:?}"),
+            "use visible ASCII characters without spaces, for example a UUID",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_id_that_would_break_a_redis_hash_tag_is_refused() {
+        let error = TenantId::new("a}b").unwrap_err();
+        assert_eq!(error.field, "tenant");
+        assert!(error.problem.contains('}'), "{error}");
+    }
+
+    #[test]
+    fn an_overlong_idempotency_key_names_its_length_and_the_bound() {
+        let error = IdempotencyKey::new("k".repeat(257)).unwrap_err();
+        assert!(error.to_string().contains("257"), "{error}");
+        assert!(error.remedy.contains("256"), "{error}");
+    }
+
+    #[test]
+    fn a_name_starts_with_a_lower_case_letter() {
+        assert!(MeterName::new("api_calls").is_ok());
+        assert!(MeterName::new("9lives").is_err());
+        assert!(MeterName::new("Api").is_err());
+    }
+}

@@ -1,0 +1,17 @@
+//! The field's words as types, with the rules that need no IO and no clock.
+
+pub mod amount;
+pub mod catalog;
+pub mod cell_key;
+pub mod ids;
+pub mod invalid;
+pub mod limit;
+pub mod meter;
+pub mod money;
+pub mod period;
+pub mod properties;
+pub mod quota;
+pub mod reservation;
+pub mod tenant;
+pub mod usage;
+pub mod window;

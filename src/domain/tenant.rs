@@ -1,0 +1,68 @@
+//! Accounts, tenants and their subscriptions, as enforcement and billing see them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    ids::{AccountId, CatalogName, PlanName, TenantId},
+    window::WindowSchedule,
+};
+
+/// One version of one plan: what a subscriber signed and keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PlanVersion {
+    pub catalog: CatalogName,
+    pub plan: PlanName,
+    /// Counts from 1; grows when the catalog's plan changes.
+    pub version: u32,
+}
+
+/// Where a subscription stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionStatus {
+    Trialing,
+    Active,
+    PastDue,
+    Suspended,
+    Cancelled,
+}
+
+impl SubscriptionStatus {
+    /// Whether the plan's limits are served; a suspended or cancelled tenant is denied.
+    pub fn is_served(self) -> bool {
+        matches!(self, Self::Trialing | Self::Active | Self::PastDue)
+    }
+}
+
+/// A tenant on a version of a plan, with its billing cycle.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subscription {
+    pub id: Uuid,
+    pub plan: PlanVersion,
+    pub status: SubscriptionStatus,
+    /// What windows are computed from: the tenant's zone, the billing anchor and interval.
+    pub schedule: WindowSchedule,
+    pub started_at: Timestamp,
+}
+
+/// Everything that enforcement needs to know of one tenant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tenant {
+    pub id: TenantId,
+    pub account: AccountId,
+    pub subscription: Subscription,
+    /// The account's test clock; absent = the real one.
+    pub test_clock: Option<Timestamp>,
+    /// Grows with every change to the tenant, its subscription or its account's clock. Limits
+    /// travel to the shared counters under this version, so that an older one never wins.
+    pub version: u64,
+}
+
+impl Tenant {
+    /// The tenant's present: its account's test clock, or `now`.
+    pub fn now(&self, now: Timestamp) -> Timestamp {
+        self.test_clock.unwrap_or(now)
+    }
+}

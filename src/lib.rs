@@ -1,0 +1,36 @@
+//! Tollgate answers quota checks from local memory without ever going over a hard limit, records
+//! usage so that nothing acknowledged is lost or billed twice, and turns it into bills.
+//!
+//! Modules in reading order; imports only ever go up this list (`tests/tidy.rs` holds that).
+
+// L0: types and rules, no IO, no async.
+pub mod clock;
+pub mod domain;
+pub mod proto;
+
+// L1: pure machines, and the journal on disk.
+pub mod journal;
+pub mod leases;
+pub mod pricing;
+
+// L2: the two stores.
+pub mod ledger;
+pub mod store;
+
+// L3: what the sidecar decides, and what the worker does.
+pub mod enforcement;
+pub mod jobs;
+
+// L4: what the faces share.
+pub mod api;
+
+// L5: faces.
+pub mod grpc;
+pub mod http;
+
+// L6: wiring.
+pub mod cli;
+pub mod config;
+pub mod dev;
+pub mod lifecycle;
+pub mod telemetry;

@@ -1,0 +1,17 @@
+//! Generated messages: the public API and the journal's records.
+//!
+//! Nothing but plain data lives here; what a message means is said in `proto/`.
+
+#[allow(clippy::all, missing_docs)]
+pub mod v1 {
+    tonic::include_proto!("tollgate.v1");
+
+    /// The encoded descriptors of the public API, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        tonic::include_file_descriptor_set!("tollgate_descriptor");
+}
+
+#[allow(clippy::all, missing_docs)]
+pub mod journal {
+    tonic::include_proto!("tollgate.journal.v1");
+}
