@@ -14,4 +14,5 @@ pub mod quota;
 pub mod reservation;
 pub mod tenant;
 pub mod usage;
+pub mod usage_status;
 pub mod window;

@@ -18,8 +18,9 @@ pub enum QuotaMode {
     Check,
     /// Takes the amount and records it, in one step.
     Consume,
-    /// Holds the amount until it is settled, released or `ttl` has passed.
-    Reserve { ttl: Duration },
+    /// Holds the amount until it is settled, released or `ttl` has passed (absent: the sidecar's
+    /// configured default).
+    Reserve { ttl: Option<Duration> },
 }
 
 /// One quota check.

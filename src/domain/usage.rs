@@ -39,6 +39,15 @@ pub struct UsageReport {
     pub reservation: Option<ReservationId>,
 }
 
+/// The acknowledgement of a batch: every event of it is recorded, as durable as was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordReceipt {
+    /// Events recorded now.
+    pub accepted: u64,
+    /// Events that were known to be repeats; not counted again.
+    pub duplicates: u64,
+}
+
 /// One usage event as it is journalled: validated, labelled, and final.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UsageEvent {

@@ -1,1 +1,3 @@
+//! What the sidecar decides: the engine.
 
+pub mod error;

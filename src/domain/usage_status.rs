@@ -1,0 +1,57 @@
+//! How much of its quotas a tenant has used.
+
+use jiff::Timestamp;
+
+use super::{
+    ids::{MeterName, Subject, TenantId},
+    limit::Enforcement,
+    meter::MeterKind,
+    window::Window,
+};
+
+/// Whose usage of what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageQuery {
+    pub tenant: TenantId,
+    /// Empty: every meter of the tenant's plan.
+    pub meters: Vec<MeterName>,
+    /// Absent: the tenant as a whole, without the limits that hold per subject.
+    pub subject: Option<Subject>,
+}
+
+/// A tenant's usage in the current windows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsageStatus {
+    /// The tenant's instant that this is as of.
+    pub as_of: Timestamp,
+    /// In the catalog's order.
+    pub meters: Vec<MeterStatus>,
+}
+
+/// What was used of one meter in its current window, in base units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeterStatus {
+    pub meter: MeterName,
+    pub subject: Option<Subject>,
+    /// The base unit, in the singular.
+    pub unit: String,
+    pub kind: MeterKind,
+    pub enforcement: Enforcement,
+    /// `None` = unlimited; the value of a static meter.
+    pub limit: Option<u64>,
+    /// Settled and unsettled together.
+    pub used: u64,
+    /// Left before the first denial; `None` = no denial ever.
+    pub remaining: Option<u64>,
+    /// Of `used`, what lies beyond the limit.
+    pub overage: u64,
+    /// Held by live reservations of this sidecar; not part of `used`.
+    pub reserved: u64,
+    /// Of `used`, what all sidecars have settled.
+    pub settled: u64,
+    /// Of `used`, what this sidecar has not settled yet; negative when a level went down.
+    pub unsettled: i64,
+    /// When `settled` was last read from the shared counters; absent = never.
+    pub settled_at: Option<Timestamp>,
+    pub window: Window,
+}
