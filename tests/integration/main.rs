@@ -1,1 +1,7 @@
-fn main() {}
+//! The integration tests: one binary, so that they share one private Postgres. One file per theme.
+// A test fails by panicking, in its fixture too.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+mod private_servers;
