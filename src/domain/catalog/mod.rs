@@ -1,1 +1,19 @@
 //! The catalog: meters, features, plans, prices and policies under one name.
+
+pub mod allowances;
+pub mod canonical;
+pub mod compiled_plan;
+pub mod decimal;
+pub mod definition;
+pub mod discounts;
+pub mod dunning;
+pub mod features;
+pub mod meters;
+pub mod names;
+pub mod operations;
+pub mod plan_definition;
+pub mod plans;
+pub mod policies;
+pub mod prices;
+pub mod quantity;
+pub mod tenants;
