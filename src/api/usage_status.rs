@@ -1,0 +1,154 @@
+//! `GetUsage`: a tenant's quotas and what was used of them.
+
+use crate::{
+    domain::{
+        ids::{MeterName, TenantId},
+        invalid::{Invalid, Problems},
+        limit::Enforcement,
+        meter::MeterKind,
+        period::Period,
+        usage_status::{MeterStatus, UsageQuery, UsageStatus},
+    },
+    proto::v1,
+};
+
+use super::fields;
+
+/// Most meters that one call may name.
+pub const METERS_NAMED_MAX: usize = 100;
+
+/// Checks whose usage of what is asked for.
+pub fn usage_query(wire: v1::GetUsageRequest) -> Result<UsageQuery, Problems> {
+    let mut problems = Problems::default();
+    let tenant = problems.keep(TenantId::new(&wire.tenant));
+    let subject = problems.keep(fields::subject(&wire.subject));
+    if wire.meters.len() > METERS_NAMED_MAX {
+        problems.push(Invalid::new(
+            "meters",
+            format!("has {} entries", wire.meters.len()),
+            format!("name at most {METERS_NAMED_MAX}, or none for all"),
+        ));
+        return Err(problems);
+    }
+    let mut meters = Vec::with_capacity(wire.meters.len());
+    for (number, name) in wire.meters.iter().enumerate() {
+        let checked = MeterName::new(name)
+            .map_err(|problem| Invalid { field: format!("meters[{number}]"), ..problem });
+        meters.extend(problems.keep(checked));
+    }
+    match (tenant, subject) {
+        (Some(tenant), Some(subject)) if problems.is_empty() => {
+            Ok(UsageQuery { tenant, meters, subject })
+        }
+        _ => Err(problems),
+    }
+}
+
+/// Puts a tenant's usage into the wire's form.
+pub fn usage_response(status: UsageStatus) -> v1::GetUsageResponse {
+    v1::GetUsageResponse {
+        as_of: Some(fields::wire_instant(status.as_of)),
+        meters: status.meters.into_iter().map(meter_usage).collect(),
+        alerts: vec![],
+    }
+}
+
+fn meter_usage(meter: MeterStatus) -> v1::MeterUsage {
+    let hard_cap = match meter.enforcement {
+        Enforcement::Soft { hard_cap } => hard_cap,
+        Enforcement::Hard => None,
+    };
+    let starts = meter.window.label.period != Period::Lifetime;
+    v1::MeterUsage {
+        enforcement: enforcement_kind(&meter).into(),
+        meter: meter.meter.into(),
+        subject: meter.subject.map(String::from).unwrap_or_default(),
+        unit: meter.unit,
+        limit: fields::units_or_unlimited(meter.limit),
+        used: fields::units(meter.used),
+        remaining: fields::units_or_unlimited(meter.remaining),
+        overage: fields::units(meter.overage),
+        reserved: fields::units(meter.reserved),
+        settled: fields::units(meter.settled),
+        unsettled: meter.unsettled,
+        settled_at: meter.settled_at.map(fields::wire_instant),
+        period: meter.window.label.period.to_string(),
+        window_start: starts.then(|| fields::wire_instant(meter.window.start)),
+        resets_at: meter.window.end.map(fields::wire_instant),
+        hard_cap: fields::units_or_unlimited(hard_cap),
+    }
+}
+
+fn enforcement_kind(meter: &MeterStatus) -> v1::EnforcementKind {
+    match (meter.kind, meter.enforcement, meter.limit) {
+        (MeterKind::Static, _, _) => v1::EnforcementKind::Static,
+        (MeterKind::Counter | MeterKind::Level, _, None) => v1::EnforcementKind::Unlimited,
+        (_, Enforcement::Hard, Some(_)) => v1::EnforcementKind::Hard,
+        (_, Enforcement::Soft { .. }, Some(_)) => v1::EnforcementKind::Soft,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::domain::window::{Window, WindowLabel};
+
+    fn storage() -> MeterStatus {
+        MeterStatus {
+            meter: MeterName::new("storage").unwrap(),
+            subject: None,
+            unit: "byte".into(),
+            kind: MeterKind::Level,
+            enforcement: Enforcement::Soft { hard_cap: Some(150) },
+            limit: Some(100),
+            used: 120,
+            remaining: Some(30),
+            overage: 20,
+            reserved: 0,
+            settled: 125,
+            unsettled: -5,
+            settled_at: None,
+            window: Window {
+                label: WindowLabel { period: Period::Lifetime, start: 0, anchor_version: 1 },
+                start: Timestamp::UNIX_EPOCH,
+                end: None,
+            },
+        }
+    }
+
+    #[test]
+    fn a_soft_level_shows_its_cap_and_has_no_window_bounds() {
+        let wire = meter_usage(storage());
+        assert_eq!(wire.enforcement(), v1::EnforcementKind::Soft);
+        assert_eq!((wire.limit, wire.hard_cap, wire.overage), (100, 150, 20));
+        assert_eq!((wire.settled, wire.unsettled), (125, -5));
+        assert_eq!((wire.window_start, wire.resets_at), (None, None));
+    }
+
+    #[test]
+    fn without_a_limit_a_meter_is_unlimited_whatever_its_enforcement() {
+        let wire =
+            meter_usage(MeterStatus { limit: None, enforcement: Enforcement::Hard, ..storage() });
+        assert_eq!(wire.enforcement(), v1::EnforcementKind::Unlimited);
+        assert_eq!((wire.limit, wire.hard_cap), (-1, -1));
+    }
+
+    #[test]
+    fn a_bad_meter_name_is_named_by_its_place() {
+        let wire = v1::GetUsageRequest {
+            tenant: "acme".into(),
+            meters: vec!["tokens".into(), "To kens".into()],
+            ..Default::default()
+        };
+        let problems = usage_query(wire).unwrap_err();
+        assert_eq!(problems.listed()[0].field, "meters[1]");
+        let many = v1::GetUsageRequest {
+            tenant: "acme".into(),
+            meters: vec!["tokens".into(); 101],
+            ..Default::default()
+        };
+        assert_eq!(usage_query(many).unwrap_err().listed()[0].field, "meters");
+    }
+}
