@@ -1,5 +1,7 @@
 //! The command line: one file per command, which wires parts together and does nothing else.
 
+pub mod replay;
+
 use std::process::ExitCode;
 
 use clap::Parser;

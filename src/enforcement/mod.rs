@@ -1,3 +1,6 @@
 //! What the sidecar decides: the engine.
 
+pub mod config;
 pub mod error;
+pub mod holds;
+pub mod repeats;

@@ -1,0 +1,72 @@
+//! Settings of the engine.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::usage::Durability;
+
+/// How checks are answered and usage is taken in.
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnforcementConfig {
+    /// What an acknowledgement survives unless the call says otherwise: sync, written or memory.
+    #[schemars(with = "String")]
+    pub durability: Durability,
+    /// Longest wait for other sidecars to hand back unspent escrow before a denial, milliseconds.
+    pub recall_wait_ms: u64,
+    /// How often consumed totals are settled with the shared counters, milliseconds.
+    pub settle_interval_ms: u64,
+    /// How long a denial is repeated from memory, milliseconds; at most 1000.
+    pub denial_cache_ms: u64,
+    /// Idempotency keys remembered for first answers.
+    pub repeats_max: usize,
+    /// Subjects counted at a time for one tenant and meter.
+    pub subjects_max: usize,
+    /// Reservations kept at a time.
+    pub reservations_max: usize,
+    /// How long a reservation holds unless the call says otherwise, seconds.
+    pub reservation_ttl_s: u64,
+    /// The longest hold that a call may ask for, seconds.
+    pub reservation_ttl_s_max: u64,
+    /// How far in the past an event's time may lie, days.
+    pub event_age_days_max: u32,
+    /// How far in the future an event's time may lie, seconds.
+    pub event_ahead_s_max: u32,
+    /// Slow-path decisions in flight at a time; more are refused as overload.
+    pub slow_path_max: usize,
+    /// How often changed tenants and plans are looked for, milliseconds; at most 500.
+    pub change_poll_ms: u64,
+}
+
+impl Default for EnforcementConfig {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            recall_wait_ms: 20,
+            settle_interval_ms: 1_000,
+            denial_cache_ms: 1_000,
+            repeats_max: 262_144,
+            subjects_max: 10_000,
+            reservations_max: 100_000,
+            reservation_ttl_s: 60,
+            reservation_ttl_s_max: 3_600,
+            event_age_days_max: 35,
+            event_ahead_s_max: 300,
+            slow_path_max: 10_000,
+            change_poll_ms: 250,
+        }
+    }
+}
+
+impl EnforcementConfig {
+    /// The recall wait as a duration.
+    pub fn recall_wait(&self) -> Duration {
+        Duration::from_millis(self.recall_wait_ms)
+    }
+
+    /// The settlement interval as a duration.
+    pub fn settle_interval(&self) -> Duration {
+        Duration::from_millis(self.settle_interval_ms)
+    }
+}

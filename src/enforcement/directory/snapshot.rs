@@ -1,0 +1,178 @@
+//! The known tenants and plans on disk, so that a sidecar that starts while Postgres is away serves
+//! whom it served before.
+//!
+//! One JSON file, replaced whole: written beside, synced, renamed.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::{
+    ids::{AccountId, TenantId},
+    tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
+    window::{BillingInterval, WindowSchedule},
+};
+
+/// Layout version; a file of another one is ignored, as if it were absent.
+const FORMAT: u32 = 1;
+
+/// Everything that enforcement knew when it was written.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    format: u32,
+    /// Version of the last change that it includes.
+    pub change_version: u64,
+    tenants: Vec<TenantRecord>,
+    /// Plan versions with their stored definitions.
+    pub plans: Vec<(PlanVersion, serde_json::Value)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TenantRecord {
+    id: TenantId,
+    account: AccountId,
+    subscription: Uuid,
+    plan: PlanVersion,
+    status: SubscriptionStatus,
+    zone: String,
+    anchor: Timestamp,
+    interval: BillingInterval,
+    anchor_version: u32,
+    started_at: Timestamp,
+    test_clock: Option<Timestamp>,
+    version: u64,
+}
+
+impl Snapshot {
+    /// Collects what is to be kept.
+    pub fn new(
+        change_version: u64,
+        tenants: impl Iterator<Item = Tenant>,
+        plans: Vec<(PlanVersion, serde_json::Value)>,
+    ) -> Self {
+        let tenants = tenants.map(TenantRecord::from).collect();
+        Self { format: FORMAT, change_version, tenants, plans }
+    }
+
+    /// Replaces the file at `path`.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let beside: PathBuf = path.with_extension("new");
+        let mut file = File::create(&beside)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_data()?;
+        fs::rename(&beside, path)
+    }
+
+    /// Reads the file at `path`; `None` when there is none or it is of another format.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let snapshot: Self = serde_json::from_slice(&bytes)?;
+        Ok((snapshot.format == FORMAT).then_some(snapshot))
+    }
+
+    /// The tenants; one whose zone this machine does not know is left out.
+    pub fn into_tenants(self) -> impl Iterator<Item = Tenant> {
+        self.tenants.into_iter().filter_map(TenantRecord::into_tenant)
+    }
+}
+
+impl From<Tenant> for TenantRecord {
+    fn from(tenant: Tenant) -> Self {
+        let Subscription { id, plan, status, schedule, started_at } = tenant.subscription;
+        Self {
+            id: tenant.id,
+            account: tenant.account,
+            subscription: id,
+            plan,
+            status,
+            zone: schedule.zone.iana_name().unwrap_or("UTC").to_owned(),
+            anchor: schedule.anchor,
+            interval: schedule.interval,
+            anchor_version: schedule.version,
+            started_at,
+            test_clock: tenant.test_clock,
+            version: tenant.version,
+        }
+    }
+}
+
+impl TenantRecord {
+    fn into_tenant(self) -> Option<Tenant> {
+        let schedule = WindowSchedule {
+            zone: TimeZone::get(&self.zone).ok()?,
+            anchor: self.anchor,
+            interval: self.interval,
+            version: self.anchor_version,
+        };
+        Some(Tenant {
+            id: self.id,
+            account: self.account,
+            subscription: Subscription {
+                id: self.subscription,
+                plan: self.plan,
+                status: self.status,
+                schedule,
+                started_at: self.started_at,
+            },
+            test_clock: self.test_clock,
+            version: self.version,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{CatalogName, PlanName};
+
+    fn tenant() -> Tenant {
+        Tenant {
+            id: TenantId::new("acme").unwrap(),
+            account: AccountId::new("acme").unwrap(),
+            subscription: Subscription {
+                id: Uuid::from_u128(7),
+                plan: PlanVersion {
+                    catalog: CatalogName::new("hosting").unwrap(),
+                    plan: PlanName::new("starter").unwrap(),
+                    version: 2,
+                },
+                status: SubscriptionStatus::Active,
+                schedule: WindowSchedule {
+                    zone: TimeZone::get("Europe/London").unwrap(),
+                    anchor: "2026-01-31T00:00:00Z".parse().unwrap(),
+                    interval: BillingInterval::Monthly,
+                    version: 3,
+                },
+                started_at: "2026-01-31T00:00:00Z".parse().unwrap(),
+            },
+            test_clock: Some("2026-02-01T00:00:00Z".parse().unwrap()),
+            version: 9,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshot.json");
+        Snapshot::new(5, std::iter::once(tenant()), vec![]).write(&path).unwrap();
+        let read = Snapshot::read(&path).unwrap().unwrap();
+        assert_eq!(read.change_version, 5);
+        assert_eq!(read.into_tenants().collect::<Vec<_>>(), vec![tenant()]);
+    }
+
+    #[test]
+    fn no_file_is_no_snapshot() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Snapshot::read(&directory.path().join("absent.json")).unwrap().is_none());
+    }
+}

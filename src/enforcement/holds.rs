@@ -1,0 +1,130 @@
+//! The reservations that this run keeps: what is held, and until when.
+//!
+//! A hold lives in memory only. When its sidecar dies, what it held is given back with the rest of
+//! the run's escrow, and usage that is reported for it afterwards is recorded as late: it is never
+//! lost, but no longer covered by the hold.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ahash::RandomState;
+use dashmap::DashMap;
+use jiff::Timestamp;
+
+/// One hold: units taken from a counter's escrow and not yet spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold<C> {
+    /// The counter that the units are taken from.
+    pub counter: C,
+    /// Units held.
+    pub amount: u64,
+    pub expires_at: Timestamp,
+}
+
+/// The table of holds. Whoever removes a hold owns its units: nothing is released twice.
+#[derive(Debug)]
+pub struct Holds<C> {
+    next_number: AtomicU64,
+    by_number: DashMap<u64, Hold<C>, RandomState>,
+    /// Guards the order of expiry; taken alone, never with a map guard.
+    by_expiry: Mutex<BTreeSet<(Timestamp, u64)>>,
+    holds_max: usize,
+}
+
+impl<C> Holds<C> {
+    /// Keeps at most `holds_max` holds at a time.
+    pub fn new(holds_max: usize) -> Self {
+        Self {
+            next_number: AtomicU64::new(1),
+            by_number: DashMap::with_hasher(RandomState::new()),
+            by_expiry: Mutex::default(),
+            holds_max,
+        }
+    }
+
+    /// Keeps a hold and numbers it; gives it back when the table is full.
+    pub fn place(&self, hold: Hold<C>) -> Result<u64, Hold<C>> {
+        let mut by_expiry = self.lock_expiry();
+        if by_expiry.len() >= self.holds_max {
+            return Err(hold);
+        }
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        by_expiry.insert((hold.expires_at, number));
+        drop(by_expiry);
+        self.by_number.insert(number, hold);
+        Ok(number)
+    }
+
+    /// Takes a hold out of the table; `None` when it never was, has ended or has expired.
+    pub fn remove(&self, number: u64) -> Option<Hold<C>> {
+        let (_, hold) = self.by_number.remove(&number)?;
+        self.lock_expiry().remove(&(hold.expires_at, number));
+        Some(hold)
+    }
+
+    /// Takes out every hold that has expired by `now`, at most `holds_max_per_call` of them.
+    pub fn remove_expired(&self, now: Timestamp, holds_max_per_call: usize) -> Vec<Hold<C>> {
+        let due: Vec<u64> = self
+            .lock_expiry()
+            .iter()
+            .take_while(|(expires_at, _)| *expires_at <= now)
+            .take(holds_max_per_call)
+            .map(|(_, number)| *number)
+            .collect();
+        due.into_iter().filter_map(|number| self.remove(number)).collect()
+    }
+
+    /// Number of holds in the table.
+    pub fn len(&self) -> usize {
+        self.lock_expiry().len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock_expiry(&self) -> std::sync::MutexGuard<'_, BTreeSet<(Timestamp, u64)>> {
+        self.by_expiry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(seconds: i64) -> Hold<&'static str> {
+        Hold { counter: "tokens", amount: 5, expires_at: Timestamp::from_second(seconds).unwrap() }
+    }
+
+    #[test]
+    fn a_hold_is_removed_once() {
+        let holds = Holds::new(10);
+        let number = holds.place(hold(100)).unwrap();
+        assert_eq!(holds.remove(number), Some(hold(100)));
+        assert_eq!(holds.remove(number), None);
+        assert!(holds.is_empty());
+    }
+
+    #[test]
+    fn only_what_is_due_expires() {
+        let holds = Holds::new(10);
+        holds.place(hold(100)).unwrap();
+        let later = holds.place(hold(200)).unwrap();
+        let expired = holds.remove_expired(Timestamp::from_second(100).unwrap(), 10);
+        assert_eq!(expired, vec![hold(100)]);
+        assert!(holds.remove(later).is_some());
+    }
+
+    #[test]
+    fn a_full_table_gives_the_hold_back() {
+        let holds = Holds::new(1);
+        holds.place(hold(1)).unwrap();
+        assert_eq!(holds.place(hold(2)), Err(hold(2)));
+    }
+}

@@ -1,0 +1,279 @@
+//! What this sidecar has already answered, by idempotency key.
+//!
+//! A repeat that is known here gets its first answer and touches no counter. One that is not known
+//! (another sidecar answered it, it was long ago, this is a new run) is taken as new and found by
+//! the ledger, which gives it back to the counters; so this index saves work and over-counting in
+//! between, and exactness never depends on it. Therefore it may forget: it holds two generations,
+//! and when the young one is full the old one is dropped.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use ahash::RandomState;
+use arc_swap::ArcSwap;
+use dashmap::{DashMap, Entry as MapEntry};
+use tokio::sync::Notify;
+
+use crate::domain::{
+    ids::{IdempotencyKey, MeterName, Subject, TenantId},
+    quota::QuotaAnswer,
+};
+
+/// What one key stands for. A repeat with another content is a conflict, never a repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    pub meter: MeterName,
+    pub subject: Option<Subject>,
+    pub amount: i64,
+}
+
+/// What was answered first.
+#[derive(Clone, Debug)]
+pub struct FirstAnswer<P> {
+    /// The answer to a CONSUME or RESERVE; `None` when the usage was recorded.
+    pub quota: Option<QuotaAnswer>,
+    /// Where the journal holds it: a repeat is acknowledged no earlier than the first was. `None`
+    /// when nothing was journalled.
+    pub position: Option<P>,
+}
+
+/// How a request with a key has to go on.
+#[derive(Debug)]
+pub enum Begun<P: Clone> {
+    /// Nobody else has this key in hand; whoever holds the claim must answer it or let it go.
+    Fresh(Claim<P>),
+    /// It was answered before.
+    Repeat(FirstAnswer<P>),
+    /// The key is taken by this other content.
+    Conflict(Content),
+}
+
+type Key = (TenantId, IdempotencyKey);
+type Map<P> = DashMap<Key, Entry<P>, RandomState>;
+
+#[derive(Debug)]
+enum Entry<P> {
+    Pending { content: Content, settled: Arc<Notify> },
+    Done { content: Content, first: Box<FirstAnswer<P>> },
+}
+
+#[derive(Debug)]
+struct Generation<P> {
+    entries: Map<P>,
+    inserted: AtomicUsize,
+}
+
+impl<P> Generation<P> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            entries: DashMap::with_hasher(RandomState::new()),
+            inserted: AtomicUsize::new(0),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Generations<P> {
+    young: Arc<Generation<P>>,
+    old: Arc<Generation<P>>,
+}
+
+/// The index. `P` is a position in the journal.
+#[derive(Debug)]
+pub struct Repeats<P> {
+    generations: ArcSwap<Generations<P>>,
+    generation_entries_max: usize,
+    /// Guards the exchange of generations, so that two full-ups at once drop only one.
+    rotation: Mutex<()>,
+}
+
+impl<P: Clone> Repeats<P> {
+    /// Remembers at least the latest `entries_max / 2` keys and never more than `entries_max`.
+    pub fn new(entries_max: usize) -> Self {
+        let generations = Generations { young: Generation::new(), old: Generation::new() };
+        Self {
+            generations: ArcSwap::from_pointee(generations),
+            generation_entries_max: (entries_max / 2).max(1),
+            rotation: Mutex::new(()),
+        }
+    }
+
+    /// Claims `key`, or says what became of it; waits while another request has it in hand.
+    pub async fn begin(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+        content: &Content,
+    ) -> Begun<P> {
+        loop {
+            let settled = match self.try_begin(tenant, key, content) {
+                Ok(begun) => return begun,
+                Err(settled) => settled,
+            };
+            // The claim may have been settled between the look-up and here; `notify_waiters` wakes
+            // only those who wait already, so look once more after registering.
+            let wake = settled.notified();
+            tokio::pin!(wake);
+            wake.as_mut().enable();
+            match self.try_begin(tenant, key, content) {
+                Ok(begun) => return begun,
+                Err(still) if Arc::ptr_eq(&still, &settled) => wake.await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// As [`Repeats::begin`]; `Err` hands out what to wait for while the key is in hand elsewhere.
+    pub fn try_begin(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+        content: &Content,
+    ) -> Result<Begun<P>, Arc<Notify>> {
+        let generations = self.generations.load_full();
+        let key = (tenant.clone(), key.clone());
+        if let Some(entry) = generations.old.entries.get(&key) {
+            return known(&entry, content);
+        }
+        let young = &generations.young;
+        let settled = Arc::new(Notify::new());
+        match young.entries.entry(key.clone()) {
+            MapEntry::Occupied(entry) => return known(entry.get(), content),
+            MapEntry::Vacant(vacant) => {
+                let content = content.clone();
+                vacant.insert(Entry::Pending { content, settled: settled.clone() });
+            }
+        }
+        if young.inserted.fetch_add(1, Ordering::Relaxed) + 1 >= self.generation_entries_max {
+            self.rotate(&generations);
+        }
+        let content = content.clone();
+        Ok(Begun::Fresh(Claim { generation: young.clone(), key, content, settled, done: false }))
+    }
+
+    fn rotate(&self, full: &Arc<Generations<P>>) {
+        let _guard = self.rotation.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if Arc::ptr_eq(&self.generations.load(), full) {
+            let next = Generations { young: Generation::new(), old: full.young.clone() };
+            self.generations.store(Arc::new(next));
+        }
+    }
+}
+
+fn known<P: Clone>(entry: &Entry<P>, content: &Content) -> Result<Begun<P>, Arc<Notify>> {
+    match entry {
+        Entry::Pending { content: held, .. } | Entry::Done { content: held, .. }
+            if held != content =>
+        {
+            Ok(Begun::Conflict(held.clone()))
+        }
+        Entry::Pending { settled, .. } => Err(settled.clone()),
+        Entry::Done { first, .. } => Ok(Begun::Repeat((**first).clone())),
+    }
+}
+
+/// The right to answer one key. Dropped without an answer (a denial, a refusal, a caller that went
+/// away before anything was recorded), the key is free again.
+#[derive(Debug)]
+pub struct Claim<P: Clone> {
+    generation: Arc<Generation<P>>,
+    key: Key,
+    content: Content,
+    settled: Arc<Notify>,
+    done: bool,
+}
+
+impl<P: Clone> Claim<P> {
+    /// Remembers the answer and lets those who wait for it go on.
+    pub fn answer(mut self, first: FirstAnswer<P>) {
+        let content = self.content.clone();
+        let done = Entry::Done { content, first: Box::new(first) };
+        self.generation.entries.insert(self.key.clone(), done);
+        self.done = true;
+    }
+}
+
+impl<P: Clone> Drop for Claim<P> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.generation.entries.remove(&self.key);
+        }
+        self.settled.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant() -> TenantId {
+        TenantId::new("acme").unwrap()
+    }
+
+    fn key(text: &str) -> IdempotencyKey {
+        IdempotencyKey::new(text).unwrap()
+    }
+
+    fn content(amount: i64) -> Content {
+        Content { meter: MeterName::new("calls").unwrap(), subject: None, amount }
+    }
+
+    fn first(position: u64) -> FirstAnswer<u64> {
+        FirstAnswer { quota: None, position: Some(position) }
+    }
+
+    async fn claim(repeats: &Repeats<u64>, name: &str) -> Claim<u64> {
+        match repeats.begin(&tenant(), &key(name), &content(1)).await {
+            Begun::Fresh(claim) => claim,
+            other => panic!("{name} should be fresh: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repeat_gets_the_first_answer() {
+        let repeats = Repeats::new(100);
+        claim(&repeats, "a").await.answer(first(7));
+        let begun = repeats.begin(&tenant(), &key("a"), &content(1)).await;
+        assert!(matches!(begun, Begun::Repeat(FirstAnswer { position: Some(7), .. })));
+    }
+
+    #[tokio::test]
+    async fn a_key_with_another_amount_is_a_conflict_even_while_it_is_in_hand() {
+        let repeats = Repeats::new(100);
+        let held = claim(&repeats, "a").await;
+        let begun = repeats.begin(&tenant(), &key("a"), &content(2)).await;
+        assert!(matches!(begun, Begun::Conflict(Content { amount: 1, .. })));
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_is_let_go_frees_its_key_for_the_one_who_waits() {
+        let repeats = Arc::new(Repeats::<u64>::new(100));
+        let held = claim(&repeats, "a").await;
+        let waiting = tokio::spawn({
+            let repeats = repeats.clone();
+            async move {
+                matches!(repeats.begin(&tenant(), &key("a"), &content(1)).await, Begun::Fresh(_))
+            }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn it_forgets_the_oldest_and_stays_within_its_bound() {
+        let repeats = Repeats::new(10);
+        for n in 0..100 {
+            claim(&repeats, &format!("k{n}")).await.answer(first(n));
+        }
+        let generations = repeats.generations.load();
+        assert!(generations.young.entries.len() + generations.old.entries.len() <= 10);
+        let latest = repeats.begin(&tenant(), &key("k99"), &content(1)).await;
+        assert!(matches!(latest, Begun::Repeat(_)));
+        let forgotten = repeats.begin(&tenant(), &key("k0"), &content(1)).await;
+        assert!(matches!(forgotten, Begun::Fresh(_)));
+    }
+}
