@@ -4,8 +4,10 @@
 //! the currency's minor unit, half away from zero. A number that does not fit is an error
 //! ([`error::PricingError`]), never a panic and never a wrapped or saturated figure.
 
+pub mod catalog_price;
 pub mod error;
 pub mod exact;
+pub mod level;
 pub mod model;
 pub mod overage;
 pub mod proration;

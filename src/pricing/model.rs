@@ -4,16 +4,18 @@
 //! in major units. Every model gives the slices it is made of, so that a line can show its sum.
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use super::{error::PricingError, exact::Exact, unit_price::UnitPrice};
 
-/// A rule that prices any quantity.
-#[derive(Clone, Debug, PartialEq)]
+/// A rule that prices any quantity. Its JSON stands in charges, so that they can be recomputed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "model", rename_all = "snake_case")]
 pub enum PriceModel {
     /// The same whatever the quantity, also for none.
     Flat { amount: Decimal },
     /// Every unit at one price.
-    PerUnit { price: UnitPrice },
+    PerUnit(UnitPrice),
     /// Each unit at the price of the tier that it falls into.
     Graduated { tiers: Tiers },
     /// All units at the price of the tier that the whole quantity falls into.
@@ -23,7 +25,7 @@ pub enum PriceModel {
 }
 
 /// One tier: the units up to a bound, at a price, with an optional fixed part.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tier {
     /// The last unit of the tier, counted from the quantity's start; `None` = no end.
     pub up_to: Option<u64>,
@@ -33,8 +35,22 @@ pub struct Tier {
 }
 
 /// Tiers in order: each ends above the one before, and the last has no end.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Tier>", into = "Vec<Tier>")]
 pub struct Tiers(Vec<Tier>);
+
+impl TryFrom<Vec<Tier>> for Tiers {
+    type Error = PricingError;
+    fn try_from(tiers: Vec<Tier>) -> Result<Self, PricingError> {
+        Self::new(tiers)
+    }
+}
+
+impl From<Tiers> for Vec<Tier> {
+    fn from(tiers: Tiers) -> Self {
+        tiers.0
+    }
+}
 
 impl Tiers {
     /// Checks the order; the error names the tier by its index.
@@ -84,7 +100,7 @@ impl PriceModel {
             Self::Flat { amount } => {
                 Ok(vec![Slice { quantity, amount: Exact::from_decimal(*amount) }])
             }
-            Self::PerUnit { price } => Ok(vec![Slice { quantity, amount: price.of(quantity)? }]),
+            Self::PerUnit(price) => Ok(vec![Slice { quantity, amount: price.of(quantity)? }]),
             Self::Graduated { tiers } => graduated(tiers, quantity),
             Self::Volume { tiers } => volume(tiers, quantity),
             Self::Package { size, amount } => packages(*size, *amount, quantity),
@@ -241,7 +257,7 @@ mod tests {
             let (less, more) = (a.min(b), a.max(b));
             for model in [
                 PriceModel::Graduated { tiers: tiers.clone() },
-                PriceModel::PerUnit { price: tiers.0[0].price },
+                PriceModel::PerUnit(tiers.0[0].price),
                 PriceModel::Package { size, amount: Decimal::TWO },
                 PriceModel::Flat { amount: Decimal::TWO },
             ] {

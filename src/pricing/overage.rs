@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{error::PricingError, exact::Exact, unit_price::UnitPrice};
+use super::{error::PricingError, exact::Exact, model::PriceModel};
 use crate::domain::money::{Currency, Money};
 
 /// What is known when a window is closed for billing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OverageFacts {
     /// Base units used in the window.
     pub used: u64,
@@ -14,12 +14,13 @@ pub struct OverageFacts {
     pub included: Option<u64>,
     /// Base units beyond the included ones that are free.
     pub grace: u64,
-    pub price: UnitPrice,
+    /// What units beyond included and grace cost; tiers count from the first of these.
+    pub price: PriceModel,
     pub currency: Currency,
 }
 
 /// A charge that explains itself: the facts it follows from, and each step to the sum.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OverageLine {
     pub facts: OverageFacts,
     /// Base units beyond included and grace.
@@ -42,7 +43,8 @@ impl OverageFacts {
     /// The line that these facts lead to; also the way to check one that was charged before.
     pub fn line(self) -> Result<OverageLine, PricingError> {
         let billable = self.billable();
-        let exact = self.price.of(billable)?;
+        // Nothing beyond is nothing owed, also where the model has a fixed part.
+        let exact = if billable == 0 { Exact::ZERO } else { self.price.price(billable)? };
         let amount = exact.round_half_away_from_zero(self.currency)?;
         Ok(OverageLine { facts: self, billable, exact, amount })
     }
@@ -51,7 +53,7 @@ impl OverageFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::amount::AMOUNT_MAX;
+    use crate::{domain::amount::AMOUNT_MAX, pricing::unit_price::UnitPrice};
 
     const GB: u64 = 1_000_000_000;
 
@@ -60,7 +62,7 @@ mod tests {
             used,
             included: Some(200 * GB),
             grace: 5 * GB,
-            price: UnitPrice { rate: "0.03".parse().unwrap(), per: GB },
+            price: PriceModel::PerUnit(UnitPrice { rate: "0.03".parse().unwrap(), per: GB }),
             currency: Currency::new("USD").unwrap(),
         }
     }
@@ -79,6 +81,22 @@ mod tests {
         let tie = business(205 * GB + GB / 2).line().unwrap();
         assert_eq!((tie.exact.to_string().as_str(), tie.amount.minor), ("0.015", 2));
         assert_eq!(business(205 * GB + GB / 2 - 1).line().unwrap().amount.minor, 1);
+    }
+
+    #[test]
+    fn the_facts_read_back_from_a_charge_give_the_same_line() {
+        let facts = business(207 * GB + 1);
+        let json = serde_json::to_string(&facts).unwrap();
+        let read: OverageFacts = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.line().unwrap(), facts.line().unwrap(), "{json}");
+    }
+
+    #[test]
+    fn a_flat_overage_is_owed_only_beyond() {
+        let flat = PriceModel::Flat { amount: "10".parse().unwrap() };
+        let facts = |used| OverageFacts { price: flat.clone(), ..business(used) };
+        assert_eq!(facts(205 * GB).line().unwrap().amount.minor, 0);
+        assert_eq!(facts(205 * GB + 1).line().unwrap().amount.minor, 1000);
     }
 
     #[test]

@@ -1,0 +1,16 @@
+//! How a job ends badly: whether to try again is the job's to say.
+
+/// Why a job's attempt did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Something that may pass by itself (the database was away): tried again with backoff, a
+    /// bounded number of times.
+    #[error("{0:#}")]
+    Retry(anyhow::Error),
+    /// Something that another attempt would meet again: the run fails at once.
+    #[error("{0:#}")]
+    Fail(anyhow::Error),
+    /// The worker stops, or lost its claim; what was done stands, the rest is another attempt's.
+    #[error("stopped before it was done")]
+    Stopped,
+}
