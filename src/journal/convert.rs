@@ -1,0 +1,302 @@
+//! Records to messages and back.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use prost::{DecodeError, Message};
+use uuid::Uuid;
+
+use super::{
+    frame::Kind,
+    record::{Record, ReservationOutcome, Reserved},
+};
+use crate::{
+    domain::{
+        cell_key::CellKey,
+        ids::{IdempotencyKey, RunId},
+        invalid::Invalid,
+        meter::Aggregation,
+        properties::Properties,
+        reservation::ReservationId,
+        usage::UsageEvent,
+        window::WindowLabel,
+    },
+    proto::journal as wire,
+};
+
+/// Why a body cannot be read although its checksum holds.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the message is malformed: {0}")]
+    Malformed(#[from] DecodeError),
+    #[error("a value is out of its rules: {0}")]
+    Invalid(#[from] Invalid),
+    #[error("{0} is missing or unknown")]
+    Missing(&'static str),
+}
+
+/// Appends the record's body to `body` and says its kind.
+pub fn encode(record: &Record, body: &mut Vec<u8>) -> Kind {
+    // Growing a vector cannot fail, which is the only error that encoding has.
+    let (kind, encoded) = match record {
+        Record::CellOpened { key } => {
+            (Kind::CellOpened, wire::CellOpened { key: Some(key_to_wire(key)) }.encode(body))
+        }
+        Record::Usage(events) => (Kind::Usage, usage_to_wire(events).encode(body)),
+        Record::Reserved(reserved) => (Kind::Reserved, reserved_to_wire(reserved).encode(body)),
+        Record::ReservationEnded { id, outcome } => {
+            let outcome = match outcome {
+                ReservationOutcome::Released => wire::ReservationOutcome::Released,
+                ReservationOutcome::Expired => wire::ReservationOutcome::Expired,
+            };
+            let ended = wire::ReservationEnded {
+                id: Some(reservation_to_wire(*id)),
+                outcome: outcome.into(),
+            };
+            (Kind::ReservationEnded, ended.encode(body))
+        }
+    };
+    debug_assert!(encoded.is_ok());
+    kind
+}
+
+/// Reads a record's body; `None` for the kind that is the journal's own.
+pub fn decode(kind: Kind, body: &[u8]) -> Result<Option<Record>, BodyError> {
+    Ok(Some(match kind {
+        Kind::Start => return Ok(None),
+        Kind::CellOpened => {
+            Record::CellOpened { key: key_from_wire(wire::CellOpened::decode(body)?.key)? }
+        }
+        Kind::Usage => Record::Usage(usage_from_wire(wire::Usage::decode(body)?)?),
+        Kind::Reserved => Record::Reserved(reserved_from_wire(wire::Reserved::decode(body)?)?),
+        Kind::ReservationEnded => {
+            let ended = wire::ReservationEnded::decode(body)?;
+            let outcome = match ended.outcome() {
+                wire::ReservationOutcome::Released => ReservationOutcome::Released,
+                wire::ReservationOutcome::Expired => ReservationOutcome::Expired,
+                wire::ReservationOutcome::Unspecified => return Err(BodyError::Missing("outcome")),
+            };
+            Record::ReservationEnded { id: reservation_from_wire(ended.id)?, outcome }
+        }
+    }))
+}
+
+fn usage_to_wire(events: &[UsageEvent]) -> wire::Usage {
+    type Profile<'a> = (&'a CellKey, Aggregation, &'a [String], u16);
+    let mut indexes: HashMap<Profile<'_>, u32, ahash::RandomState> = HashMap::default();
+    let mut usage = wire::Usage { counters: vec![], events: Vec::with_capacity(events.len()) };
+    let mut last: Option<(Profile<'_>, u32)> = None;
+    for event in events {
+        let profile = (&event.key, event.aggregation, &*event.group_by, event.event_retention_days);
+        let counter = match last {
+            Some((seen, index)) if seen == profile => index,
+            _ => *indexes.entry(profile).or_insert_with(|| {
+                usage.counters.push(wire::Counter {
+                    key: Some(key_to_wire(&event.key)),
+                    aggregation: aggregation_to_wire(event.aggregation).into(),
+                    group_by: event.group_by.clone(),
+                    event_retention_days: event.event_retention_days.into(),
+                });
+                // A record's size bounds its events far below 2^32.
+                (usage.counters.len() - 1) as u32
+            }),
+        };
+        last = Some((profile, counter));
+        usage.events.push(wire::Event {
+            counter,
+            amount: event.amount,
+            from_lease: event.from_lease,
+            time_seconds: event.time.as_second(),
+            time_nanos: event.time.subsec_nanosecond(),
+            idempotency_key: event.idempotency_key.as_ref().map(|key| key.as_str().to_owned()),
+            distinct_value: event.distinct_value.clone(),
+            properties: properties_to_wire(&event.properties),
+            reservation: event.reservation.map(reservation_to_wire),
+        });
+    }
+    usage
+}
+
+fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
+    struct Counter {
+        key: CellKey,
+        aggregation: Aggregation,
+        group_by: Vec<String>,
+        event_retention_days: u16,
+    }
+    let counters = usage
+        .counters
+        .into_iter()
+        .map(|counter| {
+            Ok(Counter {
+                aggregation: aggregation_from_wire(counter.aggregation())?,
+                key: key_from_wire(counter.key)?,
+                group_by: counter.group_by,
+                event_retention_days: u16::try_from(counter.event_retention_days)
+                    .map_err(|_| BodyError::Missing("event_retention_days"))?,
+            })
+        })
+        .collect::<Result<Vec<_>, BodyError>>()?;
+    let event = |event: wire::Event| {
+        let counter = counters.get(event.counter as usize).ok_or(BodyError::Missing("counter"))?;
+        Ok(UsageEvent {
+            key: counter.key.clone(),
+            aggregation: counter.aggregation,
+            amount: event.amount,
+            distinct_value: event.distinct_value,
+            time: time_from_wire(event.time_seconds, event.time_nanos)?,
+            idempotency_key: event.idempotency_key.map(IdempotencyKey::new).transpose()?,
+            properties: properties_from_wire(event.properties)?,
+            group_by: counter.group_by.clone(),
+            event_retention_days: counter.event_retention_days,
+            from_lease: event.from_lease,
+            reservation: event.reservation.map(|id| reservation_from_wire(Some(id))).transpose()?,
+        })
+    };
+    usage.events.into_iter().map(event).collect()
+}
+
+fn reserved_to_wire(reserved: &Reserved) -> wire::Reserved {
+    wire::Reserved {
+        id: Some(reservation_to_wire(reserved.id)),
+        key: Some(key_to_wire(&reserved.key)),
+        amount: reserved.amount,
+        expires_at_seconds: reserved.expires_at.as_second(),
+        expires_at_nanos: reserved.expires_at.subsec_nanosecond(),
+        idempotency_key: reserved.idempotency_key.as_ref().map(|key| key.as_str().to_owned()),
+        properties: properties_to_wire(&reserved.properties),
+    }
+}
+
+fn reserved_from_wire(reserved: wire::Reserved) -> Result<Reserved, BodyError> {
+    Ok(Reserved {
+        id: reservation_from_wire(reserved.id)?,
+        key: key_from_wire(reserved.key)?,
+        amount: reserved.amount,
+        expires_at: time_from_wire(reserved.expires_at_seconds, reserved.expires_at_nanos)?,
+        idempotency_key: reserved.idempotency_key.map(IdempotencyKey::new).transpose()?,
+        properties: properties_from_wire(reserved.properties)?,
+    })
+}
+
+fn key_to_wire(key: &CellKey) -> wire::CellKey {
+    wire::CellKey {
+        tenant: key.tenant.as_str().to_owned(),
+        meter: key.meter.as_str().to_owned(),
+        subject: key.subject.as_ref().map(|subject| subject.as_str().to_owned()),
+        label: Some(wire::WindowLabel {
+            period: key.label.period.to_string(),
+            start: key.label.start,
+            anchor_version: key.label.anchor_version,
+        }),
+    }
+}
+
+fn key_from_wire(key: Option<wire::CellKey>) -> Result<CellKey, BodyError> {
+    let key = key.ok_or(BodyError::Missing("key"))?;
+    let label = key.label.ok_or(BodyError::Missing("label"))?;
+    Ok(CellKey {
+        tenant: key.tenant.parse()?,
+        meter: key.meter.parse()?,
+        subject: key.subject.map(|subject| subject.parse()).transpose()?,
+        label: WindowLabel {
+            period: label.period.parse()?,
+            start: label.start,
+            anchor_version: label.anchor_version,
+        },
+    })
+}
+
+fn reservation_to_wire(id: ReservationId) -> wire::ReservationId {
+    wire::ReservationId { run: id.run.0.as_bytes().to_vec(), number: id.number }
+}
+
+fn reservation_from_wire(id: Option<wire::ReservationId>) -> Result<ReservationId, BodyError> {
+    let id = id.ok_or(BodyError::Missing("reservation id"))?;
+    let run = Uuid::from_slice(&id.run).map_err(|_| BodyError::Missing("run"))?;
+    Ok(ReservationId { run: RunId(run), number: id.number })
+}
+
+fn time_from_wire(seconds: i64, nanos: i32) -> Result<Timestamp, BodyError> {
+    Timestamp::new(seconds, nanos).map_err(|_| BodyError::Missing("time"))
+}
+
+fn properties_to_wire(properties: &Properties) -> Vec<wire::Property> {
+    let property =
+        |(name, value): (&str, &str)| wire::Property { name: name.into(), value: value.into() };
+    properties.iter().map(property).collect()
+}
+
+fn properties_from_wire(properties: Vec<wire::Property>) -> Result<Properties, BodyError> {
+    let pairs = properties.into_iter().map(|property| (property.name, property.value));
+    Ok(Properties::new(pairs.collect())?)
+}
+
+fn aggregation_to_wire(aggregation: Aggregation) -> wire::Aggregation {
+    match aggregation {
+        Aggregation::Sum => wire::Aggregation::Sum,
+        Aggregation::Count => wire::Aggregation::Count,
+        Aggregation::Max => wire::Aggregation::Max,
+        Aggregation::Last => wire::Aggregation::Last,
+        Aggregation::DistinctCount => wire::Aggregation::DistinctCount,
+    }
+}
+
+fn aggregation_from_wire(aggregation: wire::Aggregation) -> Result<Aggregation, BodyError> {
+    Ok(match aggregation {
+        wire::Aggregation::Sum => Aggregation::Sum,
+        wire::Aggregation::Count => Aggregation::Count,
+        wire::Aggregation::Max => Aggregation::Max,
+        wire::Aggregation::Last => Aggregation::Last,
+        wire::Aggregation::DistinctCount => Aggregation::DistinctCount,
+        wire::Aggregation::Unspecified => return Err(BodyError::Missing("aggregation")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{config::RECORD_BYTES_MAX, samples};
+
+    proptest::proptest! {
+        #[test]
+        fn a_record_reads_back_as_it_was_written(record in samples::any_record()) {
+            let mut body = vec![];
+            let kind = encode(&record, &mut body);
+            proptest::prop_assert_eq!(decode(kind, &body).unwrap(), Some(record));
+        }
+
+        #[test]
+        fn a_damaged_body_is_an_error_or_another_record_and_never_a_panic(
+            record in samples::any_record(), at: proptest::sample::Index, byte: u8,
+        ) {
+            let mut body = vec![];
+            let kind = encode(&record, &mut body);
+            if !body.is_empty() {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            let _ = decode(kind, &body);
+        }
+    }
+
+    #[test]
+    fn a_batch_of_100_000_events_with_keys_fits_a_record() {
+        let key = |n: u32| format!("{}", Uuid::from_u128(u128::from(n) << 64));
+        let events =
+            (0..100_000).map(|n| samples::event("acme", Some(&key(n)), i64::from(n))).collect();
+        let record = Record::Usage(events);
+        let mut body = vec![];
+        let kind = encode(&record, &mut body);
+        assert!(body.len() < RECORD_BYTES_MAX as usize / 8, "{} bytes", body.len());
+        assert_eq!(decode(kind, &body).unwrap(), Some(record));
+    }
+
+    #[test]
+    fn an_event_whose_counter_is_not_in_the_record_is_refused() {
+        let event = wire::Event { counter: 1, ..Default::default() };
+        let body = wire::Usage { counters: vec![], events: vec![event] }.encode_to_vec();
+        let error = decode(Kind::Usage, &body).unwrap_err();
+        assert!(matches!(error, BodyError::Missing("counter")), "{error}");
+    }
+}

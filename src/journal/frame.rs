@@ -1,0 +1,158 @@
+//! Frames: what is around a record's body on disk (laid out in `segment.rs`).
+
+use super::position::Position;
+use crate::domain::ids::RunId;
+
+/// Bytes before a frame's body.
+pub const FRAME_HEADER_BYTES: usize = 24;
+/// Frames begin at multiples of this many bytes.
+pub const FRAME_ALIGN: usize = 8;
+
+/// `0d f0 e1 fe` on disk: 0xfe occurs in no UTF-8 text.
+const MAGIC: u32 = 0xfee1_f00d;
+
+/// What a frame's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The segment's first frame: where the one before it ended.
+    Start = 1,
+    /// A `CellOpened` message.
+    CellOpened = 16,
+    /// A `Usage` message.
+    Usage = 17,
+    /// A `Reserved` message.
+    Reserved = 18,
+    /// A `ReservationEnded` message.
+    ReservationEnded = 19,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Start, Self::CellOpened, Self::Usage, Self::Reserved, Self::ReservationEnded]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// What a run's frames share: the checksum begins with the run, so that no other run's pass.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameSeed(u32);
+
+impl FrameSeed {
+    /// The seed of a run's frames.
+    pub fn of(run: RunId) -> Self {
+        Self(crc32c::crc32c(run.0.as_bytes()))
+    }
+}
+
+/// Makes room for a frame's header at the end of `buffer`; the body is appended behind it.
+pub fn begin(buffer: &mut Vec<u8>) -> usize {
+    let start = buffer.len();
+    buffer.resize(start + FRAME_HEADER_BYTES, 0);
+    start
+}
+
+/// Fills in the header of the frame that begins at `start` and ends with the buffer, and pads it.
+pub fn finish(buffer: &mut Vec<u8>, start: usize, kind: Kind, synced: Position, seed: FrameSeed) {
+    // Bodies are bounded by `RECORD_BYTES_MAX`, far below 2^32.
+    let length = (buffer.len() - start - FRAME_HEADER_BYTES) as u32;
+    let frame = &mut buffer[start..];
+    frame[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+    frame[4..8].copy_from_slice(&length.to_le_bytes());
+    frame[12] = kind as u8;
+    frame[16..24].copy_from_slice(&u64::from(synced).to_le_bytes());
+    let checksum = checksum(frame, seed);
+    frame[8..12].copy_from_slice(&checksum.to_le_bytes());
+    let padded = (buffer.len() - start).next_multiple_of(FRAME_ALIGN);
+    buffer.resize(start + padded, 0);
+}
+
+fn checksum(frame: &[u8], seed: FrameSeed) -> u32 {
+    let checksum = crc32c::crc32c_append(seed.0, &frame[4..8]);
+    crc32c::crc32c_append(checksum, &frame[12..])
+}
+
+/// What was found at a place in a segment.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// A whole frame.
+    Frame(Frame<'a>),
+    /// Nothing was written here: a header of zeros, or the segment's end.
+    Nothing,
+    /// The frame continues beyond the given bytes; this many are needed.
+    Partial(usize),
+    /// Something that is no frame.
+    Bad(&'static str),
+    /// A whole frame of a kind that only a later version knows.
+    UnknownKind(u8),
+}
+
+/// A frame whose checksum holds.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    pub kind: Kind,
+    pub synced: Position,
+    pub body: &'a [u8],
+    /// Bytes of the whole frame with its padding.
+    pub bytes: usize,
+}
+
+/// Looks for a frame at the start of `bytes`. `room` is how many bytes the segment has from there,
+/// of which `bytes` may be only the first.
+pub fn parse(bytes: &[u8], room: usize, seed: FrameSeed) -> Found<'_> {
+    if room < FRAME_HEADER_BYTES {
+        return if bytes.iter().all(|byte| *byte == 0) {
+            Found::Nothing
+        } else {
+            Found::Bad("there are bytes in a gap that is too small for a record")
+        };
+    }
+    let Some(header) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Found::Partial(FRAME_HEADER_BYTES);
+    };
+    if *header == [0; FRAME_HEADER_BYTES] {
+        return Found::Nothing;
+    }
+    let u32_at = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    if u32_at(0) != MAGIC {
+        return Found::Bad("no record begins here");
+    }
+    let length = FRAME_HEADER_BYTES + u32_at(4) as usize;
+    let padded = length.next_multiple_of(FRAME_ALIGN);
+    if padded > room {
+        return Found::Bad("the record's length exceeds the segment");
+    }
+    if bytes.len() < padded {
+        return Found::Partial(padded);
+    }
+    if checksum(&bytes[..length], seed) != u32_at(8) {
+        return Found::Bad("the record's checksum does not match");
+    }
+    let Some(kind) = Kind::from_byte(header[12]) else {
+        return Found::UnknownKind(header[12]);
+    };
+    let synced = u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32;
+    Found::Frame(Frame {
+        kind,
+        synced: synced.into(),
+        body: &bytes[FRAME_HEADER_BYTES..length],
+        bytes: padded,
+    })
+}
+
+/// Looks for whole frames anywhere in `bytes` (from a multiple of [`FRAME_ALIGN`]), and gives the
+/// furthest position that one of them says was synced.
+pub fn synced_according_to_later_frames(bytes: &[u8], seed: FrameSeed) -> Option<Position> {
+    let magic = MAGIC.to_le_bytes();
+    let starts = (0..bytes.len()).step_by(FRAME_ALIGN);
+    starts
+        .filter(|start| bytes[*start..].starts_with(&magic))
+        .filter_map(|start| match parse(&bytes[start..], bytes.len() - start, seed) {
+            Found::Frame(frame) => Some(frame.synced),
+            _ => None,
+        })
+        .max()
+}

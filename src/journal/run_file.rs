@@ -1,0 +1,74 @@
+//! `run.json`: what has to be known of a run before its journal is read.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::JournalError,
+    files::{Files, read_file, replace_file},
+};
+use crate::domain::{ids::RunId, usage::Durability};
+
+/// The directory of all runs.
+pub fn runs_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("runs")
+}
+
+/// The directory of one run.
+pub fn run_dir(data_dir: &Path, run: RunId) -> PathBuf {
+    runs_dir(data_dir).join(run.to_string())
+}
+
+/// The content of `run.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFile {
+    pub run: RunId,
+    /// The host's boot that the run lived in.
+    pub boot_id: String,
+    /// The weakest level at which the run acknowledged anything; on disk before the first
+    /// acknowledgement at that level.
+    pub weakest_durability: Durability,
+    /// Whether the run was stopped with everything it had acknowledged on disk.
+    pub stopped_cleanly: bool,
+    /// Where the journal ends, as a number (see `Position`): known after a clean stop, or after the
+    /// tail was cut. Absent while the run lives and after a crash.
+    pub end: Option<u64>,
+}
+
+impl RunFile {
+    fn path(run_dir: &Path) -> PathBuf {
+        run_dir.join("run.json")
+    }
+
+    /// Reads the file of the run in `run_dir`.
+    pub fn read(files: &dyn Files, run_dir: &Path) -> Result<Self, JournalError> {
+        let path = Self::path(run_dir);
+        let content = read_file(files, &path).map_err(JournalError::io("read", &path))?;
+        serde_json::from_slice(&content).map_err(|error| JournalError::Corrupt {
+            path,
+            offset: 0,
+            problem: error.to_string(),
+        })
+    }
+
+    /// Puts the file in place of the one in `run_dir`.
+    pub fn write(&self, files: &dyn Files, run_dir: &Path) -> Result<(), JournalError> {
+        let path = Self::path(run_dir);
+        // Texts, a UUID and a unit variant: nothing that JSON cannot say.
+        let content = serde_json::to_vec(self).unwrap_or_default();
+        replace_file(files, &path, &content).map_err(JournalError::io("write", &path))
+    }
+
+    /// Creates the run's directory with the file in it; it appears whole or not at all.
+    pub fn create_dir(&self, files: &dyn Files, data_dir: &Path) -> Result<PathBuf, JournalError> {
+        let dir = run_dir(data_dir, self.run);
+        let unfinished = dir.with_extension("new");
+        files.create_dir_all(&unfinished).map_err(JournalError::io("create", &unfinished))?;
+        self.write(files, &unfinished)?;
+        files.rename(&unfinished, &dir).map_err(JournalError::io("rename", &unfinished))?;
+        let runs = runs_dir(data_dir);
+        files.sync_dir(&runs).map_err(JournalError::io("sync", &runs))?;
+        Ok(dir)
+    }
+}

@@ -1,0 +1,95 @@
+//! What the journal's handle, its writer and its readers share.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use super::{
+    disk_use::DiskUse, files::Files, frame::FrameSeed, intake::Intake, metrics::JournalMetrics,
+    position::Position,
+};
+use crate::domain::{ids::RunId, usage::Durability};
+
+/// Whether the journal takes records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Running,
+    /// Everything that was let in is on disk, and nothing more comes.
+    Closed,
+    /// The writer met an error and will not go on; only a new run does.
+    Failed {
+        reason: Arc<str>,
+    },
+}
+
+/// One run's journal, seen from inside.
+pub struct Shared {
+    pub run: RunId,
+    pub data_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub files: Arc<dyn Files>,
+    pub seed: FrameSeed,
+    pub intake: Intake,
+    pub disk: Arc<DiskUse>,
+    pub metrics: JournalMetrics,
+    pub synced: watch::Sender<Position>,
+    pub health: watch::Sender<Health>,
+    /// `synced` again, readable without a lock.
+    synced_mark: AtomicU64,
+    /// The weakest level that `run.json` admits to, as a number that grows with strength.
+    weakest: AtomicU64,
+}
+
+impl Shared {
+    /// A journal in which nothing was written yet.
+    pub fn new(
+        run: RunId,
+        dirs: (PathBuf, PathBuf),
+        files: Arc<dyn Files>,
+        intake: Intake,
+        disk: Arc<DiskUse>,
+    ) -> Self {
+        let (data_dir, run_dir) = dirs;
+        Self {
+            run,
+            data_dir,
+            run_dir,
+            files,
+            seed: FrameSeed::of(run),
+            intake,
+            disk,
+            metrics: JournalMetrics::register(),
+            synced: watch::Sender::new(Position::START),
+            health: watch::Sender::new(Health::Running),
+            synced_mark: AtomicU64::new(0),
+            weakest: AtomicU64::new(Durability::Sync as u64),
+        }
+    }
+
+    /// Up to where the journal is on disk.
+    pub fn synced(&self) -> Position {
+        self.synced_mark.load(Ordering::Acquire).into()
+    }
+
+    /// Says that everything before `position` is on disk.
+    pub fn set_synced(&self, position: Position) {
+        self.synced_mark.store(position.into(), Ordering::Release);
+        self.synced.send_replace(position);
+    }
+
+    /// Whether `run.json` admits to acknowledgements at `level`.
+    pub fn admits(&self, level: Durability) -> bool {
+        self.weakest.load(Ordering::Acquire) <= level as u64
+    }
+
+    /// Says that `run.json` admits to acknowledgements at `level`.
+    pub fn set_admitted(&self, level: Durability) {
+        self.weakest.store(level as u64, Ordering::Release);
+    }
+}
