@@ -1,1 +1,17 @@
+//! Postgres: what was used, by whom, under which plan, and what it costs. All SQL of the house.
+//!
+//! Whatever changes more than one row goes through `Ledger::run_tx`, whose metrics carry its name.
+//! Transactions take their locks in one order, so that they seldom wait in a circle: run, keys,
+//! then totals sorted by key, then the rows of `commit_sequences` and `epochs`.
 
+mod cell_rows;
+pub mod config;
+pub mod epochs;
+pub mod error;
+pub mod floors;
+mod pool;
+pub mod runs;
+mod tx;
+
+pub use error::{LedgerError, Refusal};
+pub use pool::Ledger;

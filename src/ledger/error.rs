@@ -1,0 +1,93 @@
+//! What can go wrong between here and Postgres.
+
+use crate::domain::invalid::Invalid;
+
+/// Why the ledger could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Postgres is out of reach, shutting down or overloaded: the same call may succeed later.
+    #[error("the ledger cannot be reached: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The transaction lost against others as often as it may be tried.
+    #[error("transaction {name} lost against others {attempts} times: {source}")]
+    Contended { name: &'static str, attempts: u32, source: sqlx::Error },
+    /// What was asked cannot be done, whenever it is tried; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A row that nothing in this program can have written.
+    #[error("{table}.{column} of {key} holds {value:?}, which it cannot: {problem}")]
+    Corrupt {
+        table: &'static str,
+        column: &'static str,
+        key: String,
+        value: String,
+        problem: String,
+    },
+    /// The schema is not the one that this binary was built for.
+    #[error("the ledger's schema does not fit this version: {0}")]
+    Schema(#[from] sqlx::migrate::MigrateError),
+    /// Any other error of Postgres or its driver.
+    #[error("the ledger failed: {0}")]
+    Failed(#[source] sqlx::Error),
+}
+
+/// What a caller asked for that the ledger's present content does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no {what} {id:?}")]
+    NotFound { what: &'static str, id: String },
+    #[error("there is a {what} {id:?} already")]
+    Exists { what: &'static str, id: String },
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+impl LedgerError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Contended { .. })
+    }
+
+    pub(super) fn not_found(what: &'static str, id: impl ToString) -> Self {
+        Refusal::NotFound { what, id: id.to_string() }.into()
+    }
+
+    /// The SQLSTATE that Postgres gave, if it was Postgres that failed.
+    pub(super) fn sqlstate(&self) -> Option<String> {
+        match self {
+            Self::Failed(error) | Self::Unavailable(error) => sqlstate(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the transaction was sacrificed to another one, and may be tried again at once.
+    pub(super) fn is_lost_race(&self) -> bool {
+        // serialization_failure, deadlock_detected, lock_not_available.
+        self.sqlstate().is_some_and(|code| matches!(code.as_str(), "40001" | "40P01" | "55P03"))
+    }
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            // Class 08: connection, 53: resources, 57P: shutting down or starting up.
+            sqlx::Error::Database(_)
+                if sqlstate(&error).is_some_and(|code| {
+                    code.starts_with("08") || code.starts_with("53") || code.starts_with("57P")
+                }) =>
+            {
+                Self::Unavailable(error)
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(|code| code.into_owned())
+}

@@ -1,0 +1,80 @@
+//! The connections to Postgres.
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{config::LedgerConfig, error::LedgerError};
+use crate::domain::invalid::Invalid;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Postgres, as the rest of the house sees it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub(super) pool: PgPool,
+}
+
+impl Ledger {
+    /// Prepares connections without opening any, so that a process can start while Postgres is
+    /// away. Fails only on a setting that cannot be used.
+    pub fn new(config: &LedgerConfig) -> Result<Self, Invalid> {
+        config.check()?;
+        let options: PgConnectOptions = config.url.parse().map_err(|error: sqlx::Error| {
+            Invalid::new("ledger.url", error.to_string(), "give a postgres:// URL")
+        })?;
+        let options = options.application_name("tollgate").options([
+            ("statement_timeout", format!("{}ms", config.statement_timeout_ms)),
+            ("lock_timeout", format!("{}ms", config.lock_timeout_ms)),
+            // A process that dies without closing its socket must not hold locks for hours.
+            ("idle_in_transaction_session_timeout", "60s".to_owned()),
+            ("tcp_keepalives_idle", "30".to_owned()),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(config.connections_max)
+            .acquire_timeout(config.acquire_timeout())
+            .idle_timeout(Duration::from_secs(300))
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to this binary's version. Safe to call by several at once.
+    pub async fn migrate(&self) -> Result<(), LedgerError> {
+        Ok(MIGRATIONS.run(&self.pool).await?)
+    }
+
+    /// Fails unless every migration that this binary knows has been applied unchanged. A schema
+    /// that is newer than the binary is fine, since migrations only expand.
+    pub async fn check_schema(&self) -> Result<(), LedgerError> {
+        use sqlx::migrate::{Migrate, MigrateError};
+        let mut connection = self.pool.acquire().await?;
+        let table = "_sqlx_migrations";
+        connection.ensure_migrations_table(table).await?;
+        let applied = connection.list_applied_migrations(table).await?;
+        for wanted in MIGRATIONS.iter() {
+            match applied.iter().find(|applied| applied.version == wanted.version) {
+                None => return Err(MigrateError::VersionMissing(wanted.version).into()),
+                Some(applied) if applied.checksum != wanted.checksum => {
+                    return Err(MigrateError::VersionMismatch(wanted.version).into());
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One round trip, for readiness.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes all connections, waiting for those in use.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,23 @@
+-- For each counter asked for: its total, and what each open run has added to it. One statement, so
+-- one snapshot: the closings that it sees are exactly those up to closed_seq.
+-- $1..$4 one array per column of the key.
+SELECT
+    asked.ordinal AS "ordinal!",
+    (SELECT value FROM commit_sequences WHERE name = 'closing') AS "closed_seq!",
+    coalesce(w.used, 0) AS "used!",
+    coalesce(w.forfeited, 0) AS "forfeited!",
+    open.run AS "run?",
+    open.consumed AS "consumed?",
+    open.recorded AS "recorded?",
+    open.undone AS "undone?"
+FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[])
+    WITH ORDINALITY AS asked (tenant, meter, label, subject, ordinal)
+LEFT JOIN window_totals w USING (tenant, meter, label, subject)
+LEFT JOIN LATERAL (
+    SELECT t.run, t.consumed, t.recorded, t.undone
+    FROM run_totals t
+    JOIN runs r ON r.run = t.run AND r.closed_at IS NULL
+    WHERE t.tenant = asked.tenant AND t.meter = asked.meter
+        AND t.label = asked.label AND t.subject = asked.subject
+) open ON true
+ORDER BY asked.ordinal, open.run

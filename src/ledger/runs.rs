@@ -1,0 +1,335 @@
+//! Runs: every start of every sidecar, its high-water mark, and its closing.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use sqlx::PgConnection;
+
+use super::{
+    cell_rows::{CellColumns, read_column, read_unsigned},
+    epochs::recover_if_all_reported,
+    error::LedgerError,
+    pool::Ledger,
+};
+use crate::domain::{cell_key::CellKey, ids::RunId};
+
+/// What a sidecar says about itself when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRun {
+    pub run: RunId,
+    /// Name of the host.
+    pub host: String,
+    /// Boot id of the host.
+    pub boot_id: String,
+    /// Real time.
+    pub started_at: Timestamp,
+}
+
+/// A run as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub run: RunId,
+    pub host: String,
+    pub boot_id: String,
+    pub started_at: Timestamp,
+    /// High-water mark: everything before this journal position is in the ledger.
+    pub flushed_position: u64,
+    /// Real time through which everything it acknowledged is in the ledger.
+    pub mark_at: Timestamp,
+    pub closing: Option<Closing>,
+}
+
+/// The end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// Real time.
+    pub at: Timestamp,
+    /// Grows from closing to closing, in the order in which they commit.
+    pub seq: u64,
+    pub how: ClosedHow,
+}
+
+/// Who closed a run, and what became of its escrow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedHow {
+    /// It stopped by itself and returned what it had.
+    Stopped,
+    /// Its successor settled it from its journal.
+    Recovered,
+    /// An operator closed it; its escrow counts as spent.
+    Forfeited,
+    /// An operator closed it and made its escrow spendable again.
+    Released,
+}
+
+impl ClosedHow {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Recovered => "recovered",
+            Self::Forfeited => "forfeited",
+            Self::Released => "released",
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, &'static str> {
+        Ok(match text {
+            "stopped" => Self::Stopped,
+            "recovered" => Self::Recovered,
+            "forfeited" => Self::Forfeited,
+            "released" => Self::Released,
+            _ => return Err("not a way to close a run"),
+        })
+    }
+}
+
+/// Where a run's high-water mark stands, for a caller that expected it somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunStanding {
+    /// Open, with its mark at this position.
+    Open { flushed_position: u64 },
+    /// Closed: nothing of it is taken any more.
+    Closed { seq: u64, flushed_position: u64 },
+    /// Never registered.
+    Unknown,
+}
+
+impl Ledger {
+    /// Registers a run. It must be registered before its first call to the shared counters, since
+    /// their recovery waits for the registered runs only. Registering again changes nothing.
+    pub async fn register_run(&self, new: &NewRun) -> Result<(), LedgerError> {
+        self.run_tx("register_run", async |tx| {
+            let inserted = sqlx::query!(
+                "INSERT INTO runs (run, host, boot_id, started_at, mark_at)
+                 VALUES ($1, $2, $3, $4, $4) ON CONFLICT (run) DO NOTHING",
+                new.run.0,
+                new.host,
+                new.boot_id,
+                new.started_at.to_sqlx() as _
+            )
+            .execute(&mut *tx)
+            .await?;
+            if inserted.rows_affected() == 1 {
+                // A new run holds nothing that an earlier Redis granted: it has nothing to report.
+                sqlx::query!(
+                    "INSERT INTO epoch_reports (epoch, run)
+                     SELECT max(epoch), $1 FROM epochs HAVING max(epoch) IS NOT NULL",
+                    new.run.0
+                )
+                .execute(&mut *tx)
+                .await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Says that all that `run` acknowledged until `through` (real time) lies before its mark at
+    /// `position`: what keeps billing from waiting for an idle sidecar. Nothing is changed unless
+    /// the run is open and its mark stands there; the answer tells where it stands.
+    pub async fn mark_run(
+        &self,
+        run: RunId,
+        position: u64,
+        through: Timestamp,
+    ) -> Result<RunStanding, LedgerError> {
+        let marked = sqlx::query!(
+            "UPDATE runs SET mark_at = greatest(mark_at, $3)
+             WHERE run = $1 AND flushed_position = $2 AND closed_at IS NULL",
+            run.0,
+            position_column(position)?,
+            through.to_sqlx() as _
+        )
+        .execute(&self.pool)
+        .await?;
+        if marked.rows_affected() == 1 {
+            return Ok(RunStanding::Open { flushed_position: position });
+        }
+        self.run_standing(run).await
+    }
+
+    /// Where the mark of `run` stands.
+    pub async fn run_standing(&self, run: RunId) -> Result<RunStanding, LedgerError> {
+        Ok(match self.run(run).await? {
+            None => RunStanding::Unknown,
+            Some(Run { closing: None, flushed_position, .. }) => {
+                RunStanding::Open { flushed_position }
+            }
+            Some(Run { closing: Some(Closing { seq, .. }), flushed_position, .. }) => {
+                RunStanding::Closed { seq, flushed_position }
+            }
+        })
+    }
+
+    /// The run with this id.
+    pub async fn run(&self, run: RunId) -> Result<Option<Run>, LedgerError> {
+        let row = sqlx::query_as!(
+            RunRow,
+            "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+                    closed_seq, closed_how
+             FROM runs WHERE run = $1",
+            run.0
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(RunRow::into_run).transpose()
+    }
+
+    /// All open runs, oldest mark first.
+    pub async fn open_runs(&self) -> Result<Vec<Run>, LedgerError> {
+        let rows = sqlx::query_as!(
+            RunRow,
+            "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+                    closed_seq, closed_how
+             FROM runs WHERE closed_at IS NULL ORDER BY mark_at, run"
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(RunRow::into_run).collect()
+    }
+
+    /// The latest started runs, open or not, newest first.
+    pub async fn latest_runs(&self, count_max: u32) -> Result<Vec<Run>, LedgerError> {
+        let rows = sqlx::query_as!(
+            RunRow,
+            "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+                    closed_seq, closed_how
+             FROM runs ORDER BY started_at DESC, run LIMIT $1",
+            i64::from(count_max)
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(RunRow::into_run).collect()
+    }
+
+    /// The oldest mark of the open runs: everything acknowledged before it is in the ledger. `None`
+    /// without open runs.
+    pub async fn oldest_open_mark(&self) -> Result<Option<Timestamp>, LedgerError> {
+        let row = sqlx::query!("SELECT min(mark_at) AS oldest FROM runs WHERE closed_at IS NULL")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(row.oldest.map(|oldest| oldest.to_jiff()))
+    }
+
+    /// Closes a run after everything in its journal has been flushed: nothing of it is taken any
+    /// more, and its totals become part of the base of every floor. `forfeited` are the units of
+    /// its escrow, per counter, that count as spent although no event accounts for them. Closing
+    /// a closed run again changes nothing and gives the same answer.
+    pub async fn close_run(
+        &self,
+        run: RunId,
+        how: ClosedHow,
+        forfeited: &[(CellKey, u64)],
+    ) -> Result<Closing, LedgerError> {
+        self.run_tx("close_run", async |tx| {
+            let row = sqlx::query_as!(
+                RunRow,
+                "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+                        closed_seq, closed_how
+                 FROM runs WHERE run = $1 FOR UPDATE",
+                run.0
+            )
+            .fetch_optional(&mut *tx)
+            .await?
+            .ok_or_else(|| LedgerError::not_found("run", run))?
+            .into_run()?;
+            if let Some(closing) = row.closing {
+                return Ok(closing);
+            }
+            add_forfeited(tx, run, forfeited).await?;
+            let closed = sqlx::query!(
+                "WITH closing AS (
+                     UPDATE commit_sequences SET value = value + 1 WHERE name = 'closing'
+                     RETURNING value
+                 )
+                 UPDATE runs SET closed_at = now(), closed_seq = closing.value, closed_how = $2
+                 FROM closing WHERE run = $1 AND closed_at IS NULL
+                 RETURNING closed_at AS \"at!\", closed_seq AS \"seq!\"",
+                run.0,
+                how.as_str()
+            )
+            .fetch_one(&mut *tx)
+            .await?;
+            recover_if_all_reported(tx).await?;
+            let seq = read_unsigned("runs", "closed_seq", run, closed.seq)?;
+            Ok(Closing { at: closed.at.to_jiff(), seq, how })
+        })
+        .await
+    }
+}
+
+async fn add_forfeited(
+    tx: &mut PgConnection,
+    run: RunId,
+    forfeited: &[(CellKey, u64)],
+) -> Result<(), LedgerError> {
+    // In key order, as every flush writes its totals, so that none deadlocks with another.
+    let mut sorted: Vec<_> = forfeited.iter().filter(|(_, units)| *units > 0).collect();
+    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    if sorted.is_empty() {
+        return Ok(());
+    }
+    let keys: CellColumns = sorted.iter().map(|(key, _)| key).collect();
+    let units: Vec<i64> = sorted
+        .iter()
+        .map(|(key, units)| read_column("run_totals", "forfeited", key, units, (*units).try_into()))
+        .collect::<Result<_, _>>()?;
+    sqlx::query_file!(
+        "src/ledger/queries/add_forfeited.sql",
+        run.0,
+        &keys.tenants,
+        &keys.meters,
+        &keys.labels,
+        &keys.subjects,
+        &units
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A journal position as a bigint. Positions begin with a segment number of 32 bits, of which no
+/// journal uses half.
+pub(super) fn position_column(position: u64) -> Result<i64, LedgerError> {
+    read_column("runs", "flushed_position", "a run", position, i64::try_from(position))
+}
+
+#[derive(Debug)]
+struct RunRow {
+    run: uuid::Uuid,
+    host: String,
+    boot_id: String,
+    started_at: jiff_sqlx::Timestamp,
+    flushed_position: i64,
+    mark_at: jiff_sqlx::Timestamp,
+    closed_at: Option<jiff_sqlx::Timestamp>,
+    closed_seq: Option<i64>,
+    closed_how: Option<String>,
+}
+
+impl RunRow {
+    fn into_run(self) -> Result<Run, LedgerError> {
+        let run = RunId(self.run);
+        let closing = match (self.closed_at, self.closed_seq, self.closed_how) {
+            (Some(at), Some(seq), Some(how)) => Some(Closing {
+                at: at.to_jiff(),
+                seq: read_unsigned("runs", "closed_seq", run, seq)?,
+                how: read_column("runs", "closed_how", run, &how, ClosedHow::read(&how))?,
+            }),
+            _ => None,
+        };
+        Ok(Run {
+            run,
+            host: self.host,
+            boot_id: self.boot_id,
+            started_at: self.started_at.to_jiff(),
+            flushed_position: read_unsigned(
+                "runs",
+                "flushed_position",
+                run,
+                self.flushed_position,
+            )?,
+            mark_at: self.mark_at.to_jiff(),
+            closing,
+        })
+    }
+}

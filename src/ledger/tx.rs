@@ -1,0 +1,74 @@
+//! Transactions with a name, retries and metrics.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Acquire, PgConnection};
+
+use super::{error::LedgerError, pool::Ledger};
+
+/// How often a transaction is tried that loses against others.
+const ATTEMPTS_MAX: u32 = 8;
+/// First wait before trying again; doubles each time, with jitter.
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+
+impl Ledger {
+    /// Runs `body` in a transaction called `name` (in metrics and errors) and commits it if it
+    /// succeeds. One that loses a race (serialization, deadlock, lock timeout) is run again from
+    /// the start, so `body` may only change what Postgres rolls back, and its own results.
+    ///
+    /// An error of the commit itself leaves open whether it happened: what callers do must be
+    /// harmless when done twice.
+    pub(super) async fn run_tx<T>(
+        &self,
+        name: &'static str,
+        mut body: impl AsyncFnMut(&mut PgConnection) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let started = Instant::now();
+        let mut attempt = 1;
+        let result = loop {
+            match self.attempt_tx(&mut body).await {
+                Err(error) if error.is_lost_race() => {
+                    metrics::counter!("tollgate_ledger_retries_total", "transaction" => name)
+                        .increment(1);
+                    if attempt == ATTEMPTS_MAX {
+                        break Err(contended(name, error));
+                    }
+                    let backoff = BACKOFF_MIN * 2u32.pow(attempt - 1);
+                    tokio::time::sleep(backoff.mul_f64(0.5 + rand::random::<f64>())).await;
+                    attempt += 1;
+                }
+                result => break result,
+            }
+        };
+        let outcome = match &result {
+            Ok(_) => "committed",
+            Err(LedgerError::Refused(_)) => "refused",
+            Err(_) => "failed",
+        };
+        metrics::histogram!(
+            "tollgate_ledger_transaction_seconds", "transaction" => name, "outcome" => outcome
+        )
+        .record(started.elapsed().as_secs_f64());
+        result
+    }
+
+    async fn attempt_tx<T>(
+        &self,
+        body: &mut impl AsyncFnMut(&mut PgConnection) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        // Dropping the transaction on an error rolls it back.
+        let value = body(transaction.acquire().await?).await?;
+        transaction.commit().await?;
+        Ok(value)
+    }
+}
+
+fn contended(name: &'static str, error: LedgerError) -> LedgerError {
+    match error {
+        LedgerError::Failed(source) | LedgerError::Unavailable(source) => {
+            LedgerError::Contended { name, attempts: ATTEMPTS_MAX, source }
+        }
+        other => other,
+    }
+}
