@@ -123,6 +123,8 @@ pub struct PoolPriority {
 #[serde(deny_unknown_fields)]
 pub struct EmergencyRule {
     pub name: RuleName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     pub meter: MeterName,
     /// Units granted at a time.
     pub amount: Quantity,

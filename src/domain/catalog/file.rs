@@ -1,0 +1,155 @@
+//! Reading a catalog: from a file as people write it, or as the ledger stores it.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    canonical::ContentHash,
+    definition::CatalogDefinition,
+    error::CatalogError,
+    finding::located,
+    node::Node,
+    plan_definition::PlanDefinition,
+    schema, structure,
+    tenants::{TenantDef, TenantsFile},
+    validate,
+};
+use crate::domain::{ids::CatalogName, invalid::Invalid, tenant::Tenant};
+
+/// Largest file, in bytes: more than a thousand times what a real catalog needs.
+pub const FILE_BYTES_MAX: usize = 16 << 20;
+
+/// A catalog that has been checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalog {
+    definition: CatalogDefinition,
+    tenants: Vec<TenantDef>,
+}
+
+impl Catalog {
+    /// Reads and checks the text of a file. `file_name` is what errors call it; they come in the
+    /// order of the lines. A file of a wrong shape is not checked any further.
+    pub fn parse(file_name: &str, text: &str) -> Result<Self, Vec<CatalogError>> {
+        let (root, mut definition): (_, CatalogDefinition) = read(file_name, text)?;
+        let findings = validate::catalog(&definition);
+        if !findings.is_empty() {
+            return Err(located(file_name, &root, findings));
+        }
+        let tenants = std::mem::take(&mut definition.tenants);
+        Ok(Self { definition, tenants })
+    }
+
+    /// Adds the tenants of a file of their own (`catalog: NAME`, `tenants: […]`).
+    pub fn add_tenants(&mut self, file_name: &str, text: &str) -> Result<(), Vec<CatalogError>> {
+        let (root, file): (_, TenantsFile) = read(file_name, text)?;
+        if file.catalog != self.definition.catalog {
+            let place = root.get("catalog").map(|node| node.place).unwrap_or_default();
+            return Err(vec![CatalogError {
+                file: file_name.to_owned(),
+                line: place.line,
+                column: place.column,
+                field: "catalog".to_owned(),
+                problem: format!("is {}, not {}", file.catalog, self.definition.catalog),
+                remedy: "give the catalog whose plans the tenants are on".to_owned(),
+            }]);
+        }
+        let mut all = self.tenants.clone();
+        let before = all.len();
+        all.extend(file.tenants);
+        let mut findings = validate::tenants_of(&self.definition, &all);
+        // Findings number the tenants of both files through; those of the first were sound.
+        for finding in &mut findings {
+            finding.path.renumber_items(before);
+        }
+        if !findings.is_empty() {
+            return Err(located(file_name, &root, findings));
+        }
+        self.tenants = all;
+        Ok(())
+    }
+
+    /// Reads a catalog as the ledger stores it.
+    pub fn from_json(json: &Value) -> Result<Self, Invalid> {
+        let definition = serde_json::from_value(json.clone()).map_err(|error| {
+            Invalid::new(
+                "catalog",
+                error.to_string(),
+                "run the version of tollgate that wrote it, or apply the catalog's file again",
+            )
+        })?;
+        Ok(Self { definition, tenants: Vec::new() })
+    }
+
+    /// The catalog as the ledger stores it: without tenants.
+    pub fn to_json(&self) -> Value {
+        // Every field serialises to JSON: names, numbers, and maps with text keys.
+        serde_json::to_value(&self.definition).unwrap_or_default()
+    }
+
+    /// Equal exactly when two catalogs mean the same; tenants do not count.
+    pub fn hash(&self) -> ContentHash {
+        ContentHash::of(&self.to_json())
+    }
+
+    /// The catalog's name.
+    pub fn name(&self) -> &CatalogName {
+        &self.definition.catalog
+    }
+
+    /// All that it says.
+    pub fn definition(&self) -> &CatalogDefinition {
+        &self.definition
+    }
+
+    /// Every plan with what it uses, the lowest first.
+    pub fn plans(&self) -> impl Iterator<Item = PlanDefinition> {
+        self.definition.plans.iter().map(|plan| PlanDefinition::of(&self.definition, plan))
+    }
+
+    /// One plan with what it uses.
+    pub fn plan(&self, name: &str) -> Option<PlanDefinition> {
+        let plan = self.definition.plans.iter().find(|plan| plan.name.as_str() == name)?;
+        Some(PlanDefinition::of(&self.definition, plan))
+    }
+
+    /// The tenants that its files name, for a sidecar that runs alone.
+    pub fn tenants(&self) -> impl Iterator<Item = Tenant> {
+        self.tenants.iter().map(|tenant| tenant.tenant(&self.definition.catalog))
+    }
+}
+
+/// Reads a file into its type; the shape is checked, the meaning not yet.
+fn read<T: DeserializeOwned + schemars::JsonSchema>(
+    file_name: &str,
+    text: &str,
+) -> Result<(Node, T), Vec<CatalogError>> {
+    let error = |line, column, problem: String, remedy: &str| {
+        vec![CatalogError {
+            file: file_name.to_owned(),
+            line,
+            column,
+            field: String::new(),
+            problem,
+            remedy: remedy.to_owned(),
+        }]
+    };
+    if text.len() > FILE_BYTES_MAX {
+        let problem = format!("has {} bytes", text.len());
+        return Err(error(0, 0, problem, &format!("keep it below {FILE_BYTES_MAX}")));
+    }
+    let root = Node::parse(text).map_err(|(place, message)| {
+        error(
+            place.line,
+            place.column,
+            format!("cannot be read as YAML: {message}"),
+            "mend the file there; `tollgate catalog validate` checks it again",
+        )
+    })?;
+    let value = structure::check(&root, &schema::of::<T>())
+        .map_err(|problems| located(file_name, &root, problems))?;
+    // What the schema let pass the types take; should they ever disagree, the file is refused.
+    let read = serde_json::from_value(value).map_err(|problem| {
+        error(0, 0, problem.to_string(), "compare the file with catalog.schema.json")
+    })?;
+    Ok((root, read))
+}

@@ -1,0 +1,72 @@
+use super::findings::Findings;
+use crate::domain::{
+    catalog::{
+        definition::CatalogDefinition,
+        features::FeatureType,
+        field_path::FieldPath,
+        operations::{OperationDef, OperationFeature},
+    },
+    meter::MeterKind,
+};
+
+pub(super) fn check(catalog: &CatalogDefinition, root: &FieldPath, findings: &mut Findings) {
+    let rates = root.key("rates");
+    findings.unique(&rates, "name", catalog.rates.iter().map(|rate| rate.name.as_str()));
+
+    let list = root.key("operations");
+    findings.unique(&list, "name", catalog.operations.iter().map(|one| one.name.as_str()));
+    for (index, operation) in catalog.operations.iter().enumerate() {
+        one(catalog, operation, &list.item(index), findings);
+    }
+}
+
+fn one(
+    catalog: &CatalogDefinition,
+    operation: &OperationDef,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
+    for (index, needed) in operation.features.iter().enumerate() {
+        feature(catalog, needed, &path.key("features").item(index), findings);
+    }
+    for (index, rate) in operation.rates.iter().enumerate() {
+        let rates = catalog.rates.iter().map(|rate| rate.name.as_str());
+        findings.known(path.key("rates").item(index), "rate", rate.as_str(), rates);
+    }
+    let meters = path.key("meters");
+    findings.unique(&meters, "meter", operation.meters.iter().map(|one| one.meter.as_str()));
+    for (index, taken) in operation.meters.iter().enumerate() {
+        let path = meters.item(index).key("meter");
+        let names = catalog.meters.iter().map(|meter| meter.name.as_str());
+        findings.known(path.clone(), "meter", taken.meter.as_str(), names);
+        let meter = catalog.meters.iter().find(|meter| meter.name == taken.meter);
+        if meter.is_some_and(|meter| meter.kind == MeterKind::Static) {
+            findings.add(path, "is static: nothing can be taken from it", "remove it");
+        }
+    }
+}
+
+fn feature(
+    catalog: &CatalogDefinition,
+    needed: &OperationFeature,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
+    let names = catalog.features.iter().map(|feature| feature.name.as_str());
+    findings.known(path.key("feature"), "feature", needed.feature.as_str(), names);
+    let Some(feature) = catalog.features.iter().find(|one| one.name == needed.feature) else {
+        return;
+    };
+    if needed.any_of.is_empty() && feature.kind != FeatureType::Boolean {
+        findings.add(
+            path.key("any_of"),
+            format!("is missing: {} is not a boolean", feature.name),
+            "list the values that will do",
+        );
+    }
+    for (index, value) in needed.any_of.iter().enumerate() {
+        if let Err(invalid) = feature.value(value) {
+            findings.add_invalid(path.key("any_of").item(index), invalid);
+        }
+    }
+}
