@@ -1,4 +1,7 @@
 //! What the worker does, and when: one file per job, a runner, a schedule.
 
+mod attempt;
 pub mod error;
+pub mod job;
+pub mod runner;
 pub mod schedule;

@@ -9,6 +9,7 @@ pub mod config;
 pub mod epochs;
 pub mod error;
 pub mod floors;
+pub mod job_runs;
 mod pool;
 pub mod runs;
 mod tx;
