@@ -14,8 +14,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let public = protox::compile(PUBLIC_PROTO, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("tollgate_descriptor.bin"), public.encode_to_vec())?;
-    // Ordered maps, because the domain's properties are ordered.
-    tonic_prost_build::configure().btree_map(".").compile_fds(public)?;
+    // Ordered maps, because the domain's properties are ordered. Calls that a service does not
+    // offer answer UNIMPLEMENTED.
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .generate_default_stubs(true)
+        .compile_fds(public)?;
     let internal = protox::compile(INTERNAL_PROTO, ["proto"])?;
     tonic_prost_build::configure().btree_map(".").compile_fds(internal)?;
     Ok(())

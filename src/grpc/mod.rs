@@ -1,1 +1,18 @@
+//! The gRPC face: sockets, connections, and the service's calls.
+//!
+//! `serve` owns the sockets, `connection` one connection, `call` one call. `inline` says why calls
+//! are handled inside their connection's task, and `heavy` which of them are not.
 
+mod call;
+pub mod config;
+mod connection;
+pub mod dispatch;
+pub mod faces;
+pub mod health;
+mod heavy;
+mod inline;
+pub mod listen;
+pub mod serve;
+pub mod status;
+
+pub use call::GrpcService;

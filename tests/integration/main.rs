@@ -4,4 +4,5 @@
 
 mod fixture;
 
+mod grpc_serving;
 mod private_servers;

@@ -1,0 +1,197 @@
+//! One call: in which task it runs, and what its failures look like.
+
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, body::Body};
+use tower::Service;
+
+use super::{
+    config::GrpcConfig,
+    heavy::{WeighedBody, Weight},
+};
+
+/// How long a heavy call may take from its first byte to its answer. It occupies part of the memory
+/// for large messages meanwhile, so that a slow sender must not keep it for ever.
+pub const HEAVY_CALL_MAX: Duration = Duration::from_secs(60);
+/// The budget for large messages is counted in this many bytes, since permits are counted in 32
+/// bits.
+const BUDGET_UNIT_BYTES: usize = 1 << 10;
+
+type Answer = Result<Response<Body>, Infallible>;
+
+/// What is served: a generated service, or several behind a [`super::dispatch::Dispatch`].
+pub trait GrpcService:
+    Service<
+        Request<Body>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future = BoxFuture<'static, Answer>,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> GrpcService for S where
+    S: Service<
+            Request<Body>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<'static, Answer>,
+        > + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// A service as its connections see it.
+#[derive(Clone)]
+pub struct Calls<S> {
+    service: S,
+    /// Memory for large messages in flight, in units of [`BUDGET_UNIT_BYTES`].
+    large_messages: Arc<Semaphore>,
+    large_messages_max: usize,
+}
+
+impl<S: GrpcService> Calls<S> {
+    /// Serves `service`; all clones share one budget for large messages.
+    pub fn new(service: S, config: &GrpcConfig) -> Self {
+        let units = config.large_messages_bytes_max.div_ceil(BUDGET_UNIT_BYTES);
+        let units = units.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        Self { service, large_messages: Arc::new(Semaphore::new(units)), large_messages_max: units }
+    }
+}
+
+impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Call;
+
+    fn call(&self, request: Request<Incoming>) -> Call {
+        let weight = Weight::default();
+        let request = request.map(|body| Body::new(WeighedBody::new(body, weight.clone())));
+        // The contract asks for `poll_ready` first; a `GrpcService` is always ready.
+        let answer = self.service.clone().call(request);
+        Call {
+            place: Place::Connection(answer),
+            weight,
+            large_messages: self.large_messages.clone(),
+            large_messages_max: self.large_messages_max,
+        }
+    }
+}
+
+/// The answer to one call, wherever it is made.
+pub struct Call {
+    place: Place,
+    weight: Weight,
+    large_messages: Arc<Semaphore>,
+    large_messages_max: usize,
+}
+
+enum Place {
+    /// Inside the connection's task.
+    Connection(BoxFuture<'static, Answer>),
+    /// In a task of its own, which ends when the caller gives up.
+    Own(AbortOnDropHandle<Response<Body>>),
+    /// Answered.
+    Nowhere,
+}
+
+impl Future for Call {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let this = &mut *self;
+        if let Place::Connection(answer) = &mut this.place {
+            // A handler that panicked may have left its own state odd, but it is never used again;
+            // what it shares with others is guarded against poisoning where it is locked.
+            match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+                Err(_) => {
+                    this.place = Place::Nowhere;
+                    return Poll::Ready(Ok(panicked()));
+                }
+                Ok(Poll::Ready(Ok(response))) => {
+                    this.place = Place::Nowhere;
+                    return Poll::Ready(Ok(blame_sender(response)));
+                }
+                Ok(Poll::Pending) => match this.weight.get() {
+                    None => return Poll::Pending,
+                    Some(bytes) => this.move_out(bytes),
+                },
+            }
+        }
+        match &mut this.place {
+            Place::Own(task) => Pin::new(task)
+                .poll(cx)
+                .map(|done| Ok(blame_sender(done.unwrap_or_else(|_| panicked())))),
+            Place::Connection(_) | Place::Nowhere => Poll::Pending,
+        }
+    }
+}
+
+impl Call {
+    /// Goes on in a task of its own, once there is room for a message of `bytes`.
+    fn move_out(&mut self, bytes: u32) {
+        let Place::Connection(answer) = std::mem::replace(&mut self.place, Place::Nowhere) else {
+            return;
+        };
+        // A message above the whole budget is above the largest allowed one: its length is refused
+        // before it is read.
+        let units = (bytes as usize).div_ceil(BUDGET_UNIT_BYTES).min(self.large_messages_max);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let large_messages = self.large_messages.clone();
+        let task = tokio::spawn(async move {
+            let in_time = tokio::time::timeout(HEAVY_CALL_MAX, async move {
+                // The semaphore is never closed.
+                let _room = large_messages.acquire_many_owned(units).await;
+                answer.await
+            });
+            match in_time.await {
+                Ok(Ok(response)) => response,
+                Err(_) => Status::deadline_exceeded(format!(
+                    "a message of {bytes} bytes was not received and handled within {} s; send \
+                     smaller batches",
+                    HEAVY_CALL_MAX.as_secs()
+                ))
+                .into_http(),
+            }
+        });
+        self.place = Place::Own(AbortOnDropHandle::new(task));
+    }
+}
+
+fn panicked() -> Response<Body> {
+    metrics::counter!("tollgate_grpc_handler_panics_total").increment(1);
+    tracing::error!("a gRPC handler panicked; its call failed, the others go on");
+    Status::internal("the sidecar failed at this call; whether it was counted is unknown")
+        .into_http()
+}
+
+/// A message that cannot be decoded is the sender's fault: INVALID_ARGUMENT. tonic says INTERNAL.
+fn blame_sender(mut response: Response<Body>) -> Response<Body> {
+    const DECODE_FAILED: &[u8] = b"failed%20to%20decode%20Protobuf%20message";
+    let headers = response.headers_mut();
+    // Only a failed call has its status in the headers; the others send it after the body.
+    if headers.get(Status::GRPC_STATUS).is_some_and(|code| code == "13")
+        && let Some(message) = headers.get(Status::GRPC_MESSAGE)
+        && message.as_bytes().starts_with(DECODE_FAILED)
+    {
+        headers.insert(Status::GRPC_STATUS, HeaderValue::from_static("3"));
+    }
+    response
+}

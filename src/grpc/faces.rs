@@ -1,0 +1,32 @@
+//! All services of the gRPC port: the product's, health, and reflection.
+
+use tonic::service::Routes;
+use tonic_health::pb::{FILE_DESCRIPTOR_SET as HEALTH_DESCRIPTORS, health_server::HealthServer};
+use tonic_health::server::HealthService;
+
+use super::{config::GrpcConfig, dispatch::Dispatch};
+use crate::proto::v1::{
+    FILE_DESCRIPTOR_SET,
+    tollgate_service_server::{TollgateService, TollgateServiceServer},
+};
+
+/// Puts `service` beside health and both versions of reflection.
+///
+/// Fails only when the descriptors that were compiled in cannot be read.
+pub fn faces<T: TollgateService>(
+    service: T,
+    health: HealthServer<HealthService>,
+    config: &GrpcConfig,
+) -> Result<Dispatch<TollgateServiceServer<T>>, tonic_reflection::server::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(HEALTH_DESCRIPTORS)
+    };
+    let others = Routes::new(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    let service =
+        TollgateServiceServer::new(service).max_decoding_message_size(config.message_bytes_max);
+    Ok(Dispatch::new(service, others))
+}
