@@ -1,3 +1,31 @@
-.PHONY: test
-test:
-	cargo test --workspace
+# The project's commands. Each first installs what it needs where that is missing (scripts/setup).
+
+# Where rustup puts cargo, for a shell that has not read its profile since.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.PHONY: run test lint bench loadtest setup
+
+# Everything on this machine: private Postgres and Redis, demo tenants, a sidecar, a worker.
+run: setup
+	cargo build --locked --release
+	exec target/release/tollgate dev $(ARGS)
+
+# The whole proof: style, lints, unit tests, layers, integration tests on real stores.
+test: lint
+	cargo test --locked --workspace --no-fail-fast
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+# In-process figures of the hot path.
+bench: setup
+	cargo bench --locked --bench enforcement $(ARGS)
+
+# Figures over the wire, beside a server that does nothing.
+loadtest: setup
+	cargo build --locked --release --workspace
+	target/release/tollgate-loadtest $(ARGS)
+
+setup:
+	@./scripts/setup
