@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use tollgate::dev::Postgres;
 
-use crate::fixture::{Database, Fixture};
+use crate::fixture::{Database, Fixture, Processes};
 
 #[tokio::test]
 async fn two_tests_see_databases_and_redis_of_their_own() {
@@ -14,6 +14,9 @@ async fn two_tests_see_databases_and_redis_of_their_own() {
         let pool = world.database.pool().await;
         sqlx::query("CREATE TABLE mine (id int)").execute(&pool).await.unwrap();
         assert!(world.dir().is_dir());
+        let mut version = Processes::tollgate(&["--version"]);
+        let mut process = world.processes.start(version.current_dir(world.dir()));
+        assert!(process.child.wait().unwrap().success());
     }
     let redis = |world: &Fixture| redis::Client::open(world.redis.url()).unwrap();
     let mut one = redis(&one).get_multiplexed_async_connection().await.unwrap();
