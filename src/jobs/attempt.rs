@@ -57,7 +57,7 @@ impl Attempt<'_> {
         let started = Instant::now();
         let work = AssertUnwindSafe(self.job.begin(context)).catch_unwind();
         let end = tokio::select! {
-            result = work => AttemptEnd::Returned(result.unwrap_or_else(|panic| Err(panicked(&panic)))),
+            result = work => AttemptEnd::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
             () = self.keep_claim() => AttemptEnd::LostClaim,
             () = stopped_for_long(stop) => AttemptEnd::GivenBack,
         };

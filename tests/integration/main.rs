@@ -5,4 +5,5 @@
 mod fixture;
 
 mod grpc_serving;
+mod job_runner;
 mod private_servers;
