@@ -27,4 +27,9 @@ mod structure;
 pub mod tenants;
 mod validate;
 
+#[cfg(test)]
+mod broken;
+#[cfg(test)]
+mod shipped;
+
 pub use file::Catalog;

@@ -47,13 +47,17 @@ pub(super) struct Entry {
 impl Node {
     /// Reads the one document of `text`; the error is the library's, with its place.
     pub(super) fn parse(text: &str) -> Result<Self, (Place, String)> {
-        let raw: Spanned<Raw> = serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map(Place::of).unwrap_or_default();
-            let options = serde_saphyr::render_options! {
-                snippets: serde_saphyr::SnippetMode::Off,
-            };
-            (place, message(&error.render_with_options(options)))
-        })?;
+        // YAML 1.2's booleans: `yes`, `no`, `on` and `off` are texts.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let raw: Spanned<Raw> =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+                let place = error.location().map(Place::of).unwrap_or_default();
+                let options = serde_saphyr::render_options! {
+                    formatter: &serde_saphyr::UserMessageFormatter,
+                    snippets: serde_saphyr::SnippetMode::Off,
+                };
+                (place, message(&error.render_with_options(options)))
+            })?;
         Ok(Self::of(raw, text))
     }
 
@@ -70,7 +74,14 @@ impl Node {
             Raw::Integer(value) => Content::Integer(value),
             // The figure as written, so that no digit passes through a float.
             Raw::Float(value) => {
-                Content::Fraction(written().map_or_else(|| value.to_string(), str::to_owned))
+                let text = written().map_or_else(|| value.to_string(), str::to_owned);
+                let digits = text.strip_prefix('-').unwrap_or(&text);
+                if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                    // A whole number beyond 64 bits.
+                    Content::Integer(text.parse().unwrap_or(i128::MAX))
+                } else {
+                    Content::Fraction(text)
+                }
             }
             Raw::Text(value) => Content::Text(value),
             Raw::List(items) => {

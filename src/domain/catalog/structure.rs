@@ -237,13 +237,10 @@ fn options(schema: &Value) -> Option<Vec<&str>> {
 
 fn scalar(node: &Node, schema: &Value, units: Option<&Units>) -> Result<Value, Invalid> {
     let format = schema["format"].as_str().unwrap_or_default();
+    let counts = formats::is_quantity(format);
     match &node.content {
-        Content::Integer(value) if formats::is_quantity(format) => {
-            formats::quantity(format, *value)
-        }
-        Content::Text(text) if formats::is_quantity(format) => {
-            formats::quantity_in_unit(text, units)
-        }
+        Content::Integer(value) if counts => formats::quantity(format, *value),
+        Content::Text(text) if counts => formats::quantity_in_unit(text, units),
         Content::Integer(value) if formats::is_decimal(format) => {
             formats::decimal(format, &value.to_string())
         }
@@ -257,19 +254,21 @@ fn scalar(node: &Node, schema: &Value, units: Option<&Units>) -> Result<Value, I
             Ok(Value::String(text.clone()))
         }
         Content::Null => Err(Invalid::new("", "is empty", "give a value or remove the line")),
-        _ => {
-            let text_wanted = has_type(schema, "string") && !formats::is_quantity(format);
-            let is_scalar = matches!(
-                node.content,
-                Content::Integer(_) | Content::Fraction(_) | Content::Boolean(_)
-            );
-            let remedy = if text_wanted && is_scalar && !formats::is_decimal(format) {
-                "put it in quotes".to_owned()
-            } else {
-                format!("give {}", wanted(schema))
+        Content::Integer(_) | Content::Fraction(_) | Content::Boolean(_)
+            if has_type(schema, "string") && !has_type(schema, "number") && !counts =>
+        {
+            let text = node.to_json().to_string();
+            let remedy = match formats::check_text(format, &text) {
+                Ok(()) => "put it in quotes".to_owned(),
+                Err(invalid) => invalid.remedy,
             };
             Err(Invalid::new("", format!("is {}", kind_of(node)), remedy))
         }
+        _ => Err(Invalid::new(
+            "",
+            format!("is {}", kind_of(node)),
+            format!("give {}", wanted(schema)),
+        )),
     }
 }
 
