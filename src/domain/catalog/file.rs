@@ -1,5 +1,7 @@
 //! Reading a catalog: from a file as people write it, or as the ledger stores it.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -8,9 +10,10 @@ use super::{
     definition::CatalogDefinition,
     error::CatalogError,
     finding::located,
+    meters::MeterDef,
     node::Node,
     plan_definition::PlanDefinition,
-    schema, structure,
+    schema, structure, succession,
     tenants::{TenantDef, TenantsFile},
     validate,
 };
@@ -20,10 +23,18 @@ use crate::domain::{ids::CatalogName, invalid::Invalid, tenant::Tenant};
 pub const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// A catalog that has been checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Catalog {
     definition: CatalogDefinition,
     tenants: Vec<TenantDef>,
+    source: Option<Arc<Source>>,
+}
+
+/// The file that a catalog was read from, to tell places in it.
+#[derive(Debug)]
+struct Source {
+    file_name: String,
+    root: Node,
 }
 
 impl Catalog {
@@ -36,7 +47,8 @@ impl Catalog {
             return Err(located(file_name, &root, findings));
         }
         let tenants = std::mem::take(&mut definition.tenants);
-        Ok(Self { definition, tenants })
+        let source = Arc::new(Source { file_name: file_name.to_owned(), root });
+        Ok(Self { definition, tenants, source: Some(source) })
     }
 
     /// Adds the tenants of a file of their own (`catalog: NAME`, `tenants: […]`).
@@ -77,7 +89,7 @@ impl Catalog {
                 "run the version of tollgate that wrote it, or apply the catalog's file again",
             )
         })?;
-        Ok(Self { definition, tenants: Vec::new() })
+        Ok(Self { definition, tenants: Vec::new(), source: None })
     }
 
     /// The catalog as the ledger stores it: without tenants.
@@ -89,6 +101,20 @@ impl Catalog {
     /// Equal exactly when two catalogs mean the same; tenants do not count.
     pub fn hash(&self) -> ContentHash {
         ContentHash::of(&self.to_json())
+    }
+
+    /// Refuses meters that mean something else than one of `before`, which is every meter that any
+    /// stored version of the catalog and its plans has had.
+    pub fn check_meters_keep_their_meaning<'a>(
+        &self,
+        before: impl IntoIterator<Item = &'a MeterDef>,
+    ) -> Result<(), Vec<CatalogError>> {
+        let findings = succession::redefined_meters(before, &self.definition);
+        match &self.source {
+            _ if findings.is_empty() => Ok(()),
+            Some(source) => Err(located(&source.file_name, &source.root, findings)),
+            None => Err(located(self.name().as_str(), &Node::nowhere(), findings)),
+        }
     }
 
     /// The catalog's name.

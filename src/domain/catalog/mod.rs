@@ -5,6 +5,7 @@ pub mod canonical;
 pub mod compiled_plan;
 pub mod decimal;
 pub mod definition;
+pub mod diff;
 pub mod discounts;
 pub mod dunning;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod prices;
 pub mod quantity;
 pub mod schema;
 mod structure;
+mod succession;
 pub mod tenants;
 mod validate;
 

@@ -61,6 +61,11 @@ impl Node {
         Ok(Self::of(raw, text))
     }
 
+    /// Stands in for a file when there is none.
+    pub(super) fn nowhere() -> Self {
+        Self { place: Place::default(), content: Content::Null }
+    }
+
     fn of(raw: Spanned<Raw>, text: &str) -> Self {
         let written = || {
             let span = raw.defined.span();
