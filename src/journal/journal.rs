@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::RefCell,
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -70,16 +71,14 @@ impl Journal {
         config.check()?;
         let files: Arc<dyn Files> = Arc::new(files);
         let runs = runs_dir(&config.data_dir);
-        files.create_dir_all(&runs).map_err(JournalError::io("create", &runs))?;
+        create_dirs(&*files, &runs)?;
         let lock = lock(&*files, &config)?;
-        files.sync_dir(&config.data_dir).map_err(JournalError::io("sync", &config.data_dir))?;
         let disk = Arc::new(DiskUse::new(config.disk_budget_bytes));
         leftover::count_segments(&*files, &runs, &disk)?;
         let run_file = RunFile {
             run,
             boot_id: files.boot_id().map_err(JournalError::io("read", "boot_id"))?,
             weakest_durability: Durability::Sync,
-            stopped_cleanly: false,
             end: None,
         };
         let run_dir = run_file.create_dir(&*files, &config.data_dir)?;
@@ -210,7 +209,7 @@ impl Journal {
     pub async fn close(&self) -> Health {
         let shared = &self.handle.shared;
         shared.intake.close("the journal was closed".into());
-        let mut health = shared.health.subscribe();
+        let mut health = self.health();
         // The sender lives in `shared`, so the only outcome is that the health has changed.
         let _ = health.wait_for(|health| *health != Health::Running).await;
         let writer = self.handle.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -218,8 +217,7 @@ impl Journal {
             // Saying its health was the last thing that it did; it does not unwind.
             let _ = writer.join();
         }
-        let last = health.borrow().clone();
-        last
+        health.borrow().clone()
     }
 
     /// Deletes this run's files, once it is closed and all of it is flushed and settled.
@@ -227,6 +225,21 @@ impl Journal {
         let shared = &self.handle.shared;
         leftover::delete_dir(&*shared.files, &shared.data_dir, &shared.run_dir)
     }
+}
+
+/// Creates `dir` and its parents so that they survive a crash.
+fn create_dirs(files: &dyn Files, dir: &Path) -> Result<(), JournalError> {
+    if files.list(dir).is_ok() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    create_dirs(files, parent)?;
+    files.create_dir_all(dir).map_err(JournalError::io("create", dir))?;
+    files.sync_dir(parent).map_err(JournalError::io("sync", parent))
 }
 
 fn lock(
@@ -321,7 +334,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(small(dir.path()), run(1), Disk).unwrap();
         for n in 0..50 {
-            let _ = journal.enqueue(&numbered(n, 100), Durability::Memory).unwrap();
+            drop(journal.enqueue(&numbered(n, 100), Durability::Memory).unwrap());
         }
         assert_eq!(journal.close().await, Health::Closed);
         let refused = journal.append(&numbered(50, 0), Durability::Sync).await.unwrap_err();

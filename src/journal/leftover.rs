@@ -1,6 +1,10 @@
 //! What earlier runs left behind: finding where it ends, reading it, deleting it.
 
-use std::{any::Any, path::Path, sync::Arc};
+use std::{
+    any::Any,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     disk_use::DiskUse,
@@ -9,17 +13,16 @@ use super::{
     frame::{self, Found, FrameSeed, Kind},
     position::Position,
     reader::{LeftSource, Reader, Source},
-    run_file::{RunFile, run_dir, runs_dir},
+    run_file::{RunEnd, RunFile, run_dir, runs_dir},
     segment::{HEADER_BYTES, HeaderError, check_header, segment_number, segment_path},
 };
 use crate::domain::{ids::RunId, usage::Durability};
 
 /// A run that is over, with the journal that it left.
 pub struct LeftoverRun {
-    run_file: RunFile,
     source: LeftSource,
-    boot_id: String,
-    data_dir: std::path::PathBuf,
+    may_have_lost_acknowledged: bool,
+    data_dir: PathBuf,
     disk: Arc<DiskUse>,
     /// The directory's lock.
     _lock: Arc<dyn Any + Send + Sync>,
@@ -37,19 +40,21 @@ impl LeftoverRun {
         let dir = run_dir(data_dir, run);
         let mut run_file = RunFile::read(&*files, &dir)?;
         let end = match run_file.end {
-            Some(end) => end.into(),
+            Some(end) => end,
             None => {
-                let end = find_end(&*files, &dir, run)?;
-                run_file.end = Some(end.into());
+                let end = RunEnd {
+                    position: find_end(&*files, &dir, run)?.into(),
+                    may_have_lost_acknowledged: may_have_lost(&*files, &run_file)?,
+                };
+                run_file.end = Some(end);
                 run_file.write(&*files, &dir)?;
                 end
             }
         };
         Ok(Self {
-            run_file,
-            boot_id: files.boot_id().map_err(JournalError::io("read", "boot_id"))?,
+            may_have_lost_acknowledged: end.may_have_lost_acknowledged,
             data_dir: data_dir.to_owned(),
-            source: LeftSource { run, run_dir: dir, files, end },
+            source: LeftSource { run, run_dir: dir, files, end: end.position.into() },
             disk,
             _lock: lock,
         })
@@ -68,13 +73,7 @@ impl LeftoverRun {
     /// Whether the run may have acknowledged something that is not in its journal: what was not
     /// spent according to the journal may have been spent after all.
     pub fn may_have_lost_acknowledged(&self) -> bool {
-        let lost_below = if self.run_file.boot_id == self.boot_id {
-            // The process died, the host did not: the kernel kept what was written.
-            Durability::Written
-        } else {
-            Durability::Sync
-        };
-        !self.run_file.stopped_cleanly && self.run_file.weakest_durability < lost_below
+        self.may_have_lost_acknowledged
     }
 
     /// Reads its records from `from` on.
@@ -169,6 +168,14 @@ fn segments(files: &dyn Files, dir: &Path) -> Result<Vec<u32>, JournalError> {
 
 fn file_bytes(files: &dyn Files, path: &Path) -> Result<u64, JournalError> {
     files.open(path).and_then(|file| file.len()).map_err(JournalError::io("read the size of", path))
+}
+
+/// Whether a run that crashed may have acknowledged what its journal does not hold.
+fn may_have_lost(files: &dyn Files, run_file: &RunFile) -> Result<bool, JournalError> {
+    let boot_id = files.boot_id().map_err(JournalError::io("read", "boot_id"))?;
+    // When the process died but not the host, the kernel kept what was written.
+    let survives = if run_file.boot_id == boot_id { Durability::Written } else { Durability::Sync };
+    Ok(run_file.weakest_durability < survives)
 }
 
 /// Finds the end of the last whole record, after making sure that what is read now is also what

@@ -43,9 +43,13 @@
 
 pub mod config;
 mod convert;
+#[cfg(test)]
+mod crash_tests;
 pub mod disk;
 mod disk_use;
 pub mod error;
+#[cfg(test)]
+mod faulty;
 pub mod files;
 mod frame;
 mod intake;

@@ -125,10 +125,12 @@ impl Reader {
         let mut entries = vec![];
         let mut bytes = 0;
         while self.position < end && entries.len() < limit.records_max && bytes < limit.bytes_max {
-            if self.open.as_ref().is_none_or(|open| open.number != self.position.segment)
-                && !self.open_segment(end)?
-            {
-                break;
+            if self.open.as_ref().is_none_or(|open| open.number != self.position.segment) {
+                if !self.open_segment(end)? {
+                    break;
+                }
+                // Stepping over a start record may have come to the end.
+                continue;
             }
             let Some((entry, frame_bytes)) = self.next_frame(end)? else { continue };
             bytes += frame_bytes;

@@ -29,11 +29,18 @@ pub struct RunFile {
     /// The weakest level at which the run acknowledged anything; on disk before the first
     /// acknowledgement at that level.
     pub weakest_durability: Durability,
-    /// Whether the run was stopped with everything it had acknowledged on disk.
-    pub stopped_cleanly: bool,
-    /// Where the journal ends, as a number (see `Position`): known after a clean stop, or after the
-    /// tail was cut. Absent while the run lives and after a crash.
-    pub end: Option<u64>,
+    /// How the run ended: known after a clean stop, or after its torn tail was cut. Absent while it
+    /// lives and after a crash.
+    pub end: Option<RunEnd>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// Where the journal ends, as a number (see `Position`).
+    pub position: u64,
+    /// Whether something may have been acknowledged that is not in the journal.
+    pub may_have_lost_acknowledged: bool,
 }
 
 impl RunFile {

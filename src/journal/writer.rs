@@ -13,7 +13,7 @@ use super::{
     intake::{Chunk, Taken, Waiter},
     metrics::Outcome,
     position::Position,
-    run_file::RunFile,
+    run_file::{RunEnd, RunFile},
     segment::{encode_header, segment_path},
     shared::{Health, Shared},
 };
@@ -234,8 +234,8 @@ impl Writer {
     /// Everything that was let in is written: make it durable and say so.
     fn close(&mut self) -> Result<(), Fatal> {
         self.sync()?;
-        self.run_file.stopped_cleanly = true;
-        self.run_file.end = Some(self.written.into());
+        let position = self.written.into();
+        self.run_file.end = Some(RunEnd { position, may_have_lost_acknowledged: false });
         self.save_run_file()
     }
 
