@@ -14,6 +14,9 @@ pub enum LedgerError {
     /// What was asked cannot be done, whenever it is tried; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A sum that its column cannot hold.
+    #[error("{column} {value} does not fit 64 bits")]
+    TooLarge { column: &'static str, value: i128 },
     /// A row that nothing in this program can have written.
     #[error("{table}.{column} of {key} holds {value:?}, which it cannot: {problem}")]
     Corrupt {
@@ -57,6 +60,24 @@ impl LedgerError {
         match self {
             Self::Failed(error) | Self::Unavailable(error) => sqlstate(error),
             _ => None,
+        }
+    }
+
+    /// Whether what was to be written cannot be, for its content: a sum is too large, or Postgres
+    /// refuses it (class 22: data; class 23: constraints).
+    pub(super) fn is_about_content(&self) -> bool {
+        matches!(self, Self::TooLarge { .. })
+            || !self.is_missing_partition()
+                && self.sqlstate().is_some_and(|it| it.starts_with("22") || it.starts_with("23"))
+    }
+
+    /// Whether a row found no partition: Postgres reports it as a failed check without a name.
+    pub(super) fn is_missing_partition(&self) -> bool {
+        match self {
+            Self::Failed(sqlx::Error::Database(error)) => {
+                error.code().as_deref() == Some("23514") && error.constraint().is_none()
+            }
+            _ => false,
         }
     }
 

@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{config::LedgerConfig, error::LedgerError};
+use super::{config::LedgerConfig, error::LedgerError, partitions::KnownPartitions};
 use crate::domain::invalid::Invalid;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -17,6 +17,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub(super) pool: PgPool,
+    pub(super) partitions: KnownPartitions,
 }
 
 impl Ledger {
@@ -39,7 +40,7 @@ impl Ledger {
             .acquire_timeout(config.acquire_timeout())
             .idle_timeout(Duration::from_secs(300))
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, partitions: KnownPartitions::default() })
     }
 
     /// Brings the schema up to this binary's version. Safe to call by several at once.

@@ -149,15 +149,7 @@ impl Ledger {
 
     /// Where the mark of `run` stands.
     pub async fn run_standing(&self, run: RunId) -> Result<RunStanding, LedgerError> {
-        Ok(match self.run(run).await? {
-            None => RunStanding::Unknown,
-            Some(Run { closing: None, flushed_position, .. }) => {
-                RunStanding::Open { flushed_position }
-            }
-            Some(Run { closing: Some(Closing { seq, .. }), flushed_position, .. }) => {
-                RunStanding::Closed { seq, flushed_position }
-            }
-        })
+        standing_of(&mut *self.pool.acquire().await?, run).await
     }
 
     /// The run with this id.
@@ -255,6 +247,25 @@ impl Ledger {
         })
         .await
     }
+}
+
+/// Where the mark of `run` stands, as the transaction sees it.
+pub(super) async fn standing_of(
+    connection: &mut PgConnection,
+    run: RunId,
+) -> Result<RunStanding, LedgerError> {
+    let row = sqlx::query!("SELECT flushed_position, closed_seq FROM runs WHERE run = $1", run.0)
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(RunStanding::Unknown) };
+    let flushed_position = read_unsigned("runs", "flushed_position", run, row.flushed_position)?;
+    Ok(match row.closed_seq {
+        None => RunStanding::Open { flushed_position },
+        Some(seq) => RunStanding::Closed {
+            seq: read_unsigned("runs", "closed_seq", run, seq)?,
+            flushed_position,
+        },
+    })
 }
 
 async fn add_forfeited(

@@ -1,0 +1,342 @@
+//! From events to sums: what a batch adds to which row. Pure.
+//!
+//! A *share* is what a run told the shared counters an event was (escrow consumed, or recorded
+//! without) and how much of that does not count after all. The ledger adds to a window exactly
+//! what its shares add up to, so that `window_totals.used` = Σ over runs of (consumed + recorded −
+//! undone) whatever happens to an event: counted, duplicate or quarantined.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::domain::{cell_key::CellKey, meter::Aggregation, usage::UsageEvent};
+
+const HOUR_SECONDS: i64 = 3_600;
+const DAY_SECONDS: i64 = 86_400;
+
+/// The values of a meter's group-by properties; a property that the event lacks is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupValues(pub(super) BTreeMap<String, String>);
+
+impl GroupValues {
+    fn of(event: &UsageEvent) -> Self {
+        let value = |name: &String| Some((name.clone(), event.properties.get(name)?.to_owned()));
+        Self(event.group_by.iter().filter_map(value).collect())
+    }
+}
+
+/// Where a rollup row lies.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub key: CellKey,
+    /// Start of the hour or day, UTC.
+    pub start: Timestamp,
+    pub group_values: GroupValues,
+}
+
+impl Slot {
+    /// The hour of `event`.
+    pub fn of(event: &UsageEvent) -> Self {
+        Self {
+            key: event.key.clone(),
+            start: floor_to(event.time, HOUR_SECONDS),
+            group_values: GroupValues::of(event),
+        }
+    }
+
+    fn day(&self) -> Self {
+        Self { start: floor_to(self.start, DAY_SECONDS), ..self.clone() }
+    }
+}
+
+/// The start of the stretch of `seconds` (counted from the epoch) that `at` falls into.
+fn floor_to(at: Timestamp, seconds: i64) -> Timestamp {
+    let start = at.as_second().div_euclid(seconds) * seconds;
+    // Only an instant within a day of the earliest that jiff knows has no such start.
+    Timestamp::from_second(start).unwrap_or(Timestamp::MIN)
+}
+
+/// The instant as Postgres keeps it: in whole microseconds, rounded down. Comparing anything finer
+/// would let the order of flushes decide which of two events is the last.
+pub fn floor_to_microsecond(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_nanosecond().div_euclid(1_000) as i64).unwrap_or(at)
+}
+
+/// What a number of events amount to. Sums are wide, so that adding them up cannot overflow; what
+/// a column cannot hold is found out when it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    pub amount_sum: i128,
+    pub events: u64,
+    pub amount_max: i64,
+    /// Time and amount of the latest event; of several at the same time, the largest amount.
+    pub last: (Timestamp, i64),
+}
+
+impl Tally {
+    fn of(event: &UsageEvent) -> Self {
+        Self {
+            amount_sum: event.amount.into(),
+            events: 1,
+            amount_max: event.amount,
+            last: (floor_to_microsecond(event.time), event.amount),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.amount_sum += other.amount_sum;
+        self.events += other.events;
+        self.amount_max = self.amount_max.max(other.amount_max);
+        self.last = self.last.max(other.last);
+    }
+}
+
+/// A run's part of a counter, as growth. All 0 for meters that are not summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Units taken from escrow.
+    pub consumed: i128,
+    /// Units added without escrow.
+    pub recorded: i128,
+    /// Units of these that do not count after all, and units that a level went down by.
+    pub undone: i128,
+}
+
+impl Share {
+    /// The share of an event that counts.
+    fn counted(event: &UsageEvent) -> Self {
+        if !matches!(event.aggregation, Aggregation::Sum | Aggregation::Count) {
+            return Self::default();
+        }
+        let units = i128::from(event.counted());
+        let raised = units.max(0);
+        let consumed = i128::from(event.from_lease).min(raised);
+        Self { consumed, recorded: raised - consumed, undone: (-units).max(0) }
+    }
+
+    /// The share of the same events when they do not count: what the run added is undone, and what
+    /// it did not yet subtract stays.
+    pub fn taken_back(self) -> Self {
+        Self { undone: self.consumed + self.recorded, ..self }
+    }
+
+    /// What the share adds to the window.
+    pub fn used(self) -> i128 {
+        self.consumed + self.recorded - self.undone
+    }
+
+    fn add(&mut self, other: Self) {
+        self.consumed += other.consumed;
+        self.recorded += other.recorded;
+        self.undone += other.undone;
+    }
+}
+
+/// Some events of one slot, added up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sum {
+    pub aggregation: Aggregation,
+    pub tally: Tally,
+    pub share: Share,
+}
+
+impl Sum {
+    /// The sum of one event.
+    pub fn of(event: &UsageEvent) -> Self {
+        Self {
+            aggregation: event.aggregation,
+            tally: Tally::of(event),
+            share: Share::counted(event),
+        }
+    }
+
+    /// Adds `other`, which comes later.
+    pub fn add(&mut self, other: &Self) {
+        self.aggregation = other.aggregation;
+        self.tally.add(&other.tally);
+        self.share.add(other.share);
+    }
+}
+
+/// All that a batch adds, by row and in the order in which rows are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub hours: BTreeMap<Slot, Tally>,
+    pub days: BTreeMap<Slot, Tally>,
+    pub windows: BTreeMap<CellKey, Sum>,
+    pub shares: BTreeMap<CellKey, Share>,
+}
+
+impl Sums {
+    /// Adds events that count.
+    pub fn count(&mut self, slot: &Slot, sum: &Sum) {
+        add_tally(&mut self.hours, slot.clone(), &sum.tally);
+        add_tally(&mut self.days, slot.day(), &sum.tally);
+        match self.windows.get_mut(&slot.key) {
+            Some(window) => window.add(sum),
+            None => {
+                self.windows.insert(slot.key.clone(), sum.clone());
+            }
+        }
+        self.add_share(&slot.key, sum.share);
+    }
+
+    /// Adds events that the run counted and the ledger does not.
+    pub fn take_back(&mut self, key: &CellKey, share: Share) {
+        self.add_share(key, share.taken_back());
+    }
+
+    fn add_share(&mut self, key: &CellKey, share: Share) {
+        if share != Share::default() {
+            self.shares.entry(key.clone()).or_default().add(share);
+        }
+    }
+}
+
+fn add_tally(rows: &mut BTreeMap<Slot, Tally>, slot: Slot, tally: &Tally) {
+    rows.entry(slot).and_modify(|row| row.add(tally)).or_insert_with(|| tally.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        ids::{MeterName, TenantId},
+        properties::Properties,
+    };
+
+    fn event(amount: i64, from_lease: u64, at: &str) -> UsageEvent {
+        UsageEvent {
+            key: CellKey {
+                tenant: TenantId::new("t").unwrap(),
+                meter: MeterName::new("tokens").unwrap(),
+                subject: None,
+                label: "month:0:1".parse().unwrap(),
+            },
+            aggregation: Aggregation::Sum,
+            amount,
+            distinct_value: None,
+            time: at.parse().unwrap(),
+            idempotency_key: None,
+            properties: Properties::default(),
+            group_by: Vec::new(),
+            event_retention_days: 0,
+            from_lease,
+            reservation: None,
+        }
+    }
+
+    fn sums(events: &[UsageEvent]) -> Sums {
+        let mut sums = Sums::default();
+        for event in events {
+            sums.count(&Slot::of(event), &Sum::of(event));
+        }
+        sums
+    }
+
+    #[test]
+    fn an_event_counts_in_its_hour_its_day_and_its_window() {
+        let sums = sums(&[
+            event(5, 5, "2026-03-01T10:59:59.9Z"),
+            event(7, 3, "2026-03-01T11:00:00Z"),
+            event(1, 0, "2026-03-02T00:00:00Z"),
+        ]);
+        let starts: Vec<_> = sums.hours.keys().map(|slot| slot.start.to_string()).collect();
+        assert_eq!(
+            starts,
+            ["2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z", "2026-03-02T00:00:00Z"]
+        );
+        let days: Vec<_> = sums.days.values().map(|tally| tally.amount_sum).collect();
+        assert_eq!(days, [12, 1]);
+        let window = sums.windows.values().next().unwrap();
+        assert_eq!(window.share, Share { consumed: 8, recorded: 5, undone: 0 });
+        assert_eq!(window.tally.events, 3);
+    }
+
+    #[test]
+    fn a_level_that_goes_down_is_undone_and_its_duplicate_changes_nothing() {
+        let down = event(-4, 0, "2026-03-01T00:00:00Z");
+        let mut sums = sums(std::slice::from_ref(&down));
+        assert_eq!(sums.windows.values().next().unwrap().share.used(), -4);
+        let before = sums.clone();
+        sums.take_back(&down.key, Share::counted(&down));
+        assert_eq!(sums, before);
+    }
+
+    #[test]
+    fn an_event_that_does_not_count_is_undone_to_the_last_unit() {
+        let twice = event(9, 6, "2026-03-01T00:00:00Z");
+        let mut sums = Sums::default();
+        sums.take_back(&twice.key, Share::counted(&twice));
+        assert!(sums.windows.is_empty() && sums.hours.is_empty() && sums.days.is_empty());
+        let share = sums.shares[&twice.key];
+        assert_eq!(share, Share { consumed: 6, recorded: 3, undone: 9 });
+        assert_eq!(share.used(), 0);
+    }
+
+    #[test]
+    fn a_count_is_the_number_of_events_whatever_their_amounts() {
+        let mut call = event(500, 1, "2026-03-01T00:00:00Z");
+        call.aggregation = Aggregation::Count;
+        let sums = sums(&[call.clone(), call]);
+        let window = sums.windows.values().next().unwrap();
+        assert_eq!(window.share, Share { consumed: 2, recorded: 0, undone: 0 });
+        assert_eq!(window.tally.amount_sum, 1000);
+    }
+
+    #[test]
+    fn a_maximum_takes_no_part_in_the_counters() {
+        let mut peak = event(500, 0, "2026-03-01T00:00:00Z");
+        peak.aggregation = Aggregation::Max;
+        let sums = sums(&[peak]);
+        assert!(sums.shares.is_empty());
+        assert_eq!(sums.windows.values().next().unwrap().tally.amount_max, 500);
+    }
+
+    #[test]
+    fn sums_before_the_epoch_fall_into_the_hour_before_it() {
+        let sums = sums(&[event(1, 0, "1969-12-31T23:59:59Z")]);
+        assert_eq!(sums.hours.keys().next().unwrap().start.to_string(), "1969-12-31T23:00:00Z");
+    }
+
+    proptest::proptest! {
+        /// Sidecars flush at different times: the order must not show.
+        #[test]
+        fn the_order_of_events_does_not_matter(
+            events in proptest::collection::vec((-5i64..50, 0u64..20, 0i64..200_000), 1..20),
+        ) {
+            let events: Vec<_> = events
+                .into_iter()
+                .map(|(amount, lease, second)| {
+                    let at = Timestamp::from_second(second).unwrap().to_string();
+                    event(amount, lease, &at)
+                })
+                .collect();
+            let mut backwards = events.clone();
+            backwards.reverse();
+            proptest::prop_assert_eq!(sums(&events), sums(&backwards));
+        }
+
+        #[test]
+        fn shares_add_up_to_what_is_counted(
+            events in proptest::collection::vec((-5i64..50, 0u64..80, proptest::bool::ANY), 1..20),
+        ) {
+            let mut sums = Sums::default();
+            let mut counted = 0;
+            for (amount, lease, counts) in events {
+                let event = event(amount, lease, "2026-03-01T00:00:00Z");
+                if counts {
+                    counted += i128::from(amount);
+                    sums.count(&Slot::of(&event), &Sum::of(&event));
+                } else {
+                    sums.take_back(&event.key, Share::counted(&event));
+                }
+            }
+            let used = |sum: Share| sum.used();
+            proptest::prop_assert_eq!(
+                sums.shares.values().copied().map(used).sum::<i128>(), counted);
+            proptest::prop_assert_eq!(
+                sums.windows.values().map(|sum| used(sum.share)).sum::<i128>(), counted);
+        }
+    }
+}
