@@ -16,7 +16,8 @@ pub struct WindowLabel {
     pub period: Period,
     /// Start of the window, seconds since the Unix epoch; 0 for [`Period::Lifetime`].
     pub start: i64,
-    /// Version of the schedule (anchor, zone) that the window was computed with.
+    /// Version of the schedule (anchor, zone) that the window was computed with; 0 for
+    /// [`Period::Lifetime`].
     pub anchor_version: u32,
 }
 
@@ -112,7 +113,10 @@ impl WindowSchedule {
             Period::Interval { seconds } => fixed_interval(at, i64::from(seconds)),
             Period::Lifetime => (Timestamp::UNIX_EPOCH, None),
         };
-        let label = WindowLabel { period, start: start.as_second(), anchor_version: self.version };
+        // A lifetime depends on no schedule: a level (seats, stored bytes) goes on when an anchor or
+        // a zone changes.
+        let anchor_version = if period == Period::Lifetime { 0 } else { self.version };
+        let label = WindowLabel { period, start: start.as_second(), anchor_version };
         Window { label, start, end }
     }
 
@@ -256,6 +260,16 @@ mod tests {
         let window = schedule.window(Period::BillingCycle, at("2015-05-17T00:00:00Z"));
         assert_eq!(window.start, at("2015-05-15T00:00:00Z"));
         assert!(window.contains(at("2015-05-17T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_lifetime_goes_on_when_the_anchor_moves() {
+        let schedule = schedule("2026-06-15T00:00:00Z", "UTC", BillingInterval::Monthly);
+        let moved = WindowSchedule { version: 2, ..schedule.clone() };
+        let label =
+            |of: &WindowSchedule, period| of.window(period, at("2026-07-01T00:00:00Z")).label;
+        assert_eq!(label(&schedule, Period::Lifetime), label(&moved, Period::Lifetime));
+        assert_ne!(label(&schedule, Period::Day), label(&moved, Period::Day));
     }
 
     #[test]
