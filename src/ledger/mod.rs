@@ -4,7 +4,9 @@
 //! Transactions take their locks in one order, so that they seldom wait in a circle: run, keys,
 //! then totals sorted by key, then the rows of `commit_sequences` and `epochs`.
 
+pub mod billable_usage;
 mod cell_rows;
+pub mod charges;
 pub mod config;
 pub mod epochs;
 pub mod error;
@@ -14,6 +16,7 @@ pub mod job_runs;
 pub mod partitions;
 mod pool;
 pub mod runs;
+pub mod subscribers;
 mod tx;
 
 pub use error::{LedgerError, Refusal};

@@ -3,22 +3,20 @@
 use crate::domain::{catalog::prices::UsagePrice, invalid::Invalid};
 
 use super::{
-    model::{PriceModel, Tier, Tiers},
+    model::{PriceModel, Share, Tier, Tiers},
     unit_price::UnitPrice,
 };
 
 /// The model that `price` states, its rates per `per` base units.
 ///
-/// The error names what the catalog's validation would have refused. A price by property has no
-/// model of its own; the caller splits the quantity first, so it is refused here.
-pub fn price_model(price: &UsagePrice, per: u64) -> Result<PriceModel, Invalid> {
-    if price.by_property.is_some() {
-        return Err(Invalid::new(
-            "by_property",
-            "is not one rate for all units",
-            "price each value's units by its own rate",
-        ));
-    }
+/// A price by property needs `used_by_value`: what was used with each value of the property (`None`
+/// = without it); it is not looked at otherwise. The error names what the catalog's validation would
+/// have refused.
+pub fn price_model(
+    price: &UsagePrice,
+    per: u64,
+    used_by_value: &[(Option<String>, u64)],
+) -> Result<PriceModel, Invalid> {
     let unit_price = |rate| UnitPrice { rate, per };
     let tiers = |steps: &[crate::domain::catalog::prices::PriceTier], field| {
         let tiers = steps.iter().map(|step| Tier {
@@ -31,6 +29,14 @@ pub fn price_model(price: &UsagePrice, per: u64) -> Result<PriceModel, Invalid> 
         })
     };
     match price {
+        UsagePrice { rate: Some(rate), by_property: Some(by), .. } => {
+            let shares = used_by_value.iter().map(|(value, used)| {
+                let own = value.as_ref().and_then(|value| by.rates.get(value));
+                let price = unit_price(own.unwrap_or(rate).get());
+                Share { value: value.clone(), used: *used, price }
+            });
+            Ok(PriceModel::Mixed { shares: shares.collect() })
+        }
         UsagePrice { rate: Some(rate), graduated: None, volume: None, package: None, .. } => {
             Ok(PriceModel::PerUnit(unit_price(rate.get())))
         }
@@ -62,7 +68,7 @@ mod tests {
     #[test]
     fn each_way_of_pricing_becomes_its_model() {
         let priced = |json, quantity| {
-            price_model(&parsed(json), 10).unwrap().price(quantity).unwrap().to_string()
+            price_model(&parsed(json), 10, &[]).unwrap().price(quantity).unwrap().to_string()
         };
         assert_eq!(priced(serde_json::json!({"rate": "0.5"}), 25), "1.25");
         let tiers = serde_json::json!([{"up_to": 20, "rate": "1"}, {"rate": "0.1", "flat": "3"}]);
@@ -73,9 +79,18 @@ mod tests {
     }
 
     #[test]
+    fn a_value_of_the_property_has_its_own_rate_and_others_the_plain_one() {
+        let by = serde_json::json!({"property": "model", "rates": {"large": "0.03"}});
+        let price = parsed(serde_json::json!({"rate": "0.01", "by_property": by}));
+        let used = [(Some("large".to_owned()), 100), (Some("small".to_owned()), 150), (None, 50)];
+        let model = price_model(&price, 1, &used).unwrap();
+        assert_eq!(model.price(30).unwrap().to_string(), "0.5");
+    }
+
+    #[test]
     fn no_way_and_two_ways_are_refused() {
-        assert!(price_model(&UsagePrice::default(), 1).is_err());
+        assert!(price_model(&UsagePrice::default(), 1, &[]).is_err());
         let two = serde_json::json!({"rate": "1", "package": {"size": 1, "price": "1"}});
-        assert!(price_model(&parsed(two), 1).is_err());
+        assert!(price_model(&parsed(two), 1, &[]).is_err());
     }
 }

@@ -5,6 +5,7 @@
 //! ([`error::PricingError`]), never a panic and never a wrapped or saturated figure.
 
 pub mod catalog_price;
+pub mod closing;
 pub mod error;
 pub mod exact;
 pub mod level;

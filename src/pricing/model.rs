@@ -22,6 +22,19 @@ pub enum PriceModel {
     Volume { tiers: Tiers },
     /// So much per package begun.
     Package { size: u64, amount: Decimal },
+    /// Units of several kinds, each with a price of its own; which of them the quantity consists of
+    /// is not known, so it is spread over them in proportion to what was used of each.
+    Mixed { shares: Vec<Share> },
+}
+
+/// What was used of one kind of unit, and its price.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// The value of the property that tells the kinds apart; `None` = usage without it.
+    pub value: Option<String>,
+    /// Base units of this kind in the whole window.
+    pub used: u64,
+    pub price: UnitPrice,
 }
 
 /// One tier: the units up to a bound, at a price, with an optional fixed part.
@@ -104,6 +117,7 @@ impl PriceModel {
             Self::Graduated { tiers } => graduated(tiers, quantity),
             Self::Volume { tiers } => volume(tiers, quantity),
             Self::Package { size, amount } => packages(*size, *amount, quantity),
+            Self::Mixed { shares } => mixed(shares, quantity),
         }
     }
 }
@@ -136,6 +150,15 @@ fn packages(size: u64, amount: Decimal, quantity: u64) -> Result<Vec<Slice>, Pri
     }
     let begun = quantity.div_ceil(size);
     Ok(vec![Slice { quantity, amount: Exact::from_decimal(amount).scaled(begun, 1)? }])
+}
+
+fn mixed(shares: &[Share], quantity: u64) -> Result<Vec<Slice>, PricingError> {
+    let used = shares.iter().try_fold(0u64, |sum, share| sum.checked_add(share.used));
+    let used = used.ok_or(PricingError::OutOfRange { what: "the usage of all kinds" })?;
+    let amount = shares.iter().try_fold(Exact::ZERO, |total, share| {
+        total.plus(share.price.of(share.used)?.scaled(quantity, used)?)
+    })?;
+    Ok(vec![Slice { quantity, amount }])
 }
 
 impl Tier {
@@ -199,6 +222,24 @@ mod tests {
         let model = PriceModel::Flat { amount: "4.99".parse().unwrap() };
         assert_eq!(shown(&model, 0), "4.99");
         assert_eq!(shown(&model, AMOUNT_MAX), "4.99");
+    }
+
+    #[test]
+    fn kinds_of_units_share_a_quantity_in_proportion_to_their_use() {
+        let share = |value: Option<&str>, used, rate: &str| Share {
+            value: value.map(str::to_owned),
+            used,
+            price: UnitPrice { rate: rate.parse().unwrap(), per: 1 },
+        };
+        let shares = vec![share(Some("large"), 100, "0.03"), share(None, 200, "0.01")];
+        let model = PriceModel::Mixed { shares };
+        // 10 of the 30 are large.
+        assert_eq!(shown(&model, 30), "0.5");
+        assert_eq!(shown(&model, 1), "1/60");
+        let nothing = PriceModel::Mixed { shares: Vec::new() };
+        assert!(matches!(nothing.price(1), Ok(amount) if amount == Exact::ZERO));
+        let unused = PriceModel::Mixed { shares: vec![share(None, 0, "1")] };
+        assert!(matches!(unused.price(1), Err(PricingError::ZeroDivisor { .. })));
     }
 
     #[test]
