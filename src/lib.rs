@@ -8,9 +8,10 @@ pub mod clock;
 pub mod domain;
 pub mod proto;
 
-// L1: pure machines, and the journal on disk.
+// L1: pure machines, the journal on disk, and how tasks live and end.
 pub mod journal;
 pub mod leases;
+pub mod lifecycle;
 pub mod pricing;
 
 // L2: the two stores.
@@ -28,9 +29,12 @@ pub mod api;
 pub mod grpc;
 pub mod http;
 
-// L6: wiring.
-pub mod cli;
-pub mod config;
+// L6: what the commands stand on.
 pub mod dev;
-pub mod lifecycle;
 pub mod telemetry;
+
+// L7: the settings of every part.
+pub mod config;
+
+// L8: the commands, which wire parts together.
+pub mod cli;
