@@ -179,3 +179,104 @@ fn read<T: DeserializeOwned + schemars::JsonSchema>(
     })?;
     Ok((root, read))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOP: &str = "\
+catalog: shop
+currency: USD
+meters:
+  - { name: calls, kind: counter, unit: call }
+plans:
+  - { name: small, prices: { monthly: 9 }, limits: { calls: 100 } }
+tenants:
+  - { id: acme, plan: small }
+";
+
+    fn shop() -> Catalog {
+        Catalog::parse("shop.yaml", SHOP).unwrap()
+    }
+
+    #[test]
+    fn a_tenant_of_a_file_is_found_the_same_after_a_restart() {
+        let (before, after) = (shop(), shop());
+        let (before, after) = (before.tenants().next().unwrap(), after.tenants().next().unwrap());
+        assert_eq!(before, after);
+        assert_eq!(before.account.as_str(), "acme");
+        assert_eq!(before.subscription.plan.plan.as_str(), "small");
+        let anchor = before.subscription.schedule.anchor;
+        assert_eq!(anchor.to_string(), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn tenants_can_stand_in_a_file_of_their_own() {
+        let mut catalog = shop();
+        let text = "catalog: shop\ntenants:\n  - { id: globex, account: g, plan: small, \
+                    zone: Europe/London, anchor: 2026-01-31T00:00:00Z, interval: yearly, \
+                    test_clock: 2026-02-28T12:00:00Z }\n";
+        catalog.add_tenants("tenants.yaml", text).unwrap();
+        let globex = catalog.tenants().nth(1).unwrap();
+        assert_eq!(globex.account.as_str(), "g");
+        assert_eq!(globex.test_clock.unwrap().to_string(), "2026-02-28T12:00:00Z");
+        let schedule = &globex.subscription.schedule;
+        assert_eq!(schedule.zone.iana_name(), Some("Europe/London"));
+    }
+
+    #[test]
+    fn a_tenant_named_in_both_files_is_told_in_the_second() {
+        let mut catalog = shop();
+        let text = "catalog: shop\ntenants:\n  - { id: globex, plan: small }\n  - { id: acme, plan: smal }\n";
+        let errors = catalog.add_tenants("tenants.yaml", text).unwrap_err();
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "tenants.yaml:4:11: tenants[acme].id: \"acme\" is already taken; give each its own \
+                 id, or remove this one",
+                "tenants.yaml:4:23: tenants[acme].plan: \"smal\" is not a plan of this catalog; did \
+                 you mean small?",
+            ]
+        );
+        assert_eq!(catalog.tenants().count(), 1);
+    }
+
+    #[test]
+    fn tenants_do_not_count_as_a_change_of_the_catalog() {
+        let without = SHOP.split("tenants:").next().unwrap();
+        assert_eq!(Catalog::parse("shop.yaml", without).unwrap().hash(), shop().hash());
+    }
+
+    #[test]
+    fn every_catalog_in_the_documentation_is_accepted() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/catalog.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let blocks: Vec<_> = page.split("```yaml\n").skip(1).collect();
+        let blocks = blocks.iter().filter_map(|rest| rest.split("```").next());
+        let (mut catalogs, mut fragments) = (0, 0);
+        for block in blocks {
+            if block.starts_with("catalog:") && block.contains("meters:") {
+                Catalog::parse("docs/catalog.md", block).unwrap();
+                catalogs += 1;
+            } else {
+                let fragment = Node::parse(block).unwrap();
+                if fragment.get("one rate").is_some() {
+                    continue;
+                }
+                let problems = structure::check(&fragment, &schema::of::<CatalogDefinition>());
+                let problems = located("docs/catalog.md", &fragment, problems.unwrap_err());
+                let unfit: Vec<_> = problems
+                    .into_iter()
+                    // A fragment lacks the rest of the catalog, and the units of its meters.
+                    .filter(|error| {
+                        error.problem != "is missing" && !error.problem.contains("meter is unknown")
+                    })
+                    .collect();
+                assert!(unfit.is_empty(), "{unfit:?}");
+                fragments += 1;
+            }
+        }
+        assert!(catalogs >= 1 && fragments >= 5, "{catalogs} {fragments}");
+    }
+}
