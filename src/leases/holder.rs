@@ -1,0 +1,584 @@
+//! The slow side of one key in one run: decides what to say to the key next, and when to deny.
+//!
+//! A driver owns the holder and does the waiting and the talking; see [`super`] for its loop. The
+//! holder keeps the two totals that belong to the slow side (`granted`, `returned`), and what it
+//! knows of the key from the last answer. It has no clock: `now` is the time since the start of
+//! the run on a monotonic clock.
+
+use std::time::Duration;
+
+use super::{
+    cell::{Cell, CellCounts},
+    demand::Demand,
+    message::{Answer, Ask, Call, Ceiling, Counted, Epoch, Outcome, Recall, Totals},
+};
+use crate::domain::ids::RunId;
+
+/// The protocol's times.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseTimes {
+    /// How long the first in the queue waits for others to return what is unspent.
+    pub recall_wait: Duration,
+    /// How often a waiting run asks again when no hint arrives.
+    pub poll: Duration,
+    /// Longest wait in the queue, from the first call of a want.
+    pub queue_wait_max: Duration,
+    /// How long a foreign want may stand first without moving before it is taken for dead.
+    pub depose_after: Duration,
+    /// How soon changed totals are told when nothing else calls for a call.
+    pub settle: Duration,
+    /// Pause after a failed call that no request waited for.
+    pub retry: Duration,
+    /// Demand that a refill covers.
+    pub prefetch: Duration,
+}
+
+impl Default for LeaseTimes {
+    fn default() -> Self {
+        Self {
+            recall_wait: Duration::from_millis(20),
+            poll: Duration::from_millis(5),
+            queue_wait_max: Duration::from_millis(500),
+            depose_after: Duration::from_millis(60),
+            settle: Duration::from_secs(1),
+            retry: Duration::from_millis(100),
+            prefetch: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The requests that found too little in hand, in the order of their arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Amount of the first.
+    pub head: u64,
+    /// Sum of all.
+    pub total: u64,
+}
+
+/// What the driver knows and the holder does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings {
+    pub epoch: Epoch,
+    /// From the tenant's plan; the holder goes on with a newer one if the key knows it.
+    pub ceiling: Ceiling,
+    /// Since the start of the run, monotonic.
+    pub now: Duration,
+}
+
+/// What the driver has to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// There may be enough in hand now: try [`Cell::take`] for the waiting requests again.
+    Retry,
+    /// Send this and hand the answer to [`Holder::answered`] or the failure to
+    /// [`Holder::failed`], before the next [`Holder::next`].
+    Send(Box<Call>),
+    /// Deny the head, and every other request that was waiting when the last call was built and
+    /// asks for more than `remaining`.
+    Deny { why: Denial, remaining: u64 },
+    /// The counters cannot grant anything now: apply the limit's outage policy to all who wait.
+    Unavailable,
+    /// Wait until then, or until a recall hint, a new head, or something given back.
+    Wait { until: Duration },
+    /// Nothing to do before `until` (`None` = until something happens).
+    Rest { until: Option<Duration> },
+    /// A call is under way.
+    InFlight,
+    /// The run was closed by someone else: it must not serve any longer.
+    Fenced,
+    /// Everything is returned and told; the cell can be dropped.
+    Retired,
+}
+
+/// Why a request is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Denial {
+    /// Nobody had enough unspent.
+    Exhausted,
+    /// Others did not return what they may have had within the wait.
+    RecallTimedOut,
+}
+
+/// The slow side of one key.
+#[derive(Debug)]
+pub struct Holder {
+    run: RunId,
+    times: LeaseTimes,
+    /// Totals are unknown: an earlier holder of the run may have left some at the key.
+    fresh: bool,
+    granted: u64,
+    returned: u64,
+    /// What the key has confirmed in this epoch.
+    told: Option<Totals>,
+    epoch: u64,
+    ceiling: Option<Ceiling>,
+    sequence: u64,
+    flight: Option<Flight>,
+    /// When the last call was built.
+    called_at: Option<Duration>,
+    /// A call failed and may have happened: the key may know more than the holder.
+    uncertain: bool,
+    /// No calls in the background before this.
+    paused_until: Duration,
+    want: Option<Want>,
+    /// A want of ours may stand in the key.
+    queued: bool,
+    verdict: Option<Verdict>,
+    /// The last answer said that others want what is unspent here.
+    recalled: bool,
+    /// Recalls answered so far, as the key sees it.
+    answered: u64,
+    /// A recall has come that the last call did not answer.
+    recall_due: bool,
+    /// A hint said that our want stands first or that something came free for it.
+    turn_due: bool,
+    demand: Demand,
+    /// With the retention of the key, if its window is over.
+    retiring: Option<Option<Duration>>,
+    /// The key has not heard of the retention yet.
+    retention_due: bool,
+    fenced: bool,
+}
+
+/// The call under way.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    sequence: u64,
+    epoch: u64,
+    totals: Totals,
+    fresh: bool,
+    closed: bool,
+    last: bool,
+    /// It told the key its retention.
+    parted: bool,
+    /// The waiting requests that it asks for.
+    waiting: Option<Waiting>,
+    in_hand: u64,
+}
+
+/// A want as it goes from call to call.
+#[derive(Clone, Copy, Debug)]
+struct Want {
+    id: u64,
+    raised_at: Duration,
+    /// Amount of the head that the last call asked for.
+    head: u64,
+    /// Since when it has stood first.
+    first_since: Option<Duration>,
+    /// Ticket of the want that stands first, and since when it has been seen there.
+    behind: Option<(u64, Duration)>,
+}
+
+/// What the last answer means for a head of at least this amount.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    head: u64,
+    ruling: Ruling,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ruling {
+    Deny { why: Denial, remaining: u64 },
+    Unavailable,
+}
+
+impl Holder {
+    /// The slow side of a new cell. Until the first answer it does not know whether the run has
+    /// had the key before.
+    pub fn new(run: RunId, times: LeaseTimes) -> Self {
+        Self {
+            run,
+            times,
+            fresh: true,
+            granted: 0,
+            returned: 0,
+            told: None,
+            epoch: 0,
+            ceiling: None,
+            sequence: 0,
+            flight: None,
+            called_at: None,
+            uncertain: false,
+            paused_until: Duration::ZERO,
+            want: None,
+            queued: false,
+            verdict: None,
+            recalled: false,
+            answered: 0,
+            recall_due: false,
+            turn_due: false,
+            demand: Demand::default(),
+            retiring: None,
+            retention_due: false,
+            fenced: false,
+        }
+    }
+
+    /// What to do next. The driver has just tried [`Cell::take`] for the waiting requests.
+    pub fn next(&mut self, cell: &Cell, waiting: Option<Waiting>, around: &Surroundings) -> Step {
+        if self.fenced {
+            return Step::Fenced;
+        }
+        if self.flight.is_some() {
+            return Step::InFlight;
+        }
+        self.enter(around);
+        match waiting {
+            Some(waiting) => self.next_waiting(cell, waiting, around),
+            None => self.next_idle(cell, around),
+        }
+    }
+
+    /// Takes in the answer to the call that [`Step::Send`] gave.
+    ///
+    /// An answer to any other call is ignored: it may tell of escrow that the counters have
+    /// forgotten since.
+    pub fn answered(&mut self, cell: &Cell, call: &Call, answer: &Answer, now: Duration) {
+        let Some(flight) = self.flight.take_if(|flight| flight.sequence == call.sequence) else {
+            return;
+        };
+        match answer {
+            Answer::Counted(counted) => self.counted(cell, flight, counted, now),
+            Answer::Fenced => {
+                self.fenced = true;
+                // Whatever was in hand now belongs to those who closed the run.
+                let _ = cell.close();
+            }
+            // Refused before anything happened; the driver mends the epoch or the floor.
+            Answer::NeedFloor { .. } | Answer::StaleEpoch { .. } | Answer::EpochLost => {
+                self.unavailable(flight, now);
+            }
+        }
+    }
+
+    /// The call under way failed: it may or may not have happened, or happen yet.
+    pub fn failed(&mut self, now: Duration) {
+        if let Some(flight) = self.flight.take() {
+            self.uncertain = true;
+            self.unavailable(flight, now);
+        }
+    }
+
+    /// Takes in a recall hint about this key.
+    pub fn hint(&mut self, recall: &Recall) {
+        if recall.first == Some(self.run) {
+            self.turn_due = true;
+        } else if recall.ticket > self.answered {
+            self.recall_due = true;
+        }
+    }
+
+    /// From now on only return, settle and end: the window is over, the cell idle, or the process
+    /// stopping. `retention`: when the window is over, how long the key is kept.
+    pub fn retire(&mut self, retention: Option<Duration>) {
+        self.retiring = Some(retention);
+        self.retention_due = retention.is_some() && !self.fresh;
+    }
+
+    /// Whether the key has confirmed this run's totals in `epoch`, or there is nothing to confirm.
+    /// When it holds for every holder of the run, the run has reported to the epoch.
+    pub fn has_reported(&self, cell: &Cell, epoch: u64) -> bool {
+        // An answer of the epoch before may still bring escrow that the new one has to hear of.
+        if self.flight.is_some_and(|flight| flight.epoch != epoch) {
+            return false;
+        }
+        let nothing = self.fresh && cell.counts() == CellCounts::default();
+        nothing || (self.epoch == epoch && self.told.is_some())
+    }
+
+    /// Whether everything counted so far is confirmed.
+    pub fn is_settled(&self, cell: &Cell) -> bool {
+        if self.fresh {
+            return cell.counts() == CellCounts::default();
+        }
+        self.told == Some(self.totals(cell))
+    }
+
+    /// The ceiling in force as far as is known here: the plan's, or a newer one from the key.
+    pub fn ceiling(&self) -> Option<Ceiling> {
+        self.ceiling
+    }
+
+    /// Units per second that the cell has spent lately.
+    pub fn demand(&self) -> u64 {
+        self.demand.per_second()
+    }
+
+    /// Escrow of this run that is neither consumed nor returned: in hand, or held by requests and
+    /// reservations.
+    pub fn outstanding(&self, cell: &Cell) -> u64 {
+        let ours = self.granted - self.returned;
+        ours.saturating_sub(cell.counts().consumed)
+    }
+
+    /// The totals of a report. Zero as long as they are unknown.
+    fn totals(&self, cell: &Cell) -> Totals {
+        if self.fresh {
+            return Totals::default();
+        }
+        let CellCounts { consumed, recorded, undone } = cell.counts();
+        Totals { granted: self.granted, returned: self.returned, consumed, recorded, undone }
+    }
+
+    fn enter(&mut self, around: &Surroundings) {
+        if self.epoch < around.epoch.number {
+            self.epoch = around.epoch.number;
+            self.told = None;
+            self.uncertain = false;
+            self.paused_until = Duration::ZERO;
+            self.want = None;
+            self.queued = false;
+            self.recalled = false;
+            self.recall_due = false;
+            self.answered = 0;
+        }
+        if self.ceiling.is_none_or(|known| known.version < around.ceiling.version) {
+            self.ceiling = Some(around.ceiling);
+        }
+    }
+
+    fn next_waiting(&mut self, cell: &Cell, waiting: Waiting, around: &Surroundings) -> Step {
+        if self.return_due(cell) {
+            return self.send(cell, Some(waiting), around);
+        }
+        if cell.available() >= waiting.head {
+            return Step::Retry;
+        }
+        // It holds for a larger head too; of a smaller one it says nothing.
+        if let Some(verdict) = self.verdict.take_if(|verdict| verdict.head <= waiting.head) {
+            return match verdict.ruling {
+                Ruling::Deny { why, remaining } => Step::Deny { why, remaining },
+                Ruling::Unavailable => Step::Unavailable,
+            };
+        }
+        if let (Some(want), Some(called_at), false) = (self.want, self.called_at, self.turn_due)
+            && want.head <= waiting.head
+        {
+            let until = (called_at + self.times.poll).min(self.deadline(&want)).max(called_at);
+            if around.now < until {
+                return Step::Wait { until };
+            }
+        }
+        self.send(cell, Some(waiting), around)
+    }
+
+    fn next_idle(&mut self, cell: &Cell, around: &Surroundings) -> Step {
+        self.verdict = None;
+        self.want = None;
+        let reported = self.has_reported(cell, self.epoch);
+        let settled = self.is_settled(cell);
+        let refill = cell.is_low() && !self.recalled && self.retiring.is_none();
+        let urgent = self.return_due(cell) || self.queued || !reported || refill;
+        let parting = self.retiring.is_some();
+        if settled && !urgent && !self.uncertain && !self.retention_due {
+            let done = parting && self.outstanding(cell) == 0;
+            return if done { Step::Retired } else { Step::Rest { until: None } };
+        }
+        let due = match self.called_at {
+            Some(called_at) if !urgent && !parting => called_at + self.times.settle,
+            _ => Duration::ZERO,
+        };
+        let due = due.max(self.paused_until);
+        if around.now < due {
+            return Step::Rest { until: Some(due) };
+        }
+        self.send(cell, None, around)
+    }
+
+    /// Whether something has to go back, or be said to have gone back, before anything else.
+    fn return_due(&self, cell: &Cell) -> bool {
+        let closed = self.recalled || self.retiring.is_some();
+        self.recall_due || (closed && cell.available() > 0)
+    }
+
+    /// When a want is given up.
+    fn deadline(&self, want: &Want) -> Duration {
+        match want.first_since {
+            Some(since) => since + self.times.recall_wait,
+            None => want.raised_at + self.times.queue_wait_max,
+        }
+    }
+
+    fn send(&mut self, cell: &Cell, waiting: Option<Waiting>, around: &Surroundings) -> Step {
+        let now = around.now;
+        let closed = self.recall_due || self.recalled || self.retiring.is_some();
+        let spent = self.granted.saturating_sub(self.returned + cell.available());
+        self.demand.observe(spent, now);
+        if closed {
+            // Out of hand first, then said to be returned: never the other way round.
+            self.returned += cell.close();
+        }
+        let in_hand = if closed { 0 } else { cell.available() };
+        let micros = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        self.sequence = micros.max(self.sequence + 1);
+        let last = self.want.is_some_and(|want| now >= self.deadline(&want));
+        let depose = self
+            .want
+            .and_then(|want| want.behind)
+            .filter(|(_, since)| now.saturating_sub(*since) >= self.times.depose_after);
+        let call = Call {
+            run: self.run,
+            sequence: self.sequence,
+            epoch: around.epoch,
+            fresh: self.fresh,
+            totals: self.totals(cell),
+            ceiling: self.ceiling.unwrap_or(around.ceiling),
+            ask: self.ask(waiting, in_hand, closed, now, last),
+            closed,
+            depose: depose.map(|(ticket, _)| ticket),
+            retention: self.retiring.flatten(),
+            floor: None,
+        };
+        self.flight = Some(Flight {
+            sequence: call.sequence,
+            epoch: call.epoch.number,
+            totals: call.totals,
+            fresh: call.fresh,
+            closed,
+            last,
+            parted: call.retention.is_some(),
+            waiting,
+            in_hand,
+        });
+        self.called_at = Some(now);
+        self.recall_due = false;
+        self.turn_due = false;
+        self.verdict = None;
+        Step::Send(Box::new(call))
+    }
+
+    /// Sizes what to ask for. A closed cell asks exactly; the key cuts what is asked in advance.
+    fn ask(
+        &mut self,
+        waiting: Option<Waiting>,
+        in_hand: u64,
+        closed: bool,
+        now: Duration,
+        last: bool,
+    ) -> Ask {
+        let granted = self.granted;
+        let total = waiting.map_or(0, |waiting| waiting.total);
+        let to = |wanted: u64| granted.saturating_add(wanted.saturating_sub(in_hand));
+        let mut ask = Ask { want: 0, need_to: granted, wanted_to: granted, target: granted, last };
+        if let Some(Waiting { head, total }) = waiting {
+            let sequence = self.sequence;
+            let want = self.want.get_or_insert(Want {
+                id: sequence,
+                raised_at: now,
+                head,
+                first_since: None,
+                behind: None,
+            });
+            want.head = head;
+            ask = Ask { want: want.id, need_to: to(head), wanted_to: to(total), ..ask };
+        }
+        let ahead_ms = u64::try_from(self.times.prefetch.as_millis()).unwrap_or(u64::MAX);
+        let ahead = self.demand.per_second().saturating_mul(ahead_ms) / 1000;
+        let limited = self.ceiling.is_some_and(|ceiling| ceiling.units.is_some());
+        let worthwhile = limited && !closed;
+        let target = if worthwhile { to(total.saturating_add(ahead)) } else { granted };
+        Ask { target: target.max(ask.wanted_to), ..ask }
+    }
+
+    fn counted(&mut self, cell: &Cell, flight: Flight, counted: &Counted, now: Duration) {
+        let totals = counted.totals;
+        let gained =
+            if flight.fresh { self.resume(cell, totals) } else { self.gain(flight, totals) };
+        cell.refill(gained);
+        self.uncertain = false;
+        self.retention_due &= !flight.parted;
+        if self.ceiling.is_none_or(|known| known.version < counted.ceiling.version) {
+            self.ceiling = Some(counted.ceiling);
+        }
+        self.rule(cell, flight, counted, now);
+
+        self.answered = counted.answered;
+        self.recalled = counted.recalled && counted.outcome != Outcome::Recovering;
+        // What came with this answer is not in what the call returned.
+        self.recall_due |= self.recalled && (!flight.closed || gained > 0);
+        if !self.recalled && self.retiring.is_none() {
+            cell.reopen();
+        }
+        let waiting = flight.waiting.map_or(0, |waiting| waiting.total);
+        cell.arm((flight.in_hand + gained).saturating_sub(waiting) / 5);
+        let own = totals.consumed.saturating_add(totals.recorded).cast_signed();
+        let own = own.saturating_sub(totals.undone.cast_signed());
+        cell.observe(counted.used.saturating_sub(own), counted.forfeited);
+    }
+
+    /// Goes on from what the key knows of this run. An earlier holder returned all it had, so what
+    /// is outstanding there was granted to calls of this one.
+    fn resume(&mut self, cell: &Cell, totals: Totals) -> u64 {
+        let before = cell.counts();
+        cell.resume(CellCounts {
+            consumed: totals.consumed,
+            recorded: totals.recorded,
+            undone: totals.undone,
+        });
+        self.fresh = false;
+        self.granted = totals.granted.max(totals.returned.saturating_add(totals.consumed));
+        self.returned = totals.returned;
+        // What was counted before this answer was not in the call.
+        self.told = (before == CellCounts::default()).then_some(totals);
+        self.granted - self.returned - totals.consumed
+    }
+
+    fn gain(&mut self, flight: Flight, totals: Totals) -> u64 {
+        let gained = totals.granted.saturating_sub(self.granted);
+        self.granted += gained;
+        self.told = Some(Totals { granted: self.granted, ..flight.totals });
+        gained
+    }
+
+    /// What the outcome means for those who wait.
+    fn rule(&mut self, cell: &Cell, flight: Flight, counted: &Counted, now: Duration) {
+        self.queued = false;
+        match counted.outcome {
+            Outcome::Met => self.want = None,
+            Outcome::First => {
+                self.queued = true;
+                if let Some(want) = &mut self.want {
+                    want.first_since.get_or_insert(now);
+                    want.behind = None;
+                }
+            }
+            Outcome::Behind { first } => {
+                self.queued = true;
+                if let Some(want) = &mut self.want {
+                    want.first_since = None;
+                    if want.behind.is_none_or(|(ticket, _)| ticket != first) {
+                        want.behind = Some((first, now));
+                    }
+                }
+            }
+            Outcome::Refused => {
+                let in_reach = counted.free.max(0).cast_unsigned() + cell.available();
+                let ruling = if flight.last {
+                    Ruling::Deny { why: Denial::RecallTimedOut, remaining: in_reach }
+                } else {
+                    let remaining = in_reach.saturating_add(counted.others_outstanding);
+                    Ruling::Deny { why: Denial::Exhausted, remaining }
+                };
+                self.settle_wait(flight, ruling);
+            }
+            Outcome::Recovering => self.settle_wait(flight, Ruling::Unavailable),
+            Outcome::Overtaken => {
+                self.uncertain = true;
+                self.settle_wait(flight, Ruling::Unavailable);
+            }
+        }
+    }
+
+    fn settle_wait(&mut self, flight: Flight, ruling: Ruling) {
+        self.want = None;
+        self.verdict = flight.waiting.map(|waiting| Verdict { head: waiting.head, ruling });
+    }
+
+    fn unavailable(&mut self, flight: Flight, now: Duration) {
+        self.queued |= flight.waiting.is_some();
+        self.recall_due |= flight.closed;
+        self.paused_until = now + self.times.retry;
+        self.settle_wait(flight, Ruling::Unavailable);
+    }
+}

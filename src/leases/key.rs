@@ -1,0 +1,435 @@
+//! The shared side of one key as a state machine: what the Lua scripts do in Redis, and what local
+//! mode does in this process.
+//!
+//! An entry per run holds its totals. With
+//!
+//! ```text
+//! used(run)  = max(consumed + recorded, flushed) − undone
+//! taken(run) = max(max(granted − returned, consumed) + recorded, flushed) − undone
+//! free       = ceiling − (base + Σ taken + forfeited)
+//! ```
+//!
+//! escrow is granted only out of `free`, and leaves it at that moment. `taken − used ≥ 0` is the
+//! run's outstanding escrow. `flushed` is what the ledger had of the run when the key was rebuilt;
+//! it stands in until the run reports again, and its own totals then cover it. The sums are kept
+//! running, so that a call costs the same however many runs there are; only a want that waits for
+//! others looks at every entry.
+
+use std::collections::BTreeMap;
+
+use super::message::{
+    Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Floor, Outcome, Recall,
+    Totals,
+};
+use crate::domain::{amount::AMOUNT_MAX, ids::RunId};
+
+/// Most wants that queue for one key. A run beyond it waits unqueued and asks again.
+pub const WANTS_MAX: usize = 256;
+/// Fenced runs that a key remembers, the latest first. A message of a fenced run can only come late
+/// by the life of a connection, and so many closings do not happen meanwhile.
+pub const FENCED_MAX: usize = 64;
+
+/// One key's counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyState {
+    epoch: u64,
+    /// Absent: the key is a stub that only remembers what a floor must contain.
+    ledger: Option<FromLedger>,
+    /// The least `closed_seq` of an acceptable floor; meaningful in a stub.
+    closed_seq_min: u64,
+    forfeited: u64,
+    /// Σ taken over the entries.
+    taken: i64,
+    /// Σ used over the entries.
+    used: i64,
+    /// Entries with outstanding escrow.
+    holders: u64,
+    ceiling: Option<Ceiling>,
+    /// Grows with each want and each lowering of the ceiling.
+    tickets: u64,
+    /// Oldest first.
+    wants: Vec<Want>,
+    entries: BTreeMap<RunId, Entry>,
+    /// Latest last.
+    fenced: Vec<Fence>,
+}
+
+/// What the floor brought, and what was folded into it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FromLedger {
+    /// Runs closed up to here were in the floor.
+    closed_seq: u64,
+    /// Usage of closed runs.
+    base: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Want {
+    run: RunId,
+    id: u64,
+    ticket: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fence {
+    run: RunId,
+    folded: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Entry {
+    totals: Totals,
+    flushed: u64,
+    sequence: u64,
+    /// `tickets` when the run last said that it had returned everything unspent; 0 = it may have
+    /// something.
+    answered: u64,
+}
+
+impl Entry {
+    /// Taken before anything was undone.
+    fn taken_gross(&self) -> u64 {
+        let t = &self.totals;
+        let escrow = t.granted.saturating_sub(t.returned).max(t.consumed);
+        (escrow + t.recorded).max(self.flushed)
+    }
+
+    fn taken(&self) -> i64 {
+        self.taken_gross().cast_signed() - self.totals.undone.cast_signed()
+    }
+
+    fn used(&self) -> i64 {
+        let gross = (self.totals.consumed + self.totals.recorded).max(self.flushed);
+        gross.cast_signed() - self.totals.undone.cast_signed()
+    }
+
+    fn outstanding(&self) -> u64 {
+        // Not negative: the escrow term is at least `consumed`, all else is equal.
+        (self.taken() - self.used()).cast_unsigned()
+    }
+}
+
+impl KeyState {
+    /// Applies a call to the key in `slot` (absent = `None`), in counters whose marker names the
+    /// epoch `marked` (0 = no marker).
+    pub fn apply(slot: &mut Option<Self>, marked: u64, call: &Call) -> (Answer, Option<Recall>) {
+        if let Some(newer) = later_epoch(slot.as_ref(), marked, call.epoch.number) {
+            return (Answer::StaleEpoch { epoch: newer }, None);
+        }
+        if marked < call.epoch.number {
+            return (Answer::EpochLost, None);
+        }
+        if let Err(closed_seq_min) = Self::establish(slot, call.epoch.number, call.floor.as_deref())
+        {
+            return (Answer::NeedFloor { closed_seq_min }, None);
+        }
+        match slot {
+            Some(key) if key.fenced.iter().any(|fence| fence.run == call.run) => {
+                (Answer::Fenced, None)
+            }
+            Some(key) => {
+                let (counted, recall) = key.serve(call);
+                (Answer::Counted(counted), recall)
+            }
+            None => (Answer::NeedFloor { closed_seq_min: 0 }, None),
+        }
+    }
+
+    /// Closes a run on the key in `slot`.
+    pub fn close(slot: &mut Option<Self>, marked: u64, call: &CloseCall) -> CloseAnswer {
+        if let Some(newer) = later_epoch(slot.as_ref(), marked, call.epoch) {
+            return CloseAnswer::StaleEpoch { epoch: newer };
+        }
+        if marked < call.epoch {
+            return CloseAnswer::EpochLost;
+        }
+        let live = slot.as_ref().is_some_and(|key| key.epoch == call.epoch && key.ledger.is_some());
+        match (call.step, slot) {
+            (CloseStep::Fence, Some(key)) if live => key.fence(call.run),
+            (CloseStep::Fence, _) => CloseAnswer::Fenced { taken: None },
+            (CloseStep::Fold { closed_seq, used, undone, forfeit }, Some(key)) if live => {
+                let settled = used.cast_signed() - undone.cast_signed();
+                key.fold(call.run, closed_seq, settled, forfeit)
+            }
+            (CloseStep::Fold { closed_seq, .. }, slot) => {
+                // A floor that was read before the closing may be on its way here. The stub keeps
+                // it from founding a key in which the run would be open for ever.
+                let known = slot.as_ref().filter(|key| key.epoch == call.epoch);
+                let closed_seq_min = known.map_or(0, |key| key.closed_seq_min).max(closed_seq);
+                *slot = Some(Self { epoch: call.epoch, closed_seq_min, ..Self::default() });
+                CloseAnswer::Absent
+            }
+        }
+    }
+
+    /// The epoch that the key was built in.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Usage of all runs, as far as reported.
+    pub fn used(&self) -> i64 {
+        self.ledger.map_or(0, |ledger| ledger.base) + self.used
+    }
+
+    /// Escrow of all runs that is not known to be consumed.
+    pub fn outstanding(&self) -> i64 {
+        self.taken - self.used
+    }
+
+    /// Units that are counted though nobody used them.
+    pub fn forfeited(&self) -> u64 {
+        self.forfeited
+    }
+
+    /// Makes sure that the key is there in the call's epoch, or says which floor it needs.
+    fn establish(slot: &mut Option<Self>, epoch: u64, floor: Option<&Floor>) -> Result<(), u64> {
+        let known = slot.as_ref().filter(|key| key.epoch == epoch);
+        if known.is_some_and(|key| key.ledger.is_some()) {
+            return Ok(());
+        }
+        let closed_seq_min = known.map_or(0, |key| key.closed_seq_min);
+        match floor {
+            Some(floor) if floor.closed_seq >= closed_seq_min => {
+                *slot = Some(Self::built(epoch, floor));
+                Ok(())
+            }
+            _ => Err(closed_seq_min),
+        }
+    }
+
+    fn built(epoch: u64, floor: &Floor) -> Self {
+        let mut key = Self {
+            epoch,
+            ledger: Some(FromLedger { closed_seq: floor.closed_seq, base: floor.base_used }),
+            forfeited: floor.base_forfeited,
+            ..Self::default()
+        };
+        for open in &floor.open_runs {
+            let totals = Totals { undone: open.undone, ..Totals::default() };
+            key.put(open.run, Entry { totals, flushed: open.used, ..Entry::default() });
+        }
+        key
+    }
+
+    fn serve(&mut self, call: &Call) -> (Counted, Option<Recall>) {
+        let first_before = self.wants.first().map(|want| want.ticket);
+        let taken_before = self.taken;
+        let overtaken = call.sequence <= self.entry(call.run).sequence;
+
+        self.merge(call);
+        let lowered = self.adopt_ceiling(call.ceiling) && self.free() < 0 && self.taken > self.used;
+        if lowered {
+            self.tickets += 1;
+        }
+        let released = self.taken < taken_before;
+        let outcome = match () {
+            () if overtaken => Outcome::Overtaken,
+            () if !call.epoch.recovered => Outcome::Recovering,
+            () => self.lend(call),
+        };
+
+        let first = self.wants.first();
+        let recall = match first {
+            // Also when nothing changed but the first asks again: hints get lost.
+            Some(want) => {
+                let changed = first_before != Some(want.ticket);
+                let repeated = want.run == call.run && outcome == Outcome::First;
+                (changed || released || repeated || lowered).then_some(Recall {
+                    ticket: if lowered { self.tickets } else { want.ticket },
+                    first: Some(want.run),
+                })
+            }
+            None => lowered.then_some(Recall { ticket: self.tickets, first: None }),
+        };
+        (self.counted(call, outcome), recall)
+    }
+
+    fn merge(&mut self, call: &Call) {
+        let mut entry = self.entry(call.run);
+        entry.totals = entry.totals.merged(call.totals);
+        if call.fresh {
+            // The holder goes on from these totals, so they have to cover what the ledger has.
+            let covered = entry.totals.consumed + entry.totals.recorded;
+            entry.totals.recorded += entry.flushed.saturating_sub(covered);
+        }
+        self.put(call.run, entry);
+    }
+
+    /// Takes over a newer ceiling; whether that lowered it.
+    fn adopt_ceiling(&mut self, newer: Ceiling) -> bool {
+        let known = self.ceiling;
+        if known.is_some_and(|known| known.version >= newer.version) {
+            return false;
+        }
+        self.ceiling = Some(newer);
+        let units = |ceiling: Ceiling| ceiling.units.unwrap_or(AMOUNT_MAX);
+        known.is_some_and(|known| units(newer) < units(known))
+    }
+
+    /// Grants what is asked for if that is possible, else keeps the want or refuses.
+    fn lend(&mut self, call: &Call) -> Outcome {
+        let (run, ask) = (call.run, &call.ask);
+        let mut entry = self.entry(run);
+        entry.sequence = call.sequence;
+        if self.wants.first().is_some_and(|first| Some(first.ticket) == call.depose) {
+            self.wants.remove(0);
+        }
+        let origin = if call.fresh { entry.totals.granted } else { 0 };
+        let beyond = |to: u64| origin.saturating_add(to).saturating_sub(entry.totals.granted);
+        let need = beyond(ask.need_to);
+        let free = self.free();
+        self.wants.retain(|want| want.run != run || (need > 0 && want.id == ask.want));
+        let place = self.wants.iter().position(|want| want.run == run);
+        let ahead = place.unwrap_or(self.wants.len()) > 0;
+        let fits = |amount: u64| i64::try_from(amount).is_ok_and(|amount| amount <= free);
+
+        let room = AMOUNT_MAX.saturating_sub(entry.totals.granted);
+        let outcome = if need > room {
+            // The total would leave the numbers that a double holds exactly.
+            self.wants.retain(|want| want.run != run);
+            Outcome::Refused
+        } else if need > 0 && (ahead || !fits(need)) {
+            let returnable = self.returnable(run, place).cast_signed();
+            if ask.last || need.cast_signed() > free + returnable {
+                self.wants.retain(|want| want.run != run);
+                Outcome::Refused
+            } else {
+                if place.is_none() && self.wants.len() < WANTS_MAX {
+                    self.tickets += 1;
+                    self.wants.push(Want { run, id: ask.want, ticket: self.tickets });
+                }
+                match self.wants.first() {
+                    Some(first) if first.run == run => Outcome::First,
+                    first => Outcome::Behind { first: first.map_or(0, |first| first.ticket) },
+                }
+            }
+        } else {
+            self.wants.retain(|want| want.run != run);
+            Outcome::Met
+        };
+
+        let returned_all = call.closed && call.totals.granted == entry.totals.granted;
+        let grant = if outcome == Outcome::Met {
+            let wanted = beyond(ask.wanted_to).max(need);
+            let exact = if need > 0 && fits(wanted) { wanted } else { need };
+            exact + self.prefetch(run, entry, exact, beyond(ask.target))
+        } else {
+            0
+        };
+        entry.totals.granted += grant.min(room);
+        entry.answered = if returned_all && grant == 0 { self.tickets } else { 0 };
+        self.put(run, entry);
+        outcome
+    }
+
+    /// What to grant in advance, beyond `exact`: nothing while another run wants something, and
+    /// at most remaining ÷ (2 × holders), rounded down, so that near the limit it comes to nothing.
+    fn prefetch(&self, run: RunId, entry: Entry, exact: u64, target: u64) -> u64 {
+        if self.wants.iter().any(|want| want.run != run) {
+            return 0;
+        }
+        let remaining = (self.free() - exact.cast_signed()).max(0).cast_unsigned();
+        let others = self.holders - u64::from(entry.outstanding() > 0);
+        target.saturating_sub(exact).min(remaining / (2 * (others + 1)))
+    }
+
+    /// Escrow of others that might still come back: all that is outstanding, less what belongs to
+    /// runs that have returned everything unspent since the want in `place` was left here.
+    fn returnable(&self, run: RunId, place: Option<usize>) -> u64 {
+        let Some(want) = place.and_then(|place| self.wants.get(place)) else {
+            return self.others_outstanding(run);
+        };
+        let silent =
+            |(other, entry): &(&RunId, &Entry)| **other != run && entry.answered < want.ticket;
+        self.entries.iter().filter(silent).map(|(_, entry)| entry.outstanding()).sum()
+    }
+
+    fn fence(&mut self, run: RunId) -> CloseAnswer {
+        self.remember(run, false);
+        self.wants.retain(|want| want.run != run);
+        CloseAnswer::Fenced { taken: self.entries.get(&run).map(Entry::taken_gross) }
+    }
+
+    fn fold(&mut self, run: RunId, closed_seq: u64, settled: i64, forfeit: u64) -> CloseAnswer {
+        let folded = self.fenced.iter().any(|fence| fence.run == run && fence.folded);
+        if let Some(ledger) = &mut self.ledger
+            && ledger.closed_seq < closed_seq
+            && !folded
+        {
+            ledger.base += settled;
+            self.forfeited += forfeit;
+            self.drop_entry(run);
+        }
+        self.remember(run, true);
+        self.wants.retain(|want| want.run != run);
+        CloseAnswer::Folded
+    }
+
+    fn remember(&mut self, run: RunId, folded: bool) {
+        match self.fenced.iter_mut().find(|fence| fence.run == run) {
+            Some(fence) => fence.folded |= folded,
+            None => {
+                self.fenced.push(Fence { run, folded });
+                if self.fenced.len() > FENCED_MAX {
+                    self.fenced.remove(0);
+                }
+            }
+        }
+    }
+
+    fn counted(&self, call: &Call, outcome: Outcome) -> Counted {
+        let entry = self.entry(call.run);
+        let free = self.free();
+        Counted {
+            totals: entry.totals,
+            free,
+            used: self.used(),
+            forfeited: self.forfeited,
+            others_outstanding: self.others_outstanding(call.run),
+            ceiling: self.ceiling.unwrap_or(call.ceiling),
+            outcome,
+            recalled: free < 0 || self.wants.first().is_some_and(|first| first.run != call.run),
+            answered: entry.answered,
+        }
+    }
+
+    fn free(&self) -> i64 {
+        let Some(units) = self.ceiling.and_then(|ceiling| ceiling.units) else {
+            return AMOUNT_MAX.cast_signed();
+        };
+        let base = self.ledger.map_or(0, |ledger| ledger.base);
+        units.cast_signed() - (base + self.taken + self.forfeited.cast_signed())
+    }
+
+    fn others_outstanding(&self, run: RunId) -> u64 {
+        // The sums include the run's own entry, so the difference is not negative.
+        (self.taken - self.used).cast_unsigned() - self.entry(run).outstanding()
+    }
+
+    fn entry(&self, run: RunId) -> Entry {
+        self.entries.get(&run).copied().unwrap_or_default()
+    }
+
+    fn put(&mut self, run: RunId, entry: Entry) {
+        self.drop_entry(run);
+        self.taken += entry.taken();
+        self.used += entry.used();
+        self.holders += u64::from(entry.outstanding() > 0);
+        self.entries.insert(run, entry);
+    }
+
+    fn drop_entry(&mut self, run: RunId) {
+        if let Some(entry) = self.entries.remove(&run) {
+            self.taken -= entry.taken();
+            self.used -= entry.used();
+            self.holders -= u64::from(entry.outstanding() > 0);
+        }
+    }
+}
+
+/// The epoch that outdates `epoch`, if the marker or the key knows of one.
+fn later_epoch(key: Option<&KeyState>, marked: u64, epoch: u64) -> Option<u64> {
+    let known = key.map_or(0, |key| key.epoch).max(marked);
+    (known > epoch).then_some(known)
+}
