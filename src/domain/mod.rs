@@ -3,6 +3,7 @@
 pub mod amount;
 pub mod catalog;
 pub mod cell_key;
+pub mod distinct;
 pub mod ids;
 pub mod invalid;
 pub mod limit;
