@@ -55,6 +55,10 @@ impl LedgerError {
         Refusal::NotFound { what, id: id.to_string() }.into()
     }
 
+    pub(super) fn exists(what: &'static str, id: impl ToString) -> Self {
+        Refusal::Exists { what, id: id.to_string() }.into()
+    }
+
     /// The SQLSTATE that Postgres gave, if it was Postgres that failed.
     pub(super) fn sqlstate(&self) -> Option<String> {
         match self {

@@ -5,7 +5,9 @@
 //! then totals sorted by key, then the rows of `commit_sequences` and `epochs`.
 
 pub mod billable_usage;
+pub mod catalogs;
 mod cell_rows;
+pub mod changes;
 pub mod charges;
 pub mod config;
 pub mod epochs;
@@ -17,6 +19,8 @@ pub mod partitions;
 mod pool;
 pub mod runs;
 pub mod subscribers;
+pub mod subscriptions;
+pub mod tenants;
 mod tx;
 
 pub use error::{LedgerError, Refusal};
