@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod catalog;
 pub mod replay;
 
 /// Usage metering and enforcement: exact quotas answered from local memory, and the bill they lead
@@ -17,6 +18,7 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Catalog(catalog::Args),
     Replay(replay::Args),
 }
 
@@ -34,6 +36,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Catalog(args) => block_on(catalog::run(args)),
         Command::Replay(args) => block_on(replay::run(args)),
     }
 }

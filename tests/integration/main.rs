@@ -4,6 +4,7 @@
 
 mod fixture;
 
+mod catalog_cli;
 mod grpc_serving;
 mod job_runner;
 mod private_servers;

@@ -351,3 +351,31 @@ fn a_stored_plan_compiles_to_the_same_plan_when_the_catalog_is_gone() {
         }
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(96))]
+
+    /// Whatever is done to a file, it is accepted or every mistake has a place and a remedy.
+    #[test]
+    fn a_mangled_catalog_is_told_where_it_is_wrong(
+        name in proptest::sample::select(vec!["assistant", "hosting", "listings", "mailer"]),
+        at in 0.0..1.0f64,
+        removed in 0usize..40,
+        inserted in proptest::sample::select(vec![
+            "", "-", ":", "{", "]", "9", "-1", "GB", "\n", "  ", "\u{e9}", "&a", "*a", "null", "1e400",
+            "99999999999999999999999999999999999999999", "!!binary ", "\t", "<<", "|\n", "\u{0}",
+        ]),
+    ) {
+        let path = format!("{}/deploy/catalogs/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let mut letters: Vec<char> = std::fs::read_to_string(&path).unwrap().chars().collect();
+        let from = (at * letters.len() as f64) as usize;
+        let to = (from + removed).min(letters.len());
+        letters.splice(from..to, inserted.chars());
+        let text: String = letters.into_iter().collect();
+        for error in Catalog::parse(&path, &text).err().into_iter().flatten() {
+            let lines = text.lines().count() as u64 + 1;
+            proptest::prop_assert!((1..=lines).contains(&error.line), "{error}");
+            proptest::prop_assert!(!error.problem.is_empty() && !error.remedy.is_empty(), "{error}");
+        }
+    }
+}
