@@ -8,6 +8,7 @@ CREATE TABLE runs (
     closed_at timestamptz,
     closed_seq bigint UNIQUE,
     closed_how text CHECK (closed_how IN ('stopped', 'recovered', 'forfeited', 'released')),
+    folded_at timestamptz CHECK (folded_at >= closed_at),
     CHECK ((closed_at IS NULL) = (closed_seq IS NULL) AND (closed_at IS NULL) = (closed_how IS NULL))
 );
 COMMENT ON TABLE runs IS 'Every start of every sidecar. An open run may hold escrow and may have acknowledged usage that is not here yet';
@@ -20,19 +21,21 @@ COMMENT ON COLUMN runs.mark_at IS 'Real time through which everything it acknowl
 COMMENT ON COLUMN runs.closed_at IS 'When it was closed, real time; null = open';
 COMMENT ON COLUMN runs.closed_seq IS 'Number of its closing, in commit order (commit_sequences)';
 COMMENT ON COLUMN runs.closed_how IS 'stopped: by itself; recovered: from its journal after a crash; forfeited or released: by an operator';
+COMMENT ON COLUMN runs.folded_at IS 'When its totals were folded into every shared counter that it touched, real time; a closed run without it still keeps the epoch in force from being recovered';
+CREATE INDEX runs_unfolded ON runs (run) WHERE folded_at IS NULL;
 CREATE INDEX runs_open ON runs (mark_at) WHERE closed_at IS NULL;
 
 CREATE TABLE epochs (
     epoch bigint PRIMARY KEY CHECK (epoch > 0),
-    redis_run_id text NOT NULL UNIQUE,
+    redis_run_id text NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(),
     recovered_at timestamptz
 );
-COMMENT ON TABLE epochs IS 'Each life of the shared counters: a Redis server that was not seen before may have lost data';
+COMMENT ON TABLE epochs IS 'Each life of the shared counters: a Redis server that was not seen before, or that does not know the epoch any more, has lost data';
 COMMENT ON COLUMN epochs.epoch IS 'Counts from 1; the highest is in force';
 COMMENT ON COLUMN epochs.redis_run_id IS 'run_id of the Redis server (INFO server)';
 COMMENT ON COLUMN epochs.started_at IS 'When a sidecar first saw that server, real time';
-COMMENT ON COLUMN epochs.recovered_at IS 'When all open runs had reported or were closed, so that escrow may be granted again; null = not yet';
+COMMENT ON COLUMN epochs.recovered_at IS 'When all runs had reported or were closed and folded, so that escrow may be granted again; null = not yet';
 
 CREATE TABLE epoch_reports (
     epoch bigint NOT NULL REFERENCES epochs (epoch),

@@ -36,6 +36,12 @@ impl Properties {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The same properties and `value` under `name`, unless they have one of that name already.
+    pub fn with(mut self, name: &str, value: &str) -> Result<Self, Invalid> {
+        self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        Self::new(self.0)
+    }
+
     /// All properties, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

@@ -264,6 +264,13 @@ pub struct Pending {
     waits: Option<oneshot::Receiver<Result<Position, AppendError>>>,
 }
 
+impl Pending {
+    /// Where the record is, or will be: known at once, durable only when the future has resolved.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+}
+
 impl Future for Pending {
     type Output = Result<Position, AppendError>;
 

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use super::{
     cell_rows::{CellColumns, read_column, read_unsigned},
-    epochs::recover_if_all_reported,
+    epochs::{lock_latest_epoch, recover_if_all_reported},
     error::LedgerError,
     pool::Ledger,
 };
@@ -241,9 +241,27 @@ impl Ledger {
             )
             .fetch_one(&mut *tx)
             .await?;
-            recover_if_all_reported(tx).await?;
             let seq = read_unsigned("runs", "closed_seq", run, closed.seq)?;
             Ok(Closing { at: closed.at.to_jiff(), seq, how })
+        })
+        .await
+    }
+}
+
+impl Ledger {
+    /// Notes that a closed run has been folded into every shared counter that it touched: only then
+    /// does the recovery of an epoch no longer wait for it. Harmless when repeated.
+    pub async fn note_folded(&self, run: RunId) -> Result<(), LedgerError> {
+        self.run_tx("note_folded", async |tx| {
+            lock_latest_epoch(tx).await?;
+            sqlx::query!(
+                "UPDATE runs SET folded_at = now()
+                 WHERE run = $1 AND closed_at IS NOT NULL AND folded_at IS NULL",
+                run.0
+            )
+            .execute(&mut *tx)
+            .await?;
+            recover_if_all_reported(tx).await
         })
         .await
     }

@@ -1,11 +1,11 @@
 //! What a flush hands over: a stretch of one run's journal, with events without a key added up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::sums::{Slot, Sum, floor_to_microsecond};
-use crate::domain::{ids::RunId, usage::UsageEvent};
+use crate::domain::{cell_key::CellKey, ids::RunId, usage::UsageEvent};
 
 /// Events that a batch should not grow past, keyed ones and raw ones together. A single journal
 /// record may hold more; a mark lies between records, so such a record is one batch.
@@ -22,6 +22,8 @@ pub struct FlushBatch {
     pub(super) through: Timestamp,
     pub(super) keyed: Vec<FlushedEvent>,
     pub(super) unkeyed: BTreeMap<Slot, UnkeyedSum>,
+    /// Counters that the run touches, whether or not anything is counted.
+    pub(super) opened: BTreeSet<CellKey>,
     raw_unkeyed: usize,
     events: u64,
 }
@@ -53,6 +55,7 @@ impl FlushBatch {
             through: Timestamp::MIN,
             keyed: Vec::new(),
             unkeyed: BTreeMap::new(),
+            opened: BTreeSet::new(),
             raw_unkeyed: 0,
             events: 0,
         }
@@ -83,6 +86,12 @@ impl FlushBatch {
             unkeyed.raw.push(FlushedEvent { position, event });
             self.raw_unkeyed += 1;
         }
+    }
+
+    /// Notes that the run touches a counter, so that whoever closes the run knows all of them.
+    pub fn open(&mut self, position: u64, key: CellKey) {
+        self.to = self.to.max(position);
+        self.opened.insert(key);
     }
 
     /// Moves the end of the batch to `position`, past records that are not usage, and says that

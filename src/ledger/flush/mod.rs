@@ -24,7 +24,7 @@ use self::{
     keys::{KeyedFate, claim_keys},
     quarantine::{Quarantined, write_quarantine},
     sums::{Slot, Sum, Sums},
-    write::{write_events, write_sums},
+    write::{write_events, write_opened, write_sums},
 };
 use super::{
     error::LedgerError,
@@ -183,6 +183,7 @@ async fn apply(
     if let Some(standing) = move_mark(tx, batch).await? {
         return Ok((FlushOutcome::NotHere(standing), Vec::new()));
     }
+    write_opened(tx, batch.run, &batch.opened).await?;
     let (fit, mut part) = sort_out(tx, batch).await?;
     match care {
         Care::Whole => merge(&mut part, count(tx, batch, &fit).await?),

@@ -1,6 +1,6 @@
 //! Writes sums and raw events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::{
     batch::FlushedEvent,
-    sums::{Slot, Sums, Tally},
+    sums::{Share, Slot, Sums, Tally},
 };
 use crate::{
     domain::{cell_key::CellKey, ids::RunId, meter::Aggregation},
@@ -34,6 +34,16 @@ pub(super) async fn write_sums(
     write_days(tx, &sums.days).await?;
     write_windows(tx, sums).await?;
     Ok(undone)
+}
+
+/// Makes sure that the run has totals, be they 0, of each counter that it touches.
+pub(super) async fn write_opened(
+    tx: &mut PgConnection,
+    run: RunId,
+    opened: &BTreeSet<CellKey>,
+) -> Result<(), LedgerError> {
+    let shares = opened.iter().map(|key| (key.clone(), Share::default())).collect();
+    write_run_totals(tx, run, &Sums { shares, ..Sums::default() }).await.map(drop)
 }
 
 async fn write_run_totals(
