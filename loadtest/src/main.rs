@@ -1,1 +1,40 @@
-fn main() {}
+//! Loads a Tollgate sidecar, or a do-nothing server of the same shape to compare it with.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod calls;
+mod connection;
+mod cpu;
+mod noop;
+mod plan;
+mod report;
+mod run;
+mod target;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "tollgate-loadtest", version, about, arg_required_else_help = true)]
+enum Command {
+    /// Serve the API without doing anything: what gRPC alone costs.
+    Noop(noop::Args),
+    /// Load a server and print throughput, latency and the server's CPU time per request.
+    Run(run::Args),
+}
+
+fn main() -> ExitCode {
+    let end = match Command::parse() {
+        Command::Noop(args) => noop::main(args),
+        Command::Run(args) => run::main(args),
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

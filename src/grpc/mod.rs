@@ -12,6 +12,7 @@ pub mod health;
 mod heavy;
 mod inline;
 pub mod listen;
+pub mod record_stream;
 pub mod serve;
 pub mod status;
 

@@ -1,0 +1,217 @@
+//! What is called: request bodies made ahead, and what counts as a good answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use clap::ValueEnum;
+use prost::Message;
+use serde::Serialize;
+use tollgate::proto::v1;
+
+/// Bytes before each gRPC message: a flag, and the length.
+const PREFIX_BYTES: usize = 5;
+
+/// Which call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Call {
+    /// CheckQuota that only looks.
+    Check,
+    /// CheckQuota that takes and records.
+    Consume,
+    /// RecordUsage.
+    Record,
+}
+
+/// What an acknowledgement survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    Default,
+    Memory,
+    Written,
+    Sync,
+}
+
+impl From<Durability> for v1::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Default => Self::Unspecified,
+            Durability::Memory => Self::Memory,
+            Durability::Written => Self::Written,
+            Durability::Sync => Self::Sync,
+        }
+    }
+}
+
+/// What the requests say.
+#[derive(Clone, Debug)]
+pub struct Content {
+    pub call: Call,
+    pub meter: String,
+    /// Requests go to these tenants in turn.
+    pub tenants: Vec<String>,
+    pub amount: i64,
+    /// Events in one RecordUsage.
+    pub batch: usize,
+    pub durability: Durability,
+    /// Every event gets an idempotency key of its own.
+    pub keys: bool,
+}
+
+/// Makes the requests of a run.
+pub struct Requests {
+    content: Content,
+    /// One per tenant, when nothing changes from one request to the next.
+    ready: Vec<Bytes>,
+    /// Sets the keys of this run apart from those of others.
+    run: u64,
+    next: AtomicU64,
+}
+
+impl Requests {
+    /// Requests of `content`, with keys that start with `run`.
+    pub fn new(content: Content, run: u64) -> Self {
+        let mut requests = Self { content, ready: vec![], run, next: AtomicU64::new(0) };
+        if !requests.content.keys {
+            requests.ready = (0..requests.content.tenants.len())
+                .map(|tenant| requests.encode(tenant as u64))
+                .collect();
+        }
+        requests
+    }
+
+    /// Path of the call.
+    pub fn path(&self) -> &'static str {
+        match self.content.call {
+            Call::Check | Call::Consume => "/tollgate.v1.TollgateService/CheckQuota",
+            Call::Record => "/tollgate.v1.TollgateService/RecordUsage",
+        }
+    }
+
+    /// Events that one request records or asks for.
+    pub fn events_per_request(&self) -> u64 {
+        match self.content.call {
+            Call::Check | Call::Consume => 1,
+            Call::Record => self.content.batch as u64,
+        }
+    }
+
+    /// The next request's body, with its gRPC prefix.
+    pub fn next(&self) -> Bytes {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        match self.ready.len() {
+            0 => self.encode(number),
+            tenants => self.ready[(number % tenants as u64) as usize].clone(),
+        }
+    }
+
+    /// Reads an answer: whether it allows (or accepts) what was asked.
+    pub fn is_allowed(&self, body: &[u8]) -> Result<bool, prost::DecodeError> {
+        let message = body.get(PREFIX_BYTES..).unwrap_or_default();
+        Ok(match self.content.call {
+            Call::Check | Call::Consume => v1::CheckQuotaResponse::decode(message)?.allowed,
+            Call::Record => {
+                let answer = v1::RecordUsageResponse::decode(message)?;
+                answer.accepted + answer.duplicates == self.content.batch as i64
+            }
+        })
+    }
+
+    fn encode(&self, number: u64) -> Bytes {
+        let content = &self.content;
+        let tenant = &content.tenants[(number % content.tenants.len() as u64) as usize];
+        let durability = v1::Durability::from(content.durability).into();
+        match content.call {
+            Call::Check | Call::Consume => framed(&v1::CheckQuotaRequest {
+                tenant: tenant.clone(),
+                meter: content.meter.clone(),
+                amount: Some(content.amount),
+                mode: match content.call {
+                    Call::Check => v1::Mode::Check.into(),
+                    _ => v1::Mode::Consume.into(),
+                },
+                idempotency_key: self.key(number, 0),
+                durability,
+                ..Default::default()
+            }),
+            Call::Record => framed(&v1::RecordUsageRequest {
+                events: (0..content.batch).map(|place| self.event(tenant, number, place)).collect(),
+                durability,
+            }),
+        }
+    }
+
+    fn event(&self, tenant: &str, number: u64, place: usize) -> v1::UsageEvent {
+        v1::UsageEvent {
+            tenant: tenant.to_owned(),
+            meter: self.content.meter.clone(),
+            amount: Some(self.content.amount),
+            idempotency_key: self.key(number, place),
+            ..Default::default()
+        }
+    }
+
+    fn key(&self, number: u64, place: usize) -> String {
+        if !self.content.keys || self.content.call == Call::Check {
+            return String::new();
+        }
+        format!("{:x}-{number:x}-{place:x}", self.run)
+    }
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut body = BytesMut::with_capacity(PREFIX_BYTES + length);
+    body.put_u8(0);
+    body.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    // A BytesMut grows as needed, so that encoding into one cannot fail.
+    let _ = message.encode(&mut body);
+    body.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(keys: bool) -> Content {
+        Content {
+            call: Call::Record,
+            meter: "tokens".into(),
+            tenants: vec!["a".into(), "b".into()],
+            amount: 3,
+            batch: 2,
+            durability: Durability::Sync,
+            keys,
+        }
+    }
+
+    #[test]
+    fn requests_go_round_the_tenants_and_no_key_is_used_twice() {
+        let requests = Requests::new(content(true), 7);
+        let mut keys = vec![];
+        for tenant in ["a", "b", "a"] {
+            let body = requests.next();
+            assert_eq!(body[0], 0);
+            assert_eq!(body.len() - 5, u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize);
+            let request = v1::RecordUsageRequest::decode(&body[5..]).unwrap();
+            assert!(request.events.iter().all(|event| event.tenant == tenant));
+            assert_eq!(request.durability(), v1::Durability::Sync);
+            keys.extend(request.events.into_iter().map(|event| event.idempotency_key));
+        }
+        let given = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!((given, keys.len()), (6, 6));
+    }
+
+    #[test]
+    fn a_batch_that_was_taken_in_part_is_not_accepted() {
+        let requests = Requests::new(content(false), 7);
+        let answer = |accepted, duplicates| {
+            framed(&v1::RecordUsageResponse { accepted, duplicates }).to_vec()
+        };
+        assert!(requests.is_allowed(&answer(1, 1)).unwrap());
+        assert!(!requests.is_allowed(&answer(1, 0)).unwrap());
+    }
+}
