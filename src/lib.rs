@@ -1,7 +1,7 @@
 //! Tollgate answers quota checks from local memory without ever going over a hard limit, records
 //! usage so that nothing acknowledged is lost or billed twice, and turns it into bills.
 //!
-//! Modules in reading order; imports only ever go up this list (`tests/tidy.rs` holds that).
+//! Modules in reading order; imports only ever go up this list (`tests/tidy` holds that).
 
 // L0: types and rules, no IO, no async.
 pub mod clock;
