@@ -1,5 +1,7 @@
 //! How a job ends badly: whether to try again is the job's to say.
 
+use crate::ledger::LedgerError;
+
 /// Why a job's attempt did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
@@ -13,4 +15,19 @@ pub enum JobError {
     /// The worker stops, or lost its claim; what was done stands, the rest is another attempt's.
     #[error("stopped before it was done")]
     Stopped,
+}
+
+impl From<LedgerError> for JobError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            // Neither time nor another attempt changes what a row or the schema holds.
+            LedgerError::Corrupt { .. }
+            | LedgerError::Schema(_)
+            | LedgerError::Refused(_)
+            | LedgerError::TooLarge { .. } => Self::Fail(error.into()),
+            LedgerError::Unavailable(_)
+            | LedgerError::Contended { .. }
+            | LedgerError::Failed(_) => Self::Retry(error.into()),
+        }
+    }
 }

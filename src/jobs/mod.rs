@@ -3,5 +3,6 @@
 mod attempt;
 pub mod error;
 pub mod job;
+pub mod overages;
 pub mod runner;
 pub mod schedule;

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{cell_rows::read_column, error::LedgerError, pool::Ledger};
 use crate::domain::{
+    catalog::compiled_plan::CompiledPlan,
     ids::{AccountId, CatalogName, PlanName, TenantId},
     tenant::PlanVersion,
     window::{BillingInterval, WindowSchedule},
@@ -89,6 +90,30 @@ impl Ledger {
             }
         }
         Ok(subscribers)
+    }
+}
+
+impl Ledger {
+    /// A plan version, whole, as it was signed.
+    pub async fn billed_plan(
+        &self,
+        version: &PlanVersion,
+    ) -> Result<Option<CompiledPlan>, LedgerError> {
+        let row = sqlx::query!(
+            "SELECT definition FROM plan_versions
+             WHERE catalog = $1 AND plan = $2 AND version = $3",
+            version.catalog.as_str(),
+            version.plan.as_str(),
+            i32::try_from(version.version).unwrap_or(i32::MAX),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let key = || format!("{}/{} {}", version.catalog, version.plan, version.version);
+        row.map(|row| {
+            let plan = CompiledPlan::from_json(&row.definition);
+            read_column("plan_versions", "definition", key(), "a plan", plan)
+        })
+        .transpose()
     }
 }
 

@@ -1,0 +1,123 @@
+//! Levels (seats, stored bytes): one charge for each month on the billing anchor, on the level's
+//! peak in it or on where it ended, as the catalog says.
+
+use jiff::Timestamp;
+
+use super::{Pass, charge::ClosedWindow, clock::BillingClock, windows::in_force_at_end};
+use crate::{
+    domain::{
+        catalog::meters::LevelBilling,
+        cell_key::CellKey,
+        period::Period,
+        window::{BillingInterval, WindowSchedule},
+    },
+    jobs::error::JobError,
+    ledger::{billable_usage::WindowUsage, charges::Charge, subscribers::Subscriber},
+    pricing::{
+        closing::Closing,
+        level::{LevelChange, level_over},
+    },
+};
+
+/// Most months of one level that one run charges; a test clock may have jumped far.
+const MONTHS_MAX: usize = 1_200;
+
+impl Pass {
+    pub(super) async fn level_charges(
+        &mut self,
+        subscriber: &Subscriber,
+        usage: &WindowUsage,
+        clock: BillingClock,
+    ) -> Result<Vec<Charge>, JobError> {
+        let key = &usage.key;
+        let charged_through = self.ledger.charged_through(key, super::KIND).await?;
+        let from = charged_through.unwrap_or(Timestamp::UNIX_EPOCH);
+        let changes = self.ledger.level_changes(key, from).await?;
+        let changes: Vec<LevelChange> = changes
+            .into_iter()
+            .map(|change| LevelChange { hour: change.hour, delta: change.delta })
+            .collect();
+        let Some(first) = changes.first() else { return Ok(Vec::new()) };
+        let mut next = month_at(subscriber, key, charged_through.unwrap_or(first.hour));
+        if let (Some(month), Some(through)) = (&mut next, charged_through) {
+            // An anchor that moved starts a month in the middle of one that is charged already: no
+            // time is charged twice.
+            month.start = month.start.max(through);
+        }
+        let mut charges = Vec::new();
+        for _ in 0..MONTHS_MAX {
+            let Some(month) = next else { break };
+            let closing = match clock.closing(subscriber, month.end) {
+                None => break,
+                Some(Closing::Open) => {
+                    self.tally.not_closed();
+                    break;
+                }
+                Some(closing) => closing,
+            };
+            charges.extend(self.month_charge(subscriber, month.clone(), &changes, closing).await?);
+            next = month_at(subscriber, key, month.end)
+                .map(|after| Month { start: month.end, ..after });
+        }
+        Ok(charges)
+    }
+
+    async fn month_charge(
+        &mut self,
+        subscriber: &Subscriber,
+        month: Month,
+        changes: &[LevelChange],
+        closing: Closing,
+    ) -> Result<Option<Charge>, JobError> {
+        let Some(terms) = in_force_at_end(subscriber, month.end) else { return Ok(None) };
+        let plan = self.plans.get(&self.ledger, &terms.plan).await?;
+        let Some(over) = level_over(changes, month.start, month.end) else {
+            self.tally.problem(&month.key, "its sum does not fit 63 bits");
+            return Ok(None);
+        };
+        let priced = plan.meter(&month.key.meter).and_then(|meter| meter.overage.as_ref());
+        if priced.is_some_and(|price| price.by_property.is_some()) {
+            self.tally.problem(&month.key, "a price by property of a level");
+            return Ok(None);
+        }
+        let (used, billed_on) = match plan.billed_on(&month.key.meter) {
+            LevelBilling::Peak => (over.peak, "peak"),
+            LevelBilling::End => (over.end, "end"),
+        };
+        let key = month.key.clone();
+        let closed = ClosedWindow {
+            subscriber,
+            terms,
+            key: month.key,
+            start: month.start,
+            end: month.end,
+            used,
+            used_by_value: Vec::new(),
+            billed_on: Some(billed_on),
+            closing,
+            closed_at: self.context.real_now,
+        };
+        Ok(closed.charge(&plan).unwrap_or_else(|problem| {
+            self.tally.problem(&key, problem);
+            None
+        }))
+    }
+}
+
+/// A month that a level is charged for.
+#[derive(Clone, Debug)]
+struct Month {
+    key: CellKey,
+    start: Timestamp,
+    end: Timestamp,
+}
+
+/// The month on the billing anchor that contains `at`. Yearly subscriptions are charged by the month
+/// too, since rates are per month.
+fn month_at(subscriber: &Subscriber, level: &CellKey, at: Timestamp) -> Option<Month> {
+    let terms = subscriber.terms_at(at)?;
+    let monthly = WindowSchedule { interval: BillingInterval::Monthly, ..terms.schedule.clone() };
+    let window = monthly.window(Period::BillingCycle, at);
+    let key = CellKey { label: window.label, ..level.clone() };
+    Some(Month { key, start: window.start, end: window.end? })
+}

@@ -1,0 +1,74 @@
+//! The plan versions that a run prices by, each read once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::anyhow;
+
+use crate::{
+    domain::{
+        catalog::{
+            compiled_plan::{CompiledPlan, PlanMeter},
+            meters::LevelBilling,
+        },
+        ids::MeterName,
+        tenant::PlanVersion,
+    },
+    jobs::error::JobError,
+    ledger::Ledger,
+};
+
+/// Plan versions by name. Bounded by what the catalogs hold: a few hundred at most.
+#[derive(Debug, Default)]
+pub(super) struct Plans(HashMap<PlanVersion, Arc<BilledPlan>>);
+
+/// One plan version.
+#[derive(Debug)]
+pub(super) struct BilledPlan {
+    pub version: PlanVersion,
+    compiled: CompiledPlan,
+}
+
+impl Plans {
+    /// The plan version, from the ledger the first time.
+    pub(super) async fn get(
+        &mut self,
+        ledger: &Ledger,
+        version: &PlanVersion,
+    ) -> Result<Arc<BilledPlan>, JobError> {
+        if let Some(plan) = self.0.get(version) {
+            return Ok(Arc::clone(plan));
+        }
+        let compiled = ledger.billed_plan(version).await?.ok_or_else(|| {
+            let PlanVersion { catalog, plan, version } = version;
+            JobError::Fail(anyhow!("plan_versions has no {catalog}/{plan} version {version}"))
+        })?;
+        let plan = Arc::new(BilledPlan { version: version.clone(), compiled });
+        self.0.insert(version.clone(), Arc::clone(&plan));
+        Ok(plan)
+    }
+}
+
+impl BilledPlan {
+    /// The meters whose overage has a price.
+    pub(super) fn overage_meters(&self) -> impl Iterator<Item = MeterName> {
+        let priced = self.compiled.meters.iter().filter(|meter| meter.overage.is_some());
+        priced.map(|meter| meter.meter.name.clone())
+    }
+
+    /// The plan's terms for a meter, if it has the meter.
+    pub(super) fn meter(&self, name: &MeterName) -> Option<&PlanMeter> {
+        self.compiled.meter(name.as_str())
+    }
+
+    /// Which value of a level is billed: the catalog's choice, or its peak.
+    pub(super) fn billed_on(&self, name: &MeterName) -> LevelBilling {
+        let meters = &self.compiled.definition.meters;
+        let meter = meters.iter().find(|meter| meter.name == *name);
+        meter.and_then(|meter| meter.billed_on).unwrap_or(LevelBilling::Peak)
+    }
+
+    /// What prices are in.
+    pub(super) fn currency(&self) -> crate::domain::money::Currency {
+        self.compiled.currency
+    }
+}

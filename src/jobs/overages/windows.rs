@@ -1,0 +1,126 @@
+//! Counters: one charge for each window.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Pass, charge::ClosedWindow, clock::BillingClock};
+use crate::{
+    domain::{
+        distinct::DistinctCount,
+        invalid::Invalid,
+        meter::{Aggregation, MeterKind},
+        period::Period,
+        window::Window,
+    },
+    jobs::error::JobError,
+    ledger::{
+        billable_usage::WindowUsage,
+        charges::Charge,
+        subscribers::{Subscriber, Terms},
+    },
+    pricing::closing::Closing,
+};
+
+impl Pass {
+    /// The charges that are due for one counter: of a window at most one, of a level one for each
+    /// month. What cannot be charged is tallied and left.
+    pub(super) async fn charges_for(
+        &mut self,
+        subscriber: &Subscriber,
+        usage: &WindowUsage,
+        clock: BillingClock,
+    ) -> Result<Vec<Charge>, JobError> {
+        if usage.key.label.period == Period::Lifetime {
+            return self.level_charges(subscriber, usage, clock).await;
+        }
+        let label = usage.key.label;
+        let schedule = subscriber.schedule_version(label.anchor_version);
+        let Some(window) = schedule.and_then(|schedule| schedule.window_of_label(label)) else {
+            self.tally.problem(&usage.key, "no schedule of the tenant ever had this window");
+            return Ok(Vec::new());
+        };
+        let charge = self.window_charge(subscriber, usage, window, clock).await?;
+        Ok(charge.into_iter().collect())
+    }
+
+    async fn window_charge(
+        &mut self,
+        subscriber: &Subscriber,
+        usage: &WindowUsage,
+        window: Window,
+        clock: BillingClock,
+    ) -> Result<Option<Charge>, JobError> {
+        let Some(end) = window.end else { return Ok(None) };
+        let closing = match clock.closing(subscriber, end) {
+            None => return Ok(None),
+            Some(Closing::Open) => {
+                self.tally.not_closed();
+                return Ok(None);
+            }
+            Some(closing) => closing,
+        };
+        let Some(terms) = in_force_at_end(subscriber, end) else { return Ok(None) };
+        let plan = self.plans.get(&self.ledger, &terms.plan).await?;
+        let Some(meter) = plan.meter(&usage.key.meter) else { return Ok(None) };
+        let Some(price) = &meter.overage else { return Ok(None) };
+        let aggregation = meter.meter.aggregation;
+        if meter.meter.kind != MeterKind::Counter {
+            self.tally.problem(&usage.key, "a level in a window that ends");
+            return Ok(None);
+        }
+        let used = match used(usage, aggregation) {
+            Ok(used) => used,
+            Err(problem) => {
+                self.tally.problem(&usage.key, problem);
+                return Ok(None);
+            }
+        };
+        let used_by_value = match &price.by_property {
+            None => Vec::new(),
+            Some(by) if meter.meter.is_summed() => {
+                let by_events = aggregation == Aggregation::Count;
+                self.ledger.usage_by_property(&usage.key, &by.property, by_events).await?
+            }
+            Some(_) => {
+                let problem = "a price by property of a meter that is not a sum";
+                self.tally.problem(&usage.key, problem);
+                return Ok(None);
+            }
+        };
+        let closed = ClosedWindow {
+            subscriber,
+            terms,
+            key: usage.key.clone(),
+            start: window.start,
+            end,
+            used,
+            used_by_value,
+            billed_on: None,
+            closing,
+            closed_at: self.context.real_now,
+        };
+        Ok(closed.charge(&plan).unwrap_or_else(|problem| {
+            self.tally.problem(&usage.key, problem);
+            None
+        }))
+    }
+}
+
+/// The terms that a window is charged by: those in force in its last moment.
+pub(super) fn in_force_at_end(subscriber: &Subscriber, end: Timestamp) -> Option<&Terms> {
+    let last_moment = end.checked_sub(SignedDuration::from_micros(1)).unwrap_or(end);
+    subscriber.terms_at(last_moment)
+}
+
+/// Base units used in a window; what would be below zero counts as nothing.
+fn used(usage: &WindowUsage, aggregation: Aggregation) -> Result<u64, Invalid> {
+    let used = match aggregation {
+        Aggregation::Sum | Aggregation::Count => usage.used,
+        Aggregation::Max => usage.amount_max.unwrap_or(0),
+        Aggregation::Last => usage.last_amount.unwrap_or(0),
+        Aggregation::DistinctCount => {
+            let sketch = usage.distinct_sketch.as_deref().map(DistinctCount::from_bytes);
+            return Ok(sketch.transpose()?.map_or(0, |distinct| distinct.count()));
+        }
+    };
+    Ok(u64::try_from(used).unwrap_or(0))
+}
