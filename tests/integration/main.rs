@@ -7,4 +7,5 @@ mod fixture;
 mod catalog_cli;
 mod grpc_serving;
 mod job_runner;
+mod overages;
 mod private_servers;
