@@ -13,6 +13,7 @@ pub mod period;
 pub mod properties;
 pub mod quota;
 pub mod reservation;
+pub mod share;
 pub mod tenant;
 pub mod usage;
 pub mod usage_status;

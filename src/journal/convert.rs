@@ -179,7 +179,7 @@ fn reserved_from_wire(reserved: wire::Reserved) -> Result<Reserved, BodyError> {
     })
 }
 
-fn key_to_wire(key: &CellKey) -> wire::CellKey {
+pub fn key_to_wire(key: &CellKey) -> wire::CellKey {
     wire::CellKey {
         tenant: key.tenant.as_str().to_owned(),
         meter: key.meter.as_str().to_owned(),
@@ -192,7 +192,7 @@ fn key_to_wire(key: &CellKey) -> wire::CellKey {
     }
 }
 
-fn key_from_wire(key: Option<wire::CellKey>) -> Result<CellKey, BodyError> {
+pub fn key_from_wire(key: Option<wire::CellKey>) -> Result<CellKey, BodyError> {
     let key = key.ok_or(BodyError::Missing("key"))?;
     let label = key.label.ok_or(BodyError::Missing("label"))?;
     Ok(CellKey {
@@ -217,7 +217,7 @@ fn reservation_from_wire(id: Option<wire::ReservationId>) -> Result<ReservationI
     Ok(ReservationId { run: RunId(run), number: id.number })
 }
 
-fn time_from_wire(seconds: i64, nanos: i32) -> Result<Timestamp, BodyError> {
+pub fn time_from_wire(seconds: i64, nanos: i32) -> Result<Timestamp, BodyError> {
     Timestamp::new(seconds, nanos).map_err(|_| BodyError::Missing("time"))
 }
 
@@ -232,7 +232,7 @@ fn properties_from_wire(properties: Vec<wire::Property>) -> Result<Properties, B
     Ok(Properties::new(pairs.collect())?)
 }
 
-fn aggregation_to_wire(aggregation: Aggregation) -> wire::Aggregation {
+pub fn aggregation_to_wire(aggregation: Aggregation) -> wire::Aggregation {
     match aggregation {
         Aggregation::Sum => wire::Aggregation::Sum,
         Aggregation::Count => wire::Aggregation::Count,
@@ -242,7 +242,7 @@ fn aggregation_to_wire(aggregation: Aggregation) -> wire::Aggregation {
     }
 }
 
-fn aggregation_from_wire(aggregation: wire::Aggregation) -> Result<Aggregation, BodyError> {
+pub fn aggregation_from_wire(aggregation: wire::Aggregation) -> Result<Aggregation, BodyError> {
     Ok(match aggregation {
         wire::Aggregation::Sum => Aggregation::Sum,
         wire::Aggregation::Count => Aggregation::Count,

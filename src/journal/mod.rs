@@ -47,6 +47,7 @@ mod convert;
 mod crash_tests;
 pub mod disk;
 mod disk_use;
+pub mod embedded;
 pub mod error;
 #[cfg(test)]
 mod faulty;

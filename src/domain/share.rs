@@ -1,0 +1,49 @@
+//! A run's part of a counter, as totals that only grow: what the counters are told of it.
+
+use super::{meter::Aggregation, usage::UsageEvent};
+
+/// Units of one run under one counter. All 0 for meters that are not summed.
+///
+/// Whatever happens to an event later (counted, duplicate, quarantined), its share of the counter
+/// and its share of what is kept agree: used = consumed + recorded − undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Units that were taken from escrow.
+    pub consumed: i128,
+    /// Units that were added without escrow.
+    pub recorded: i128,
+    /// Units of these that do not count after all, and units that a level went down by.
+    pub undone: i128,
+}
+
+impl Share {
+    /// The share of an event that counts.
+    pub fn of(event: &UsageEvent) -> Self {
+        if !matches!(event.aggregation, Aggregation::Sum | Aggregation::Count) {
+            return Self::default();
+        }
+        let units = i128::from(event.counted());
+        let raised = units.max(0);
+        let consumed = i128::from(event.from_lease).min(raised);
+        Self { consumed, recorded: raised - consumed, undone: (-units).max(0) }
+    }
+
+    /// The share of the same event when it does not count: what the run added is undone, and what
+    /// it did not yet subtract stays.
+    #[must_use]
+    pub fn taken_back(self) -> Self {
+        Self { undone: self.consumed + self.recorded, ..self }
+    }
+
+    /// What the share adds to the counter.
+    pub fn used(self) -> i128 {
+        self.consumed + self.recorded - self.undone
+    }
+
+    /// Adds what comes later.
+    pub fn add(&mut self, other: Self) {
+        self.consumed += other.consumed;
+        self.recorded += other.recorded;
+        self.undone += other.undone;
+    }
+}

@@ -1,0 +1,150 @@
+//! All that the embedded store knows; changed by records alone, and always the same by the same.
+
+use std::collections::BTreeMap;
+
+use ahash::AHashMap;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    EmbeddedConfig,
+    total::{Total, longest_window},
+    used_keys::{Fate, UsedKeys},
+};
+use crate::{
+    domain::{cell_key::CellKey, ids::RunId, share::Share, usage::UsageEvent},
+    journal::{position::Position, reader::Entry, record::Record},
+};
+
+/// What taking in some records came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Absorbed {
+    /// Events that count.
+    pub counted: u64,
+    /// Events whose key had been used for the same content.
+    pub duplicates: u64,
+    /// Events whose key had been used for another content; left out.
+    pub conflicts: u64,
+    /// The run's shares, since the store was opened, of each counter where these records undid
+    /// something.
+    pub undone: Vec<(CellKey, Share)>,
+}
+
+/// Marks, totals and keys.
+#[derive(Debug)]
+pub struct State {
+    pub marks: BTreeMap<RunId, Position>,
+    pub totals: AHashMap<CellKey, Total>,
+    pub used_keys: UsedKeys,
+    /// Events that were left out because of their key, ever.
+    pub conflicts: u64,
+    /// What each run told its counters, since the store was opened.
+    shares: AHashMap<(RunId, CellKey), Share>,
+    window_retention: SignedDuration,
+}
+
+impl State {
+    /// Nothing known yet.
+    pub fn new(config: &EmbeddedConfig) -> Self {
+        Self {
+            marks: BTreeMap::new(),
+            totals: AHashMap::new(),
+            used_keys: UsedKeys::new(config.keys_max, config.key_retention),
+            conflicts: 0,
+            shares: AHashMap::new(),
+            window_retention: config.window_retention,
+        }
+    }
+
+    /// Takes in the entries of `run` that lie behind its mark, and moves the mark.
+    pub fn absorb(&mut self, run: RunId, entries: &[Entry], now: Timestamp) -> Absorbed {
+        let mut absorbed = Absorbed::default();
+        let mut undone = vec![];
+        let mut mark = self.marks.get(&run).copied().unwrap_or(Position::START);
+        for entry in entries.iter().filter(|entry| entry.position > mark) {
+            if let Record::Usage(events) = &entry.record {
+                for event in events {
+                    self.absorb_event(run, event, now, &mut absorbed, &mut undone);
+                }
+            }
+        }
+        if let Some(last) = entries.last() {
+            mark = mark.max(last.position);
+        }
+        self.marks.insert(run, mark);
+        undone.sort_unstable();
+        undone.dedup();
+        absorbed.undone = undone
+            .into_iter()
+            .filter_map(|key| {
+                let share = *self.shares.get(&(run, key.clone()))?;
+                Some((key, share))
+            })
+            .collect();
+        absorbed
+    }
+
+    fn absorb_event(
+        &mut self,
+        run: RunId,
+        event: &UsageEvent,
+        now: Timestamp,
+        absorbed: &mut Absorbed,
+        undone: &mut Vec<CellKey>,
+    ) {
+        let mut share = Share::of(event);
+        match self.used_keys.claim(event, now) {
+            Fate::First => {
+                absorbed.counted += 1;
+                match self.totals.get_mut(&event.key) {
+                    Some(total) => total.add(event, now),
+                    None => {
+                        self.totals.insert(event.key.clone(), Total::of(event, now));
+                    }
+                }
+            }
+            Fate::Duplicate => {
+                absorbed.duplicates += 1;
+                share = share.taken_back();
+            }
+            Fate::Conflict(content) => {
+                absorbed.conflicts += 1;
+                self.conflicts += 1;
+                share = share.taken_back();
+                tracing::warn!(
+                    key = %event.key,
+                    idempotency_key = event.idempotency_key.as_ref().map(|key| key.as_str()),
+                    amount = event.amount,
+                    used_for = ?content,
+                    "an idempotency key was used for another content before; the event is left out"
+                );
+            }
+        }
+        if share != Share::default() {
+            self.shares.entry((run, event.key.clone())).or_default().add(share);
+        }
+        if share.undone > 0 {
+            undone.push(event.key.clone());
+        }
+    }
+
+    /// Forgets a run that is gone: nothing of it will be taken in again.
+    pub fn forget_run(&mut self, run: RunId) {
+        self.marks.remove(&run);
+        self.shares.retain(|(of, _), _| *of != run);
+    }
+
+    /// Forgets keys and windows whose time is over.
+    pub fn purge(&mut self, now: Timestamp) {
+        self.used_keys.purge(now);
+        let retention = self.window_retention;
+        let is_over = |key: &CellKey, changed_at: Timestamp| {
+            longest_window(key.label.period)
+                .is_some_and(|longest| now.duration_since(changed_at) > longest + retention)
+        };
+        self.totals.retain(|key, total| !is_over(key, total.changed_at));
+        let totals = &self.totals;
+        // Meters that are not summed have no share; what has one has a total, unless all of it was
+        // undone.
+        self.shares.retain(|(_, key), share| totals.contains_key(key) || share.used() != 0);
+    }
+}

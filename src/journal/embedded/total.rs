@@ -1,0 +1,95 @@
+//! What one counter's events amount to.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::{
+    distinct::DistinctCount, meter::Aggregation, period::Period, usage::UsageEvent,
+};
+
+const DAY_HOURS: i64 = 24;
+
+/// One counter's events, added up in all the ways that its meter may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Total {
+    pub aggregation: Aggregation,
+    pub events: u64,
+    /// Base units; stops at the ends of 64 bits, which takes a thousand largest amounts.
+    pub amount_sum: i64,
+    pub amount_max: i64,
+    /// Time and amount of the latest event; of several at the same time, the largest amount.
+    pub last: (Timestamp, i64),
+    /// Present exactly with [`Aggregation::DistinctCount`].
+    pub distinct: Option<DistinctCount>,
+    /// When it last changed, by the real clock, in whole seconds.
+    pub changed_at: Timestamp,
+}
+
+impl Total {
+    /// A total of `event` alone.
+    pub fn of(event: &UsageEvent, now: Timestamp) -> Self {
+        let mut total = Self {
+            aggregation: event.aggregation,
+            events: 0,
+            amount_sum: 0,
+            amount_max: event.amount,
+            last: (event.time, event.amount),
+            distinct: None,
+            changed_at: now,
+        };
+        total.add(event, now);
+        total
+    }
+
+    /// Adds an event.
+    pub fn add(&mut self, event: &UsageEvent, now: Timestamp) {
+        self.aggregation = event.aggregation;
+        self.events += 1;
+        self.amount_sum = self.amount_sum.saturating_add(event.amount);
+        self.amount_max = self.amount_max.max(event.amount);
+        self.last = self.last.max((event.time, event.amount));
+        if let Some(value) = &event.distinct_value {
+            self.distinct.get_or_insert_default().insert(value);
+        }
+        self.changed_at = self.changed_at.max(now);
+    }
+
+    /// The counter's value, as its meter aggregates.
+    pub fn value(&self) -> i64 {
+        match self.aggregation {
+            Aggregation::Sum => self.amount_sum,
+            Aggregation::Count => clamp(self.events),
+            Aggregation::Max => self.amount_max,
+            Aggregation::Last => self.last.1,
+            Aggregation::DistinctCount => {
+                clamp(self.distinct.as_ref().map_or(0, DistinctCount::count))
+            }
+        }
+    }
+
+    /// Units used, as far as escrow is concerned: 0 for meters that are not summed.
+    pub fn used(&self) -> i64 {
+        match self.aggregation {
+            Aggregation::Sum | Aggregation::Count => self.value(),
+            Aggregation::Max | Aggregation::Last | Aggregation::DistinctCount => 0,
+        }
+    }
+}
+
+fn clamp(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The longest that a window of this kind may last; `None` = for ever.
+pub fn longest_window(period: Period) -> Option<SignedDuration> {
+    Some(match period {
+        Period::Minute => SignedDuration::from_mins(1),
+        Period::Hour => SignedDuration::from_hours(1),
+        // Days and months may begin or end with an hour that is repeated.
+        Period::Day => SignedDuration::from_hours(2 * DAY_HOURS),
+        Period::Month => SignedDuration::from_hours(32 * DAY_HOURS),
+        // The longest billing interval is a year.
+        Period::BillingCycle => SignedDuration::from_hours(367 * DAY_HOURS),
+        Period::Interval { seconds } => SignedDuration::from_secs(seconds.into()),
+        Period::Lifetime => return None,
+    })
+}
