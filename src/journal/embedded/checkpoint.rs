@@ -15,7 +15,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::{
-    EmbeddedConfig,
+    config::EmbeddedConfig,
     state::State,
     total::Total,
     used_keys::{Content, Use},

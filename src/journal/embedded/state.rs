@@ -6,7 +6,7 @@ use ahash::AHashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    EmbeddedConfig,
+    config::EmbeddedConfig,
     total::{Total, longest_window},
     used_keys::{Fate, UsedKeys},
 };

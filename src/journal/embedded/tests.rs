@@ -1,10 +1,15 @@
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     domain::{
+        cell_key::CellKey,
         distinct::EXACT_VALUES_MAX,
         meter::Aggregation,
         period::Period,
@@ -14,9 +19,12 @@ use crate::{
     journal::{
         Journal,
         config::JournalConfig,
+        error::JournalError,
         faulty::{Death, FaultyDisk},
+        files::Files,
         leftover::LeftoverRun,
-        reader::{ReadLimit, Reader},
+        position::Position,
+        reader::{Entry, ReadLimit, Reader},
         record::Record,
         samples::{event, run},
     },
