@@ -7,13 +7,12 @@ use std::{
 
 use anyhow::anyhow;
 use futures::FutureExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     error::JobError,
     job::{Job, JobContext, JobResult},
-    runner::{LEASE, lease_end},
 };
 use crate::{
     clock::Clock,
@@ -23,6 +22,8 @@ use crate::{
     },
 };
 
+/// How long a worker may be silent before its run is another's.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
 /// A claim is renewed this often within its lease, so that two failures in a row lose nothing.
 const RENEWALS_PER_LEASE: u32 = 4;
 /// How long a job may go on after the worker was told to stop, before it is cut off and given back.
@@ -92,6 +93,11 @@ impl Attempt<'_> {
         let scheduled_at: Timestamp = self.run.scheduled_at;
         self.ledger.renew_job_run(self.job.name, scheduled_at, claim).await
     }
+}
+
+/// The end of a lease that is taken or renewed at `now`.
+pub(super) fn lease_end(now: Timestamp) -> Timestamp {
+    now.checked_add(LEASE).unwrap_or(Timestamp::MAX)
 }
 
 async fn stopped_for_long(stop: &CancellationToken) {

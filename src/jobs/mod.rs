@@ -1,6 +1,6 @@
 //! What the worker does, and when: one file per job, a runner, a schedule.
 
-mod attempt;
+pub mod attempt;
 pub mod error;
 pub mod job;
 pub mod overages;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    attempt::{Attempt, AttemptEnd},
+    attempt::{Attempt, AttemptEnd, lease_end},
     error::JobError,
     job::Job,
 };
@@ -31,8 +31,6 @@ use crate::{
 pub const ATTEMPTS_MAX: u32 = 5;
 /// Wait after the first failed attempt; doubles with each further one.
 pub const BACKOFF_MIN: SignedDuration = SignedDuration::from_secs(30);
-/// How long a worker may be silent before its run is another's.
-pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
 /// Longest sleep between two looks for work: how late a retry or a takeover may be noticed.
 const POLL_MAX: Duration = Duration::from_secs(5);
 
@@ -250,11 +248,6 @@ impl Runner {
         let now = stored(self.clock.now());
         Claim { id: Uuid::new_v4(), worker: &self.worker, now, lease_until: lease_end(now) }
     }
-}
-
-/// The end of a lease that is taken or renewed at `now`.
-pub(super) fn lease_end(now: Timestamp) -> Timestamp {
-    now.checked_add(LEASE).unwrap_or(Timestamp::MAX)
 }
 
 fn outcome_of(ended: AttemptEnd, attempt: u32, now: Timestamp) -> Outcome {

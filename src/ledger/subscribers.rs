@@ -1,12 +1,11 @@
 //! What billing needs to know of tenants: whose clock they follow, and under which terms they were
 //! when.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use uuid::Uuid;
 
 use super::{cell_rows::read_column, error::LedgerError, pool::Ledger};
 use crate::domain::{
-    catalog::compiled_plan::CompiledPlan,
     ids::{AccountId, CatalogName, PlanName, TenantId},
     tenant::PlanVersion,
     window::{BillingInterval, WindowSchedule},
@@ -47,6 +46,17 @@ impl Subscriber {
     pub fn terms_at(&self, at: Timestamp) -> Option<&Terms> {
         let in_force = self.terms.iter().rev().find(|terms| terms.effective_at <= at);
         in_force.or(self.terms.first())
+    }
+
+    /// The terms that what ends at `end` is charged by: those in force in its last moment.
+    pub fn terms_until(&self, end: Timestamp) -> Option<&Terms> {
+        self.terms_at(end.checked_sub(SignedDuration::from_micros(1)).unwrap_or(end))
+    }
+
+    /// When another schedule came into force after `version`.
+    pub fn schedule_replaced_at(&self, version: u32) -> Option<Timestamp> {
+        let last = self.terms.iter().rposition(|terms| terms.schedule.version == version)?;
+        self.terms.get(last + 1).map(|terms| terms.effective_at)
     }
 
     /// The schedule of `version`, by which a window label names its windows.
@@ -90,30 +100,6 @@ impl Ledger {
             }
         }
         Ok(subscribers)
-    }
-}
-
-impl Ledger {
-    /// A plan version, whole, as it was signed.
-    pub async fn billed_plan(
-        &self,
-        version: &PlanVersion,
-    ) -> Result<Option<CompiledPlan>, LedgerError> {
-        let row = sqlx::query!(
-            "SELECT definition FROM plan_versions
-             WHERE catalog = $1 AND plan = $2 AND version = $3",
-            version.catalog.as_str(),
-            version.plan.as_str(),
-            i32::try_from(version.version).unwrap_or(i32::MAX),
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        let key = || format!("{}/{} {}", version.catalog, version.plan, version.version);
-        row.map(|row| {
-            let plan = CompiledPlan::from_json(&row.definition);
-            read_column("plan_versions", "definition", key(), "a plan", plan)
-        })
-        .transpose()
     }
 }
 

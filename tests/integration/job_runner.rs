@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tollgate::{
     clock::Clock,
     jobs::{
+        attempt::LEASE,
         error::JobError,
         job::{Job, JobContext, JobResult},
-        runner::{ATTEMPTS_MAX, HandRun, HandRunEnd, LEASE, Outcome, RunReport, Runner},
+        runner::{ATTEMPTS_MAX, HandRun, HandRunEnd, Outcome, RunReport, Runner},
         schedule::Schedule,
     },
     ledger::{

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{KIND, plans::BilledPlan};
+use super::plans::BilledPlan;
 use crate::{
     domain::{catalog::compiled_plan::PlanMeter, cell_key::CellKey, invalid::Invalid},
     ledger::{
@@ -21,6 +21,9 @@ use crate::{
         overage::{OverageFacts, OverageLine},
     },
 };
+
+/// The kind of the charges that the job writes.
+pub(super) const KIND: &str = "overage";
 
 /// What a window's charge follows from, besides the plan.
 #[derive(Clone, Debug)]

@@ -3,7 +3,11 @@
 
 use jiff::Timestamp;
 
-use super::{Pass, charge::ClosedWindow, clock::BillingClock, windows::in_force_at_end};
+use super::{
+    charge::{ClosedWindow, KIND},
+    clock::BillingClock,
+    pass::Pass,
+};
 use crate::{
     domain::{
         catalog::meters::LevelBilling,
@@ -30,7 +34,7 @@ impl Pass {
         clock: BillingClock,
     ) -> Result<Vec<Charge>, JobError> {
         let key = &usage.key;
-        let charged_through = self.ledger.charged_through(key, super::KIND).await?;
+        let charged_through = self.ledger.charged_through(key, KIND).await?;
         let from = charged_through.unwrap_or(Timestamp::UNIX_EPOCH);
         let changes = self.ledger.level_changes(key, from).await?;
         let changes: Vec<LevelChange> = changes
@@ -69,7 +73,7 @@ impl Pass {
         changes: &[LevelChange],
         closing: Closing,
     ) -> Result<Option<Charge>, JobError> {
-        let Some(terms) = in_force_at_end(subscriber, month.end) else { return Ok(None) };
+        let Some(terms) = subscriber.terms_until(month.end) else { return Ok(None) };
         let plan = self.plans.get(&self.ledger, &terms.plan).await?;
         let Some(over) = level_over(changes, month.start, month.end) else {
             self.tally.problem(&month.key, "its sum does not fit 63 bits");

@@ -11,6 +11,7 @@
 mod charge;
 mod clock;
 mod levels;
+mod pass;
 mod plans;
 mod tally;
 mod windows;
@@ -19,7 +20,7 @@ use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 
-use self::{clock::BillingClock, plans::Plans, tally::Tally};
+use self::{charge::KIND, clock::BillingClock, pass::Pass};
 use super::{
     error::JobError,
     job::{Job, JobContext, JobResult},
@@ -39,8 +40,6 @@ use crate::{
 pub const NAME: &str = "overages";
 /// The 1st of the month at 02:00.
 pub const SCHEDULE: &str = "0 2 1 * *";
-/// The kind of the charges that it writes.
-pub const KIND: &str = "overage";
 
 /// Subscribers that are looked at together.
 const SUBSCRIBERS_PAGE: u32 = 200;
@@ -56,7 +55,7 @@ pub fn job(ledger: Ledger, pattern: &str, zone: TimeZone) -> Result<Job, Invalid
 
 /// Charges all that is due by the context's present.
 async fn run(ledger: Ledger, context: JobContext) -> JobResult {
-    let mut pass = Pass { ledger, context, plans: Plans::default(), tally: Tally::default() };
+    let mut pass = Pass::new(ledger, context);
     let mut after: Option<TenantId> = None;
     loop {
         let page = pass.ledger.subscribers_after(after.as_ref(), SUBSCRIBERS_PAGE).await?;
@@ -66,14 +65,6 @@ async fn run(ledger: Ledger, context: JobContext) -> JobResult {
     }
     let Pass { tally, context, .. } = pass;
     tally.into_result(context.now)
-}
-
-/// One run of the job.
-struct Pass {
-    ledger: Ledger,
-    context: JobContext,
-    plans: Plans,
-    tally: Tally,
 }
 
 impl Pass {

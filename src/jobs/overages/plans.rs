@@ -38,10 +38,13 @@ impl Plans {
         if let Some(plan) = self.0.get(version) {
             return Ok(Arc::clone(plan));
         }
-        let compiled = ledger.billed_plan(version).await?.ok_or_else(|| {
-            let PlanVersion { catalog, plan, version } = version;
-            JobError::Fail(anyhow!("plan_versions has no {catalog}/{plan} version {version}"))
-        })?;
+        let shown = || format!("{}/{} version {}", version.catalog, version.plan, version.version);
+        let definition = ledger
+            .plan_definition(version)
+            .await?
+            .ok_or_else(|| JobError::Fail(anyhow!("the ledger has no plan {}", shown())))?;
+        let compiled = CompiledPlan::from_json(&definition)
+            .map_err(|problem| JobError::Fail(anyhow!("the plan {}: {problem}", shown())))?;
         let plan = Arc::new(BilledPlan { version: version.clone(), compiled });
         self.0.insert(version.clone(), Arc::clone(&plan));
         Ok(plan)

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde_json::json;
 
+use super::charge::KIND;
 use crate::{
     domain::{cell_key::CellKey, money::Money},
     jobs::{error::JobError, job::JobResult},
@@ -63,7 +64,7 @@ impl Tally {
 
     /// A summary, or the error of a run that had to leave something out.
     pub(super) fn into_result(self, now: Timestamp) -> JobResult {
-        metrics::counter!("tollgate_charges_total", "kind" => super::KIND).increment(self.charged);
+        metrics::counter!("tollgate_charges_total", "kind" => KIND).increment(self.charged);
         let owed: BTreeMap<_, _> = self
             .owed
             .iter()

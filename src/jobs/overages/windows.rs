@@ -1,8 +1,6 @@
 //! Counters: one charge for each window.
 
-use jiff::{SignedDuration, Timestamp};
-
-use super::{Pass, charge::ClosedWindow, clock::BillingClock};
+use super::{charge::ClosedWindow, clock::BillingClock, pass::Pass};
 use crate::{
     domain::{
         distinct::DistinctCount,
@@ -12,11 +10,7 @@ use crate::{
         window::Window,
     },
     jobs::error::JobError,
-    ledger::{
-        billable_usage::WindowUsage,
-        charges::Charge,
-        subscribers::{Subscriber, Terms},
-    },
+    ledger::{billable_usage::WindowUsage, charges::Charge, subscribers::Subscriber},
     pricing::closing::Closing,
 };
 
@@ -49,7 +43,10 @@ impl Pass {
         window: Window,
         clock: BillingClock,
     ) -> Result<Option<Charge>, JobError> {
-        let Some(end) = window.end else { return Ok(None) };
+        let Some(window_end) = window.end else { return Ok(None) };
+        // A schedule that was replaced ends its windows: a new one counts from there.
+        let replaced_at = subscriber.schedule_replaced_at(window.label.anchor_version);
+        let end = replaced_at.filter(|at| *at > window.start).unwrap_or(window_end).min(window_end);
         let closing = match clock.closing(subscriber, end) {
             None => return Ok(None),
             Some(Closing::Open) => {
@@ -58,7 +55,7 @@ impl Pass {
             }
             Some(closing) => closing,
         };
-        let Some(terms) = in_force_at_end(subscriber, end) else { return Ok(None) };
+        let Some(terms) = subscriber.terms_until(end) else { return Ok(None) };
         let plan = self.plans.get(&self.ledger, &terms.plan).await?;
         let Some(meter) = plan.meter(&usage.key.meter) else { return Ok(None) };
         let Some(price) = &meter.overage else { return Ok(None) };
@@ -103,12 +100,6 @@ impl Pass {
             None
         }))
     }
-}
-
-/// The terms that a window is charged by: those in force in its last moment.
-pub(super) fn in_force_at_end(subscriber: &Subscriber, end: Timestamp) -> Option<&Terms> {
-    let last_moment = end.checked_sub(SignedDuration::from_micros(1)).unwrap_or(end);
-    subscriber.terms_at(last_moment)
 }
 
 /// Base units used in a window; what would be below zero counts as nothing.

@@ -34,9 +34,7 @@ async fn every_client_owes_to_the_cent_what_the_file_says() {
         *bytes_of.entry(client).or_default() += bytes;
         events.push(world.event(client, "bandwidth", bytes, at(time)));
     }
-    for client in bytes_of.keys() {
-        world.tenant(client, plan_of(client).0).await;
-    }
+    world.tenants(bytes_of.keys().map(|client| (*client, plan_of(client).0))).await;
     world.flush(events).await;
     world.mark("2015-06-01T00:00:01Z").await;
     world.charge("2015-06-01T02:00:00Z").await;

@@ -4,7 +4,9 @@ mod hosting_in_may;
 mod world;
 
 use jiff::Timestamp;
-use tollgate::{jobs::runner::HandRunEnd, pricing::overage::OverageFacts};
+use tollgate::{
+    jobs::runner::HandRunEnd, ledger::subscriptions::WindowsAfter, pricing::overage::OverageFacts,
+};
 
 use self::world::{World, at, by_hand, succeeded};
 
@@ -135,15 +137,13 @@ async fn a_present_set_by_hand_is_that_of_tenants_without_a_clock() {
 #[tokio::test]
 async fn a_window_is_charged_by_the_plan_version_in_force_at_its_end() {
     let mut world = World::with_catalog("hosting").await;
-    world.tenant("keeps", "starter").await;
-    world.tenant("moves", "starter").await;
-    world.tenant_since("moves", "professional", 1, at("2015-05-20T00:00:00Z")).await;
+    world.tenants([("keeps", "starter"), ("moves", "starter")]).await;
+    world.set_plan("moves", "professional", "2015-05-20T00:00:00Z", WindowsAfter::Keep).await;
     let hosting = std::fs::read_to_string("deploy/catalogs/hosting.yaml").unwrap();
     let dearer = hosting.replace("overage: 0.05", "overage: 5.00");
     assert_ne!(hosting, dearer);
     world.apply("hosting", &dearer).await;
     world.tenant("new", "starter").await;
-    world.tenant_since("new", "starter", 2, at("2015-05-01T00:00:00Z")).await;
     for tenant in ["keeps", "moves", "new"] {
         for month in ["04", "05"] {
             world
@@ -158,12 +158,27 @@ async fn a_window_is_charged_by_the_plan_version_in_force_at_its_end() {
         ("moves", "2015-04-01", 2_500),
         // 100 GB × 0.04: the plan that it moved to includes 500.
         ("moves", "2015-05-01", 400),
-        ("new", "2015-04-01", 2_500),
+        ("new", "2015-04-01", 250_000),
         ("new", "2015-05-01", 250_000),
     ];
     let expected =
         expected.map(|(tenant, start, minor)| (tenant.to_owned(), start.to_owned(), minor));
     assert_eq!(world.amounts().await, expected);
+}
+
+#[tokio::test]
+async fn a_window_that_a_plan_change_ended_is_charged_until_then_by_the_old_plan() {
+    let world = World::with_catalog("hosting").await;
+    world.tenant("acme", "starter").await;
+    world.record("acme", "bandwidth", 600 * GB, "2015-05-10T00:00:00Z").await;
+    world.set_plan("acme", "professional", "2015-05-20T00:00:00Z", WindowsAfter::Reset).await;
+    world.charge("2015-05-19T23:59:59Z").await;
+    assert_eq!(world.charges().await, []);
+    world.charge("2015-05-21T02:00:00Z").await;
+    let charges = world.charges().await;
+    assert_eq!(charges.len(), 1);
+    assert_eq!((charges[0].plan.plan.as_str(), charges[0].amount.minor), ("starter", 2_500));
+    assert_eq!(charges[0].period_end, at("2015-05-20T00:00:00Z"));
 }
 
 #[tokio::test]

@@ -12,8 +12,9 @@ use tollgate::{
     domain::{
         catalog::{compiled_plan::CompiledPlan, file::Catalog, plan_definition::PlanDefinition},
         cell_key::CellKey,
-        ids::{MeterName, RunId, Subject, TenantId},
+        ids::{AccountId, MeterName, PlanName, RunId, Subject, TenantId},
         properties::Properties,
+        tenant::SubscriptionStatus,
         usage::UsageEvent,
         window::{BillingInterval, WindowSchedule},
     },
@@ -23,10 +24,14 @@ use tollgate::{
     },
     ledger::{
         Ledger,
+        catalogs::{CatalogContent, PlanContent, WhichVersion},
+        changes::Author,
         charges::{Charge, ChargesQuery},
         config::LedgerConfig,
         flush::{FlushBatch, FlushOutcome},
         runs::NewRun,
+        subscriptions::{PlanChange, WindowsAfter},
+        tenants::NewTenant,
     },
 };
 use uuid::Uuid;
@@ -35,6 +40,8 @@ use crate::fixture::Database;
 
 /// The billing anchor and the start of every subscription, unless told otherwise.
 pub const STARTED_AT: &str = "2015-01-01T00:00:00Z";
+
+const AUTHOR: Author<'_> = Author { actor: "test", reason: "" };
 
 /// See the module.
 pub struct World {
@@ -73,63 +80,70 @@ impl World {
         world
     }
 
-    /// Puts a catalog in force, each plan one version up.
+    /// Puts a catalog in force; plans whose content changed go one version up.
     pub async fn apply(&mut self, name: &str, text: &str) {
         let catalog = Catalog::parse(name, text).unwrap();
-        self.plans.clear();
-        sqlx::query(
-            "WITH v AS (INSERT INTO catalogs VALUES ($1, 1, 1)
-                        ON CONFLICT (catalog) DO UPDATE
-                        SET current_version = catalogs.current_version + 1
-                        RETURNING current_version)
-             INSERT INTO catalog_versions SELECT $1, current_version, '', '{}' FROM v",
-        )
-        .bind(name)
-        .execute(&self.pool)
-        .await
-        .unwrap();
-        for plan in &catalog.definition().plans {
-            let definition = PlanDefinition::of(catalog.definition(), plan);
-            sqlx::query(
-                "WITH v AS (SELECT current_version AS number FROM catalogs WHERE catalog = $1)
-                 INSERT INTO plan_versions SELECT $1, $2, number, number, '', $3 FROM v",
-            )
-            .bind(name)
-            .bind(plan.name.as_str())
-            .bind(serde_json::to_value(&definition).unwrap())
-            .execute(&self.pool)
-            .await
-            .unwrap();
-            self.plans.push(CompiledPlan::compile(definition).unwrap());
-        }
+        let plan = |plan: PlanDefinition| PlanContent {
+            plan: plan.plan.name.clone(),
+            content_hash: plan.hash().as_str().to_owned(),
+            definition: plan.to_json(),
+        };
+        let content = CatalogContent {
+            catalog: catalog.name().clone(),
+            content_hash: catalog.hash().as_str().to_owned(),
+            definition: catalog.to_json(),
+            plans: catalog.plans().map(plan).collect(),
+        };
+        self.ledger.apply_catalog(&content, AUTHOR).await.unwrap();
+        self.plans = catalog.plans().map(|plan| CompiledPlan::compile(plan).unwrap()).collect();
     }
 
-    /// A tenant, alone in its account, on the first version of `plan`, in UTC.
+    /// A tenant, alone in its account, on the current version of `plan`, in UTC.
     pub async fn tenant(&self, tenant: &str, plan: &str) {
-        self.tenant_since(tenant, plan, 1, at(STARTED_AT)).await;
+        self.tenants([(tenant, plan)]).await;
     }
 
-    /// As [`World::tenant`]; for an existing tenant, a change of plan at that time.
-    pub async fn tenant_since(&self, tenant: &str, plan: &str, version: i32, since: Timestamp) {
-        let catalog = self.plans[0].catalog.as_str();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-            "INSERT INTO accounts (account, zone) VALUES ('{tenant}', 'UTC') ON CONFLICT DO NOTHING;
-             INSERT INTO tenants (tenant, account, change_version)
-             SELECT '{tenant}', '{tenant}', count(*) + 1 FROM tenants ON CONFLICT DO NOTHING;
-             INSERT INTO subscription_history
-             SELECT '{tenant}',
-                    coalesce((SELECT subscription FROM subscription_history
-                              WHERE tenant = '{tenant}' LIMIT 1), gen_random_uuid()),
-                    (SELECT count(*) + 1 FROM subscription_history WHERE tenant = '{tenant}'),
-                    '{since}', '{catalog}', '{plan}', {version}, 'active', 'UTC', '{STARTED_AT}',
-                    'monthly', 1, 1, 'test', ''"
-        )))
-        .execute(&self.pool)
-        .await
-        .unwrap();
+    /// As [`World::tenant`], many at once.
+    pub async fn tenants<'a>(&self, tenants: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let new = |(tenant, plan): (&str, &str)| NewTenant {
+            tenant: TenantId::new(tenant).unwrap(),
+            account: AccountId::new(tenant).unwrap(),
+            name: String::new(),
+            catalog: self.plans[0].catalog.clone(),
+            plan: PlanName::new(plan).unwrap(),
+            plan_version: WhichVersion::Current,
+            status: SubscriptionStatus::Active,
+            zone: "UTC".to_owned(),
+            anchor: at(STARTED_AT),
+            interval: BillingInterval::Monthly,
+            started_at: at(STARTED_AT),
+            test_clock: None,
+        };
+        let new: Vec<_> = tenants.into_iter().map(new).collect();
+        self.ledger.create_tenants(&new, AUTHOR).await.unwrap();
     }
 
-    /// Puts the tenant's account on a test clock, set at `set_at` (real time).
+    /// Puts a tenant on the current version of `plan`.
+    pub async fn set_plan(
+        &self,
+        tenant: &str,
+        plan: &str,
+        effective_at: &str,
+        windows: WindowsAfter,
+    ) {
+        let change = PlanChange {
+            catalog: self.plans[0].catalog.clone(),
+            plan: PlanName::new(plan).unwrap(),
+            plan_version: WhichVersion::Current,
+            interval: None,
+            windows,
+            effective_at: at(effective_at),
+        };
+        let tenant = TenantId::new(tenant).unwrap();
+        self.ledger.set_plan(&tenant, &change, AUTHOR).await.unwrap();
+    }
+
+    /// Puts the tenant's account on a test clock, as if at `set_at` (real time).
     pub async fn set_clock(&self, tenant: &str, to: Timestamp, set_at: Timestamp) {
         let sql = format!(
             "UPDATE accounts SET test_clock = '{to}', clock_set_at = '{set_at}'
