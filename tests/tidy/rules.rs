@@ -1,7 +1,7 @@
 //! What may refer to what.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs,
     path::Path,
 };
@@ -159,8 +159,8 @@ fn circle_from(start: usize, edges: &[BTreeSet<usize>]) -> Option<Vec<usize>> {
                 circle.rotate_left(smallest.unwrap());
                 return Some(circle);
             }
-            if !came_from.contains_key(&next) {
-                came_from.insert(next, at);
+            if let Entry::Vacant(vacant) = came_from.entry(next) {
+                vacant.insert(at);
                 queue.push_back(next);
             }
         }
