@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub mod catalog;
+pub mod config;
 pub mod replay;
 
 /// Usage metering and enforcement: exact quotas answered from local memory, and the bill they lead
@@ -19,6 +20,7 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Command {
     Catalog(catalog::Args),
+    Config(config::Args),
     Replay(replay::Args),
 }
 
@@ -37,6 +39,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Catalog(args) => block_on(catalog::run(args)),
+        Command::Config(args) => config::run(&args),
         Command::Replay(args) => block_on(replay::run(args)),
     }
 }

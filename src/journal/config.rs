@@ -2,6 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::domain::invalid::Invalid;
 
 /// Smallest segment, in bytes; smaller ones serve tests.
@@ -13,7 +16,8 @@ pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 pub const RECORD_BYTES_MAX: u32 = 64 << 20;
 
 /// Where the journal lives and how much it may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct JournalConfig {
     /// Directory of all of this sidecar's data; one process at a time may use it.
     pub data_dir: PathBuf,
@@ -25,8 +29,14 @@ pub struct JournalConfig {
     pub queue_records_max: usize,
     /// Most bytes that may wait for the writer; at least one record is always let in.
     pub queue_bytes_max: usize,
-    /// Longest time that a record which nobody waits to see synced stays unsynced.
-    pub sync_delay_max: Duration,
+    /// Longest time that a record which nobody waits to see synced stays unsynced, milliseconds.
+    pub sync_delay_ms_max: u64,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self::new("tollgate-data")
+    }
 }
 
 impl JournalConfig {
@@ -38,7 +48,7 @@ impl JournalConfig {
             disk_budget_bytes: 8 << 30,
             queue_records_max: 1 << 16,
             queue_bytes_max: 128 << 20,
-            sync_delay_max: Duration::from_millis(20),
+            sync_delay_ms_max: 20,
         }
     }
 
@@ -66,5 +76,9 @@ impl JournalConfig {
             ));
         }
         Ok(())
+    }
+
+    pub(super) fn sync_delay_max(&self) -> Duration {
+        Duration::from_millis(self.sync_delay_ms_max)
     }
 }

@@ -85,7 +85,7 @@ impl Journal {
         let intake = Intake::new(&config, disk.clone(), FrameSeed::of(run));
         let dirs = (config.data_dir.clone(), run_dir);
         let shared = Arc::new(Shared::new(run, dirs, files, intake, disk));
-        let writer = Writer::new(shared.clone(), run_file, config.sync_delay_max, lock.clone());
+        let writer = Writer::new(shared.clone(), run_file, config.sync_delay_max(), lock.clone());
         let writer = thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())

@@ -1,0 +1,68 @@
+//! All settings, one section per part of the house.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::invalid::Invalid, enforcement::config::EnforcementConfig, grpc::config::GrpcConfig,
+    http::config::HttpConfig, journal::config::JournalConfig, ledger::config::LedgerConfig,
+    telemetry::logging::LogConfig,
+};
+
+/// The address of the worker's HTTP face, so that it and a sidecar can live on one machine.
+const WORKER_HTTP_LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 7432);
+
+/// All settings of all processes. A process reads the sections of the parts that it runs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The sidecar's gRPC face.
+    pub grpc: GrpcConfig,
+    /// The sidecar's HTTP face: liveness, readiness, metrics.
+    pub http: HttpConfig,
+    /// How checks are answered and usage is taken in.
+    pub enforcement: EnforcementConfig,
+    /// The sidecar's journal on disk.
+    pub journal: JournalConfig,
+    /// Postgres. Without a URL a sidecar runs from a catalog file alone.
+    pub ledger: LedgerConfig,
+    /// The worker's HTTP face: liveness, readiness, metrics.
+    pub worker_http: HttpConfig,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            log: LogConfig::default(),
+            grpc: GrpcConfig::default(),
+            http: HttpConfig::default(),
+            enforcement: EnforcementConfig::default(),
+            journal: JournalConfig::default(),
+            ledger: LedgerConfig::default(),
+            worker_http: HttpConfig::at(WORKER_HTTP_LISTEN.into()),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every section against its bounds and returns all problems.
+    pub fn problems(&self) -> Vec<Invalid> {
+        let mut problems = Vec::new();
+        let mut note = |section: &str, checked: Result<(), Invalid>| {
+            if let Err(invalid) = checked {
+                let is_named = invalid.field.starts_with(&format!("{section}."));
+                problems.push(if is_named { invalid } else { invalid.within(section) });
+            }
+        };
+        note("log", self.log.check());
+        note("http", self.http.check());
+        note("journal", self.journal.check());
+        if !self.ledger.url.is_empty() {
+            note("ledger", self.ledger.check());
+        }
+        note("worker_http", self.worker_http.check());
+        problems
+    }
+}
