@@ -262,6 +262,9 @@ impl Holder {
 
     /// Takes in a recall hint about this key.
     pub fn hint(&mut self, recall: &Recall) {
+        if recall.by == self.run {
+            return;
+        }
         if recall.first == Some(self.run) {
             self.turn_due = true;
         } else if recall.ticket > self.answered {

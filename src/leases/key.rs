@@ -110,14 +110,14 @@ impl Entry {
 }
 
 impl KeyState {
-    /// Applies a call to the key in `slot` (absent = `None`), in counters whose marker names the
-    /// epoch `marked` (0 = no marker).
-    pub fn apply(slot: &mut Option<Self>, marked: u64, call: &Call) -> (Answer, Option<Recall>) {
-        if let Some(newer) = later_epoch(slot.as_ref(), marked, call.epoch.number) {
-            return (Answer::StaleEpoch { epoch: newer }, None);
-        }
-        if marked < call.epoch.number {
+    /// Applies a call to the key in `slot` (absent = `None`). `alive`: the counters still are the
+    /// ones that the call's epoch was made for.
+    pub fn apply(slot: &mut Option<Self>, alive: bool, call: &Call) -> (Answer, Option<Recall>) {
+        if !alive {
             return (Answer::EpochLost, None);
+        }
+        if let Some(epoch) = later_epoch(slot.as_ref(), call.epoch.number) {
+            return (Answer::StaleEpoch { epoch }, None);
         }
         if let Err(closed_seq_min) = Self::establish(slot, call.epoch.number, call.floor.as_deref())
         {
@@ -136,12 +136,12 @@ impl KeyState {
     }
 
     /// Closes a run on the key in `slot`.
-    pub fn close(slot: &mut Option<Self>, marked: u64, call: &CloseCall) -> CloseAnswer {
-        if let Some(newer) = later_epoch(slot.as_ref(), marked, call.epoch) {
-            return CloseAnswer::StaleEpoch { epoch: newer };
-        }
-        if marked < call.epoch {
+    pub fn close(slot: &mut Option<Self>, alive: bool, call: &CloseCall) -> CloseAnswer {
+        if !alive {
             return CloseAnswer::EpochLost;
+        }
+        if let Some(epoch) = later_epoch(slot.as_ref(), call.epoch) {
+            return CloseAnswer::StaleEpoch { epoch };
         }
         let live = slot.as_ref().is_some_and(|key| key.epoch == call.epoch && key.ledger.is_some());
         match (call.step, slot) {
@@ -238,9 +238,10 @@ impl KeyState {
                 (changed || released || repeated || lowered).then_some(Recall {
                     ticket: if lowered { self.tickets } else { want.ticket },
                     first: Some(want.run),
+                    by: call.run,
                 })
             }
-            None => lowered.then_some(Recall { ticket: self.tickets, first: None }),
+            None => lowered.then_some(Recall { ticket: self.tickets, first: None, by: call.run }),
         };
         (self.counted(call, outcome), recall)
     }
@@ -428,8 +429,7 @@ impl KeyState {
     }
 }
 
-/// The epoch that outdates `epoch`, if the marker or the key knows of one.
-fn later_epoch(key: Option<&KeyState>, marked: u64, epoch: u64) -> Option<u64> {
-    let known = key.map_or(0, |key| key.epoch).max(marked);
-    (known > epoch).then_some(known)
+/// The epoch that outdates `epoch`, if the key knows of one.
+fn later_epoch(key: Option<&KeyState>, epoch: u64) -> Option<u64> {
+    key.map(|key| key.epoch).filter(|known| *known > epoch)
 }

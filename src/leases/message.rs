@@ -139,7 +139,7 @@ pub enum Answer {
     StaleEpoch {
         epoch: u64,
     },
-    /// The counters do not know the call's epoch: they have lost data since it began.
+    /// The counters are not those that the call's epoch was made for: they have lost data since.
     EpochLost,
     /// The run has been closed; nothing it says counts any more.
     Fenced,
@@ -194,6 +194,8 @@ pub struct Recall {
     pub ticket: u64,
     /// Who stands first: keeps what it has and asks again. `None`: the ceiling was lowered.
     pub first: Option<RunId>,
+    /// Whose call brought this about; it has read the same in its answer.
+    pub by: RunId,
 }
 
 /// The steps of closing a run on a key.

@@ -29,10 +29,11 @@
 //! `queue_wait_max` is over. A want that does not move is deposed, so that a dead run does not block
 //! the queue.
 //!
-//! **Losing data.** The counters live in numbered *epochs*. A marker in the same Redis names the
-//! epoch; it is written exactly once per epoch, by whoever added the epoch to the ledger, and every
-//! script compares it with the call's. Each connection also compares the server's `run_id` with the
-//! epoch's before its first call. So a restarted, emptied or restored Redis answers nothing until
+//! **Losing data.** The counters live in numbered *epochs*. What an epoch stands for is an identity:
+//! the Redis server's `run_id` together with a random *life* that is stored in it beside the keys, set
+//! where it is absent. The ledger gives each identity that it sees for the first time the next epoch.
+//! Each connection reads the `run_id` before its first call and serves only the epoch of that
+//! server; every script compares the life. So a restarted, restored or emptied Redis answers nothing until
 //! there is a new epoch. In a new epoch every key is absent, and an absent key is never taken for
 //! zero: it is rebuilt from a *floor*, the ledger's snapshot of closed runs (`base`) and of what
 //! open runs have flushed. Every open run then re-sends its totals for all its cells. Nothing is
@@ -67,8 +68,8 @@
 //!    can raise the left side otherwise, and a fold replaces `taken` by what the ledger knows to
 //!    have been used, plus the forfeit, of a run that can admit no more.
 //! 4. *After a loss:* a call of an earlier epoch, or an answer to one, changes nothing in the new one:
-//!    keys and marker refuse the call; the answer can only belong to the one call in flight,
-//!    and a holder with a call of an earlier epoch in flight has not reported. At recovery every run that could have
+//!    connection, life and key refuse the call; the answer can only belong to the one call in
+//!    flight, and a holder with a call of an earlier epoch in flight has not reported. At recovery every run that could have
 //!    escrow has either told its totals to the new key (2 holds again) or is folded; usage of runs
 //!    that had nothing to report is in the ledger, because a holder is dropped only when
 //!    everything is returned, told, and flushed. The floor may be older than reports (they merge
@@ -128,11 +129,11 @@
 //!
 //! **Hints.** `holder.hint(&recall)`, then wake the driver.
 //!
-//! **Epoch.** On `EpochLost`, `StaleEpoch` or a server with another `run_id`: make sure in the ledger that
-//! there is a newer epoch (one winner; it alone writes the marker, once; if the marker does
-//! not appear, the next epoch), put `Epoch { number, recovered: false }` into the surroundings, and
-//! run the loop for every cell until `holder.has_reported(&cell, number)`; then tell the ledger that this run has
-//! reported. When the ledger says that the epoch is recovered, put that into the surroundings.
+//! **Epoch.** When the counters' identity changes (a watch of `store` tells; `EpochLost` leads to it): ask
+//! the ledger for the identity's epoch, bind the store to it if it is the latest, put
+//! `Epoch { number, recovered }` into the surroundings, and run the loop for every cell until
+//! `holder.has_reported(&cell, number)`; then tell the ledger that this run has reported. When the ledger
+//! says that the epoch is recovered, put that into the surroundings.
 //!
 //! **Dropping a cell** (idle, window over, shutdown): `holder.retire(retention)`, loop until
 //! `Retired`. Besides, everything that the cell counted must be in the ledger first, since a

@@ -1,1 +1,21 @@
+//! Redis: the shared counters. The only module that talks to it.
+//!
+//! [`counters::Counters`] carries the messages of `leases` to the keys: to the scripts in Redis,
+//! or, in local mode, to the same state machines in this process.
 
+mod config;
+mod connection;
+pub mod counters;
+mod encoding;
+mod error;
+pub mod identity;
+pub mod keys;
+mod local;
+mod metrics;
+mod recall;
+mod redis_counters;
+
+pub use config::RedisConfig;
+pub use error::StoreError;
+pub use local::LocalCounters;
+pub use redis_counters::RedisCounters;

@@ -7,5 +7,7 @@ mod fixture;
 mod catalog_cli;
 mod grpc_serving;
 mod job_runner;
+mod lease_scripts;
 mod overages;
 mod private_servers;
+mod shared_counters;

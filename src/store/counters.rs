@@ -1,0 +1,43 @@
+//! Where the shared side of a lease lives.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{error::StoreError, local::LocalCounters, redis_counters::RedisCounters};
+use crate::{
+    domain::cell_key::CellKey,
+    leases::message::{Answer, Call, CloseAnswer, CloseCall, Recall},
+};
+
+/// The counters that a sidecar leases from.
+pub enum Counters {
+    /// Shared with other sidecars.
+    Redis(RedisCounters),
+    /// In this process alone.
+    Local(LocalCounters),
+}
+
+impl Counters {
+    /// Sends a call to the key.
+    pub async fn call(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.call(key, call).await,
+            Self::Local(local) => Ok(local.call(key, call)),
+        }
+    }
+
+    /// Sends a step of a run's closing to the key.
+    pub async fn close(&self, key: &CellKey, call: &CloseCall) -> Result<CloseAnswer, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.close(key, call).await,
+            Self::Local(local) => Ok(local.close(key, call)),
+        }
+    }
+
+    /// Hands every recall hint to `on_recall` until `token` is cancelled.
+    pub async fn listen(&self, token: CancellationToken, on_recall: impl Fn(CellKey, Recall)) {
+        match self {
+            Self::Redis(redis) => redis.listen(token, on_recall).await,
+            Self::Local(_) => token.cancelled().await,
+        }
+    }
+}

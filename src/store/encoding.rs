@@ -1,0 +1,160 @@
+//! Messages as the scripts' arguments and answers. The order is that of the scripts' headers.
+
+use redis::{FromRedisValue, ScriptInvocation, Value};
+
+use super::error::StoreError;
+use crate::{
+    domain::amount::AMOUNT_MAX,
+    leases::message::{
+        Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Outcome, Totals,
+    },
+};
+
+/// Whether all numbers of the call are exact as doubles.
+pub(super) fn check_call(call: &Call) -> Result<(), StoreError> {
+    let floor = call.floor.as_deref();
+    let fits = call.totals.fit()
+        && call.ceiling.units.is_none_or(|units| units <= AMOUNT_MAX)
+        && floor.is_none_or(|floor| {
+            floor.base_used.unsigned_abs() <= AMOUNT_MAX
+                && floor.base_forfeited <= AMOUNT_MAX
+                && floor.open_runs.iter().all(|run| run.used.max(run.undone) <= AMOUNT_MAX)
+        });
+    if fits { Ok(()) } else { Err(StoreError::TooLarge) }
+}
+
+pub(super) fn lease_arguments(call: &Call, life: &str, invocation: &mut ScriptInvocation<'_>) {
+    let Call { totals, ask, ceiling, .. } = call;
+    invocation
+        .arg(life)
+        .arg(call.epoch.number)
+        .arg(flag(call.epoch.recovered))
+        .arg(call.run.to_string())
+        .arg(call.sequence)
+        .arg(flag(call.fresh))
+        .arg(&[totals.granted, totals.returned, totals.consumed, totals.recorded, totals.undone])
+        .arg(ceiling.units.map_or(-1, u64::cast_signed))
+        .arg(ceiling.version)
+        // Beyond 2^53 an ask is refused anyway; it only has to stay readable.
+        .arg(&[ask.want, ask.need_to, ask.wanted_to, ask.target])
+        .arg(flag(ask.last))
+        .arg(flag(call.closed))
+        .arg(call.depose.unwrap_or(0))
+        .arg(retention_s(call.retention));
+    match &call.floor {
+        None => invocation.arg(0),
+        Some(floor) => {
+            invocation.arg(1).arg(floor.closed_seq).arg(floor.base_used).arg(floor.base_forfeited);
+            for open in &floor.open_runs {
+                invocation.arg(open.run.to_string()).arg(open.used).arg(open.undone);
+            }
+            invocation
+        }
+    };
+}
+
+pub(super) fn close_arguments(call: &CloseCall, life: &str, invocation: &mut ScriptInvocation<'_>) {
+    invocation.arg(life).arg(call.epoch).arg(call.run.to_string()).arg(retention_s(call.retention));
+    match call.step {
+        CloseStep::Fence => invocation.arg(&[0_u64; 5]),
+        CloseStep::Fold { closed_seq, used, undone, forfeit } => {
+            invocation.arg(&[1, closed_seq, used, undone, forfeit])
+        }
+    };
+}
+
+pub(super) fn lease_answer(value: &Value) -> Result<Answer, StoreError> {
+    let numbers = numbers(value);
+    let answer = match *numbers.as_slice() {
+        [
+            0,
+            granted,
+            returned,
+            consumed,
+            recorded,
+            undone,
+            free,
+            used,
+            forfeited,
+            others_outstanding,
+            ceiling,
+            version,
+            outcome,
+            first,
+            recalled,
+            answered,
+        ] => outcome_of(outcome, first.cast_unsigned()).map(|outcome| {
+            Answer::Counted(Counted {
+                totals: Totals {
+                    granted: granted.cast_unsigned(),
+                    returned: returned.cast_unsigned(),
+                    consumed: consumed.cast_unsigned(),
+                    recorded: recorded.cast_unsigned(),
+                    undone: undone.cast_unsigned(),
+                },
+                free,
+                used,
+                forfeited: forfeited.cast_unsigned(),
+                others_outstanding: others_outstanding.cast_unsigned(),
+                ceiling: Ceiling {
+                    units: u64::try_from(ceiling).ok(),
+                    version: version.cast_unsigned(),
+                },
+                outcome,
+                recalled: recalled == 1,
+                answered: answered.cast_unsigned(),
+            })
+        }),
+        [1, min] => Some(Answer::NeedFloor { closed_seq_min: min.cast_unsigned() }),
+        [2, epoch] => Some(Answer::StaleEpoch { epoch: epoch.cast_unsigned() }),
+        [3] => Some(Answer::EpochLost),
+        [4] => Some(Answer::Fenced),
+        _ => None,
+    };
+    answer.ok_or_else(|| unreadable("lease.lua", value))
+}
+
+pub(super) fn close_answer(value: &Value) -> Result<CloseAnswer, StoreError> {
+    match *numbers(value).as_slice() {
+        [0, known, taken] => {
+            Ok(CloseAnswer::Fenced { taken: (known == 1).then_some(taken.cast_unsigned()) })
+        }
+        [1] => Ok(CloseAnswer::Folded),
+        [2] => Ok(CloseAnswer::Absent),
+        [3, epoch] => Ok(CloseAnswer::StaleEpoch { epoch: epoch.cast_unsigned() }),
+        [4] => Ok(CloseAnswer::EpochLost),
+        _ => Err(unreadable("close.lua", value)),
+    }
+}
+
+fn outcome_of(outcome: i64, first: u64) -> Option<Outcome> {
+    Some(match outcome {
+        0 => Outcome::Met,
+        1 => Outcome::First,
+        2 => Outcome::Behind { first },
+        3 => Outcome::Refused,
+        4 => Outcome::Recovering,
+        5 => Outcome::Overtaken,
+        _ => return None,
+    })
+}
+
+fn flag(flag: bool) -> u8 {
+    u8::from(flag)
+}
+
+/// Whole seconds, rounded up; −1 for none.
+fn retention_s(retention: Option<std::time::Duration>) -> i64 {
+    let seconds = |retention: std::time::Duration| {
+        i64::try_from(retention.as_millis().div_ceil(1000).max(1)).unwrap_or(i64::MAX)
+    };
+    retention.map_or(-1, seconds)
+}
+
+fn numbers(value: &Value) -> Vec<i64> {
+    Vec::<i64>::from_redis_value_ref(value).unwrap_or_default()
+}
+
+fn unreadable(script: &'static str, answer: &Value) -> StoreError {
+    StoreError::Unreadable { script, answer: format!("{answer:?}") }
+}

@@ -1,0 +1,34 @@
+//! Why the counters did not answer.
+
+use thiserror::Error;
+
+/// A call that has no answer. Unless the variant says otherwise it may have happened all the same;
+/// the protocol makes that harmless.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// No connection; nothing was sent.
+    #[error("Redis is out of reach")]
+    Unreachable,
+    /// No connection serves the call's epoch: the server has changed, or the epoch was not bound.
+    /// Nothing was sent.
+    #[error("no connection serves epoch {epoch}")]
+    NotServed { epoch: u64 },
+    /// Too many calls wait for answers; nothing was sent.
+    #[error("too many calls are waiting for Redis")]
+    Overloaded,
+    /// No answer in time.
+    #[error("Redis did not answer within {0} ms")]
+    Timeout(u64),
+    /// The connection broke, or the server reported an error.
+    #[error("Redis: {0}")]
+    Redis(#[from] redis::RedisError),
+    /// The server may throw counters away.
+    #[error("Redis' maxmemory-policy is {policy:?}: set it to noeviction")]
+    Evicts { policy: String },
+    /// A message with a number of 2^53 or more; nothing was sent.
+    #[error("a total passes 2^53: meter in a larger base unit")]
+    TooLarge,
+    /// A script answered something else than it should.
+    #[error("unreadable answer of {script}: {answer}")]
+    Unreadable { script: &'static str, answer: String },
+}

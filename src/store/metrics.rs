@@ -1,0 +1,63 @@
+//! The store's metrics, registered once.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use super::error::StoreError;
+
+/// What kind of call it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Lease,
+    Close,
+}
+
+const KINDS: [&str; 2] = ["lease", "close"];
+const OUTCOMES: [&str; 4] = ["answered", "unreachable", "timeout", "error"];
+
+/// Handles of the store's metrics.
+pub(super) struct StoreMetrics {
+    calls: [[Counter; 4]; 2],
+    seconds: [Histogram; 2],
+    /// Connections that serve calls.
+    pub connections: Gauge,
+    /// Connections that were given up.
+    pub connections_lost: Counter,
+    /// Recall hints received.
+    pub hints: Counter,
+}
+
+impl StoreMetrics {
+    /// Registers the metrics with the recorder that is installed now.
+    pub(super) fn register() -> Self {
+        let calls = |call: &'static str| {
+            OUTCOMES.map(|outcome| {
+                counter!("tollgate_redis_calls_total", "call" => call, "outcome" => outcome)
+            })
+        };
+        Self {
+            calls: KINDS.map(calls),
+            seconds: KINDS.map(|call| histogram!("tollgate_redis_call_seconds", "call" => call)),
+            connections: gauge!("tollgate_redis_connections"),
+            connections_lost: counter!("tollgate_redis_connections_lost_total"),
+            hints: counter!("tollgate_redis_recall_hints_total"),
+        }
+    }
+
+    /// Counts a call that took `elapsed`.
+    pub(super) fn called<T>(&self, kind: Kind, result: &Result<T, StoreError>, elapsed: Duration) {
+        let outcome = match result {
+            Ok(_) => 0,
+            Err(
+                StoreError::Unreachable | StoreError::NotServed { .. } | StoreError::Overloaded,
+            ) => 1,
+            Err(StoreError::Timeout(_)) => 2,
+            Err(_) => 3,
+        };
+        self.calls[kind as usize][outcome].increment(1);
+        if outcome != 1 {
+            self.seconds[kind as usize].record(elapsed.as_secs_f64());
+        }
+    }
+}

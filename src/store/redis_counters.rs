@@ -1,0 +1,192 @@
+//! The counters in Redis.
+
+use std::{collections::HashSet, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use redis::{Script, Value};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    config::RedisConfig,
+    connection::Connections,
+    encoding,
+    error::StoreError,
+    identity::Identity,
+    keys::{COUNTER_PREFIX, LIFE, counter_name, counter_of_name},
+    metrics::Kind,
+    recall,
+};
+use crate::{
+    domain::{cell_key::CellKey, ids::RunId},
+    leases::message::{Answer, Call, CloseAnswer, CloseCall, Recall},
+};
+
+/// Keys that one step of a scan looks at.
+const SCAN_STEP: usize = 1_000;
+
+/// The counters in Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct RedisCounters {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connections: Connections,
+    bound: ArcSwapOption<Bound>,
+    lease: Script,
+    close: Script,
+}
+
+/// The epoch that is served, and the counters it stands for.
+struct Bound {
+    epoch: u64,
+    identity: Identity,
+}
+
+impl RedisCounters {
+    /// Prepares the counters at the configured server. Nothing is connected before
+    /// [`RedisCounters::run`].
+    pub fn new(config: RedisConfig) -> Result<Self, StoreError> {
+        let connections = Connections::new(config)?;
+        let shared = Shared {
+            connections,
+            bound: ArcSwapOption::empty(),
+            lease: Script::new(concat!(
+                include_str!("scripts/key.lua"),
+                include_str!("scripts/lease.lua")
+            )),
+            close: Script::new(concat!(
+                include_str!("scripts/key.lua"),
+                include_str!("scripts/close.lua")
+            )),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Keeps the connections until `token` is cancelled. The caller spawns it, once.
+    pub async fn run(&self, token: CancellationToken) {
+        self.shared.connections.run(&token).await;
+    }
+
+    /// The counters that the connections find; `None` before the first connection. It changes when
+    /// they have lost data: then the ledger has to name their epoch, see [`RedisCounters::bind`].
+    pub fn identity(&self) -> watch::Receiver<Option<Identity>> {
+        self.shared.connections.identity()
+    }
+
+    /// Says which counters `epoch` stands for, from the ledger, and only if it is the latest epoch.
+    /// Calls of any other epoch, and connections to any other counters, are not served.
+    pub fn bind(&self, epoch: u64, identity: Identity) {
+        self.shared.bound.store(Some(Arc::new(Bound { epoch, identity })));
+    }
+
+    /// Sends a call to the key.
+    pub async fn call(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
+        encoding::check_call(call)?;
+        let value = self
+            .invoke(Kind::Lease, call.epoch.number, &self.shared.lease, key, |life, invocation| {
+                encoding::lease_arguments(call, life, invocation);
+            })
+            .await?;
+        let answer = encoding::lease_answer(&value)?;
+        if answer == Answer::EpochLost {
+            self.shared.connections.look_again();
+        }
+        Ok(answer)
+    }
+
+    /// Sends a step of a run's closing to the key.
+    pub async fn close(&self, key: &CellKey, call: &CloseCall) -> Result<CloseAnswer, StoreError> {
+        let value = self
+            .invoke(Kind::Close, call.epoch, &self.shared.close, key, |life, invocation| {
+                encoding::close_arguments(call, life, invocation);
+            })
+            .await?;
+        let answer = encoding::close_answer(&value)?;
+        if answer == CloseAnswer::EpochLost {
+            self.shared.connections.look_again();
+        }
+        Ok(answer)
+    }
+
+    /// Hands every recall hint to `on_recall` until `token` is cancelled. The handler must not
+    /// block. The caller spawns it, once.
+    pub async fn listen(&self, token: CancellationToken, on_recall: impl Fn(CellKey, Recall)) {
+        recall::listen(&self.shared.connections, &token, on_recall).await;
+    }
+
+    /// The keys that have an entry of `run`, for operators: it looks at every key in Redis, a
+    /// thousand at a time. Keys that come or go meanwhile may be missed.
+    pub async fn keys_of_run(&self, run: RunId) -> Result<Vec<CellKey>, StoreError> {
+        let field = format!("r:{run}");
+        let mut found = HashSet::new();
+        let mut cursor = 0_u64;
+        loop {
+            let (next, names): (u64, Vec<String>) = self
+                .on_bound(Kind::Close, async |connection| {
+                    redis::cmd("SCAN")
+                        .arg(cursor)
+                        .arg("MATCH")
+                        .arg(format!("{COUNTER_PREFIX}*"))
+                        .arg("COUNT")
+                        .arg(SCAN_STEP)
+                        .query_async(connection)
+                        .await
+                })
+                .await?;
+            let mut pipeline = redis::pipe();
+            for name in &names {
+                pipeline.cmd("HEXISTS").arg(name).arg(&field);
+            }
+            let touched: Vec<bool> = match names.is_empty() {
+                true => Vec::new(),
+                false => {
+                    self.on_bound(Kind::Close, async |connection| {
+                        pipeline.query_async(connection).await
+                    })
+                    .await?
+                }
+            };
+            let touched = names.iter().zip(touched).filter(|(_, touched)| *touched);
+            found.extend(touched.filter_map(|(name, _)| counter_of_name(name)));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    async fn invoke(
+        &self,
+        kind: Kind,
+        epoch: u64,
+        script: &Script,
+        key: &CellKey,
+        arguments: impl FnOnce(&str, &mut redis::ScriptInvocation<'_>),
+    ) -> Result<Value, StoreError> {
+        let bound = self.shared.bound.load_full().filter(|bound| bound.epoch == epoch);
+        let identity = bound.as_ref().map(|bound| &bound.identity);
+        let mut invocation = script.prepare_invoke();
+        invocation.key(counter_name(key)).key(LIFE);
+        arguments(identity.map_or("", |identity| &identity.life), &mut invocation);
+        self.shared
+            .connections
+            .call(kind, epoch, identity, async |connection| {
+                invocation.invoke_async(connection).await
+            })
+            .await
+    }
+
+    async fn on_bound<T>(
+        &self,
+        kind: Kind,
+        act: impl AsyncFnOnce(&mut redis::aio::MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, StoreError> {
+        let bound = self.shared.bound.load_full();
+        let epoch = bound.as_ref().map_or(0, |bound| bound.epoch);
+        let identity = bound.as_ref().map(|bound| &bound.identity);
+        self.shared.connections.call(kind, epoch, identity, act).await
+    }
+}

@@ -1,0 +1,51 @@
+-- One step of closing a run: leases::key::KeyState::close.
+-- KEYS: the key, the life.
+-- ARGV: 1 life, 2 epoch, 3 run, 4 retention in seconds (-1 none), 5 fold (else fence),
+--   6 closed_seq, 7 used, 8 undone, 9 forfeit.
+-- Answer: fenced {0, known, taken}, folded {1}, absent {2}, stale {3, epoch}, lost {4}.
+
+local name, epoch, run = KEYS[1], tonumber(ARGV[2]), ARGV[3]
+local retention, fold = tonumber(ARGV[4]), ARGV[5] == '1'
+local closed_seq = tonumber(ARGV[6])
+
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  return {4}
+end
+local key, closed_seq_min, newer = read_key(name, epoch)
+if newer then
+  return {3, newer}
+end
+if not key then
+  if not fold then
+    return {0, 0, 0}
+  end
+  redis.call('DEL', name)
+  redis.call('HSET', name, 'e', text(epoch), 'm', text(math.max(closed_seq_min, closed_seq)))
+  redis.call('EXPIRE', name, STUB_RETENTION_SECONDS)
+  return {2}
+end
+
+local answer
+local fence = fence_of(key, run)
+if fold then
+  if key.closed_seq < closed_seq and not (fence and fence.folded) then
+    key.base = key.base + tonumber(ARGV[7]) - tonumber(ARGV[8])
+    key.forfeited = key.forfeited + tonumber(ARGV[9])
+    drop_entry(key, run)
+  end
+  answer = {1}
+else
+  local e = known_entry(key, run)
+  answer = {0, e and 1 or 0, e and taken_gross(e) or 0}
+end
+if fence then
+  fence.folded = fence.folded or fold
+else
+  key.fenced[#key.fenced + 1] = {run = run, folded = fold}
+  if #key.fenced > FENCED_MAX then
+    table.remove(key.fenced, 1)
+  end
+end
+drop_wants(key, run)
+write_key(key, retention)
+return answer

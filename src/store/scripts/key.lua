@@ -1,0 +1,194 @@
+-- What lease.lua and close.lua share: one key read into a table, changed there, written back.
+-- It mirrors src/leases/key.rs line by line; a test holds the two equal by random histories.
+--
+-- A key is one hash, laid out in src/store/keys.rs. All numbers are whole and below 2^53 in
+-- absolute value, because Lua's numbers are doubles.
+
+local AMOUNT_MAX = 9007199254740991
+local WANTS_MAX = 256
+local FENCED_MAX = 64
+local STUB_RETENTION_SECONDS = 7 * 24 * 3600
+local CHANNEL = 'tg:recall'
+local HEADER = {'e', 'c', 'm', 'b', 'x', 't', 'u', 'h', 'l', 'v', 'n', 'w', 'f'}
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function entry_of(packed)
+  if not packed then
+    return {granted = 0, returned = 0, consumed = 0, recorded = 0, undone = 0, flushed = 0,
+            sequence = 0, answered = 0}
+  end
+  local g, r, c, o, n, f, s, a =
+    string.match(packed, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  return {granted = tonumber(g), returned = tonumber(r), consumed = tonumber(c),
+          recorded = tonumber(o), undone = tonumber(n), flushed = tonumber(f),
+          sequence = tonumber(s), answered = tonumber(a)}
+end
+
+local function packed_entry(e)
+  return table.concat({text(e.granted), text(e.returned), text(e.consumed), text(e.recorded),
+                       text(e.undone), text(e.flushed), text(e.sequence), text(e.answered)}, ' ')
+end
+
+local function taken_gross(e)
+  local escrow = math.max(e.granted - e.returned, e.consumed)
+  return math.max(escrow + e.recorded, e.flushed)
+end
+
+local function taken_of(e)
+  return taken_gross(e) - e.undone
+end
+
+local function used_of(e)
+  return math.max(e.consumed + e.recorded, e.flushed) - e.undone
+end
+
+local function outstanding_of(e)
+  return taken_of(e) - used_of(e)
+end
+
+-- The key as of `epoch`, or nil and what a floor must contain; a newer epoch as third.
+local function read_key(name, epoch)
+  local values = redis.call('HMGET', name, unpack(HEADER))
+  local known = tonumber(values[1] or '0')
+  if known > epoch then
+    return nil, 0, known
+  end
+  if known < epoch then
+    return nil, 0, nil
+  end
+  if not values[2] then
+    return nil, tonumber(values[3]), nil
+  end
+  local key = {
+    name = name, epoch = epoch, closed_seq = tonumber(values[2]), base = tonumber(values[4]),
+    forfeited = tonumber(values[5]), taken = tonumber(values[6]), used = tonumber(values[7]),
+    holders = tonumber(values[8]), ceiling = tonumber(values[9] or '-1'),
+    version = values[10] and tonumber(values[10]), tickets = tonumber(values[11]),
+    wants = {}, fenced = {}, changed = {},
+  }
+  for run, id, ticket in string.gmatch(values[12] or '', '(%x+):(%d+):(%d+)') do
+    key.wants[#key.wants + 1] = {run = run, id = tonumber(id), ticket = tonumber(ticket)}
+  end
+  for run, folded in string.gmatch(values[13] or '', '(%x+)([+-])') do
+    key.fenced[#key.fenced + 1] = {run = run, folded = folded == '+'}
+  end
+  return key
+end
+
+local function known_entry(key, run)
+  local changed = key.changed[run]
+  if changed ~= nil then
+    return changed or nil
+  end
+  local packed = redis.call('HGET', key.name, 'r:' .. run)
+  return packed and entry_of(packed) or nil
+end
+
+local function entry(key, run)
+  return known_entry(key, run) or entry_of(nil)
+end
+
+local function drop_entry(key, run)
+  local e = known_entry(key, run)
+  if e then
+    key.taken = key.taken - taken_of(e)
+    key.used = key.used - used_of(e)
+    if outstanding_of(e) > 0 then
+      key.holders = key.holders - 1
+    end
+    key.changed[run] = false
+  end
+end
+
+local function put_entry(key, run, e)
+  drop_entry(key, run)
+  key.taken = key.taken + taken_of(e)
+  key.used = key.used + used_of(e)
+  if outstanding_of(e) > 0 then
+    key.holders = key.holders + 1
+  end
+  key.changed[run] = e
+end
+
+local function copy(e)
+  local c = {}
+  for name, value in pairs(e) do
+    c[name] = value
+  end
+  return c
+end
+
+-- A new key in place of whatever was there.
+local function built(name, epoch, closed_seq, base, forfeited)
+  redis.call('DEL', name)
+  return {name = name, epoch = epoch, closed_seq = closed_seq, base = base, forfeited = forfeited,
+          taken = 0, used = 0, holders = 0, ceiling = -1, version = nil, tickets = 0,
+          wants = {}, fenced = {}, changed = {}}
+end
+
+local function write_key(key, retention)
+  local wants, fenced = {}, {}
+  for i, want in ipairs(key.wants) do
+    wants[i] = want.run .. ':' .. text(want.id) .. ':' .. text(want.ticket)
+  end
+  for i, fence in ipairs(key.fenced) do
+    fenced[i] = fence.run .. (fence.folded and '+' or '-')
+  end
+  local fields = {
+    'e', text(key.epoch), 'c', text(key.closed_seq), 'b', text(key.base),
+    'x', text(key.forfeited), 't', text(key.taken), 'u', text(key.used),
+    'h', text(key.holders), 'n', text(key.tickets), 'w', table.concat(wants, ' '),
+    'f', table.concat(fenced, ' '),
+  }
+  if key.version then
+    fields[#fields + 1] = 'l'
+    fields[#fields + 1] = text(key.ceiling)
+    fields[#fields + 1] = 'v'
+    fields[#fields + 1] = text(key.version)
+  end
+  for run, e in pairs(key.changed) do
+    if e then
+      fields[#fields + 1] = 'r:' .. run
+      fields[#fields + 1] = packed_entry(e)
+    else
+      redis.call('HDEL', key.name, 'r:' .. run)
+    end
+  end
+  -- In slices, because unpack has a bound.
+  for i = 1, #fields, 1000 do
+    redis.call('HSET', key.name, unpack(fields, i, math.min(i + 999, #fields)))
+  end
+  if retention >= 0 then
+    redis.call('EXPIRE', key.name, retention)
+  else
+    redis.call('PERSIST', key.name)
+  end
+end
+
+local function free_of(key)
+  if not key.version or key.ceiling < 0 then
+    return AMOUNT_MAX
+  end
+  return key.ceiling - (key.base + key.taken + key.forfeited)
+end
+
+local function drop_wants(key, run, but)
+  local kept = {}
+  for _, want in ipairs(key.wants) do
+    if want.run ~= run or want.id == but then
+      kept[#kept + 1] = want
+    end
+  end
+  key.wants = kept
+end
+
+local function fence_of(key, run)
+  for _, fence in ipairs(key.fenced) do
+    if fence.run == run then
+      return fence
+    end
+  end
+end

@@ -1,0 +1,200 @@
+//! The counters in a Redis that comes, goes, stalls and forgets.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use tollgate::{
+    dev::Redis,
+    domain::{cell_key::CellKey, ids::RunId},
+    leases::message::{Answer, Ask, Call, Ceiling, Counted, Epoch, Floor, Totals},
+    store::{RedisConfig, RedisCounters, StoreError, identity::Identity},
+};
+use uuid::Uuid;
+
+const RUN: RunId = RunId(Uuid::from_u128(7));
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Counters connected to a private Redis.
+struct World {
+    redis: Redis,
+    counters: RedisCounters,
+    token: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let redis = spawn_blocking(|| Redis::scratch().unwrap()).await.unwrap();
+        let counters = RedisCounters::new(RedisConfig::at(redis.url())).unwrap();
+        let token = CancellationToken::new();
+        let running = tokio::spawn({
+            let (counters, token) = (counters.clone(), token.clone());
+            async move { counters.run(token).await }
+        });
+        Self { redis, counters, token, running }
+    }
+
+    /// Waits for counters other than `known`.
+    async fn identity_other_than(&self, known: Option<&Identity>) -> Identity {
+        let mut identity = self.counters.identity();
+        let changed = identity.wait_for(|seen| seen.is_some() && seen.as_ref() != known);
+        tokio::time::timeout(PATIENCE, changed).await.unwrap().unwrap().clone().unwrap()
+    }
+
+    async fn command(&self, command: &str) -> String {
+        let client = redis::Client::open(self.redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut words = command.split(' ');
+        let mut cmd = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            cmd.arg(word);
+        });
+        cmd.query_async(&mut connection).await.unwrap()
+    }
+
+    async fn granted(&self, epoch: u64) -> Counted {
+        match self.counters.call(&key(), &call(epoch, 5)).await.unwrap() {
+            Answer::Counted(counted) => counted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Calls until the counters answer with an error that `is` the expected one.
+    async fn error(&self, epoch: u64, is: impl Fn(&StoreError) -> bool) {
+        let asking = async {
+            while !matches!(self.counters.call(&key(), &call(epoch, 5)).await, Err(e) if is(&e)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap();
+    }
+
+    async fn stop(self) {
+        self.token.cancel();
+        self.running.await.unwrap();
+        spawn_blocking(move || drop(self.redis)).await.unwrap();
+    }
+}
+
+fn key() -> CellKey {
+    CellKey {
+        tenant: "acme".parse().unwrap(),
+        meter: "calls".parse().unwrap(),
+        subject: None,
+        label: "lifetime:0:1".parse().unwrap(),
+    }
+}
+
+fn call(epoch: u64, need_to: u64) -> Call {
+    Call {
+        run: RUN,
+        sequence: 1,
+        epoch: Epoch { number: epoch, recovered: true },
+        fresh: false,
+        totals: Totals::default(),
+        ceiling: Ceiling { units: Some(10), version: 1 },
+        ask: Ask { want: 1, need_to, wanted_to: need_to, target: need_to, last: false },
+        closed: false,
+        depose: None,
+        retention: None,
+        floor: Some(Box::default()),
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_served_before_the_ledger_has_named_the_epoch() {
+    let world = World::start().await;
+    let identity = world.identity_other_than(None).await;
+    world.error(1, |error| matches!(error, StoreError::NotServed { epoch: 1 })).await;
+    world.counters.bind(1, identity);
+    assert_eq!(world.granted(1).await.totals.granted, 5);
+    world.error(2, |error| matches!(error, StoreError::NotServed { epoch: 2 })).await;
+    assert_eq!(world.counters.keys_of_run(RUN).await.unwrap(), [key()]);
+    assert_eq!(world.counters.keys_of_run(RunId(Uuid::nil())).await.unwrap(), []);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_other_counters() {
+    let world = World::start().await;
+    let before = world.identity_other_than(None).await;
+    world.counters.bind(1, before.clone());
+    world.granted(1).await;
+    world.command("FLUSHALL").await;
+    // Even with a floor at hand: the epoch is over, whatever the call brings.
+    match world.counters.call(&key(), &call(1, 10)).await {
+        Ok(Answer::EpochLost) | Err(StoreError::Unreachable | StoreError::NotServed { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    let after = world.identity_other_than(Some(&before)).await;
+    assert_eq!(after.run_id, before.run_id, "the same server");
+    world.error(1, |error| matches!(error, StoreError::NotServed { .. })).await;
+    world.counters.bind(2, after);
+    let mut without_floor = call(2, 5);
+    without_floor.floor = None;
+    let answer = world.counters.call(&key(), &without_floor).await.unwrap();
+    assert_eq!(answer, Answer::NeedFloor { closed_seq_min: 0 });
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_started_again_is_other_counters_and_serves_its_new_epoch() {
+    let mut world = World::start().await;
+    let before = world.identity_other_than(None).await;
+    world.counters.bind(1, before.clone());
+    world.granted(1).await;
+    world.redis.kill().unwrap();
+    world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
+    let started = Instant::now();
+    world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
+    assert!(started.elapsed() < Duration::from_millis(100), "without a server it fails at once");
+    world.redis.start_again().unwrap();
+    let after = world.identity_other_than(Some(&before)).await;
+    assert_ne!(after.run_id, before.run_id);
+    world.counters.bind(2, after);
+    let mut floor = call(2, 5);
+    floor.floor = Some(Box::new(Floor { base_used: 8, ..Floor::default() }));
+    match world.counters.call(&key(), &floor).await.unwrap() {
+        Answer::Counted(counted) => assert_eq!((counted.totals.granted, counted.free), (0, 2)),
+        other => panic!("{other:?}"),
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_is_given_up_and_taken_back_with_its_data() {
+    let world = World::start().await;
+    let identity = world.identity_other_than(None).await;
+    world.counters.bind(1, identity.clone());
+    world.granted(1).await;
+    let pid = Pid::from_raw(world.redis.pid().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
+    kill_process(pid, Signal::CONT).unwrap();
+    let answering = async {
+        loop {
+            match world.counters.call(&key(), &call(1, 5)).await {
+                Ok(Answer::Counted(counted)) => break counted,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let counted = tokio::time::timeout(PATIENCE, answering).await.unwrap();
+    assert_eq!(counted.totals.granted, 5);
+    assert_eq!(world.counters.identity().borrow().as_ref(), Some(&identity));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_may_evict_counters_is_not_used() {
+    let world = World::start().await;
+    let before = world.identity_other_than(None).await;
+    world.counters.bind(1, before);
+    world.granted(1).await;
+    world.command("CONFIG SET maxmemory-policy allkeys-lru").await;
+    world.command("CLIENT KILL TYPE normal SKIPME yes").await;
+    world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
+    world.stop().await;
+}
