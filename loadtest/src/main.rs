@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod calls;
+mod compare;
 mod connection;
 mod cpu;
 mod noop;
 mod plan;
 mod report;
 mod run;
+mod server;
 mod target;
 
 #[global_allocator]
@@ -23,12 +25,15 @@ enum Command {
     Noop(noop::Args),
     /// Load a server and print throughput, latency and the server's CPU time per request.
     Run(run::Args),
+    /// Load the sidecar and do-nothing servers in turns, and print the medians as a table.
+    Compare(compare::Args),
 }
 
 fn main() -> ExitCode {
     let end = match Command::parse() {
         Command::Noop(args) => noop::main(args),
         Command::Run(args) => run::main(args),
+        Command::Compare(args) => compare::main(args),
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,
