@@ -25,7 +25,7 @@ bench: setup
 # Figures over the wire, beside a server that does nothing.
 loadtest: setup
 	cargo build --locked --release --workspace
-	target/release/tollgate-loadtest $(ARGS)
+	target/release/tollgate-loadtest $(or $(ARGS),compare)
 
 setup:
 	@./scripts/setup

@@ -7,7 +7,7 @@
 
 import { check } from 'k6';
 import grpc from 'k6/net/grpc';
-import { Counter, Trend } from 'k6/metrics';
+import { Counter } from 'k6/metrics';
 
 const TARGET = __ENV.TARGET || '127.0.0.1:7421';
 const METER = __ENV.METER || 'tokens';
@@ -17,10 +17,10 @@ const TENANT_PREFIX = __ENV.TENANT_PREFIX || 'load-';
 const CHECK_ANSWERS = __ENV.CHECK_ANSWERS !== 'false';
 
 const SERVICE = 'tollgate.v1.TollgateService';
-// Numbers of google.rpc.Code.
-const OK = 0;
-const INVALID_ARGUMENT = 3;
-const NOT_FOUND = 5;
+// k6's own constants: a status is an object of its host and equals no plain number.
+const OK = grpc.StatusOK;
+const INVALID_ARGUMENT = grpc.StatusInvalidArgument;
+const NOT_FOUND = grpc.StatusNotFound;
 
 const client = new grpc.Client();
 client.load(['../proto'], 'tollgate/v1/tollgate.proto');
@@ -28,18 +28,18 @@ client.load(['../proto'], 'tollgate/v1/tollgate.proto');
 // Base units that were admitted and recorded; the ledger must come to show as many.
 const consumed = new Counter('tollgate_consumed');
 const recorded = new Counter('tollgate_recorded');
-const checkLatency = new Trend('tollgate_check_quota', true);
-const recordLatency = new Trend('tollgate_record_usage', true);
 
 export const options = {
   vus: Number(__ENV.VUS || 10),
   duration: __ENV.DURATION || '10s',
   thresholds: {
-    // Correctness: not one wrong answer.
+    // Correctness: not one wrong answer, and some right ones.
     checks: ['rate==1'],
-    // The founding documents' floors: a check takes less than 50 ms on average.
-    tollgate_check_quota: ['avg<50', 'p(99)<250'],
-    tollgate_record_usage: ['p(99)<500'],
+    tollgate_consumed: ['count>0'],
+    tollgate_recorded: ['count>0'],
+    // The requirements' floor: a check takes less than 50 ms on average.
+    'grpc_req_duration{call:CheckQuota}': ['avg<50', 'p(99)<250'],
+    'grpc_req_duration{call:RecordUsage}': ['p(99)<500'],
   },
 };
 
@@ -107,7 +107,6 @@ function records(tenant, key) {
     events.push({ tenant, meter: METER, amount: 1, idempotencyKey: `${key}-r${place}` });
   }
   const answer = invoke('RecordUsage', { events });
-  recordLatency.add(answer.took);
   check(answer, {
     'a batch is acknowledged whole': (it) =>
       it.status === OK && Number(it.message.accepted) === events.length,
@@ -156,16 +155,11 @@ function refuses(tenant) {
 }
 
 function checkQuota(request) {
-  const answer = invoke('CheckQuota', request);
-  checkLatency.add(answer.took);
-  return answer;
+  return invoke('CheckQuota', request);
 }
 
 function invoke(call, request) {
-  const start = Date.now();
-  const answer = client.invoke(`${SERVICE}/${call}`, request);
-  answer.took = Date.now() - start;
-  return answer;
+  return client.invoke(`${SERVICE}/${call}`, request, { tags: { call } });
 }
 
 // 64-bit numbers are strings in JSON, and absent when 0.
