@@ -3,6 +3,7 @@
 //! Requests are checked here for all that can be said without the catalog; every problem is told,
 //! not only the first. Faces then only convert, call and answer.
 
+pub mod catalogs;
 pub mod fields;
 pub mod quota;
 pub mod refusal;

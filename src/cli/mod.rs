@@ -4,9 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod account;
 pub mod catalog;
 pub mod config;
+pub mod ledger_args;
 pub mod replay;
+pub mod table;
+pub mod tenant;
 
 /// Usage metering and enforcement: exact quotas answered from local memory, and the bill they lead
 /// to.
@@ -19,9 +23,11 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Account(account::Args),
     Catalog(catalog::Args),
     Config(config::Args),
     Replay(replay::Args),
+    Tenant(tenant::Args),
 }
 
 /// Parses the arguments, runs the command, and says how it went: 0, or 1 with the error on standard
@@ -38,9 +44,11 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Account(args) => block_on(account::run(args)),
         Command::Catalog(args) => block_on(catalog::run(args)),
         Command::Config(args) => config::run(&args),
         Command::Replay(args) => block_on(replay::run(args)),
+        Command::Tenant(args) => block_on(tenant::run(args)),
     }
 }
 

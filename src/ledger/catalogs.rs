@@ -9,11 +9,12 @@ use sqlx::PgConnection;
 use super::{
     cell_rows::{read_column, read_unsigned},
     changes::{AuditEntry, Author, lock_changes, next_change},
-    error::LedgerError,
+    error::{LedgerError, Refusal},
     pool::Ledger,
 };
 use crate::domain::{
     ids::{CatalogName, PlanName},
+    invalid::Invalid,
     tenant::PlanVersion,
 };
 
@@ -83,6 +84,26 @@ impl Ledger {
         content: &CatalogContent,
         author: Author<'_>,
     ) -> Result<Applied, LedgerError> {
+        self.apply_catalog_if(content, None, author).await
+    }
+
+    /// Like [`Self::apply_catalog`], unless the version in force is another than `before`, which
+    /// `content` was checked against (0 = there was none).
+    pub async fn apply_catalog_after(
+        &self,
+        content: &CatalogContent,
+        before: u32,
+        author: Author<'_>,
+    ) -> Result<Applied, LedgerError> {
+        self.apply_catalog_if(content, Some(before), author).await
+    }
+
+    async fn apply_catalog_if(
+        &self,
+        content: &CatalogContent,
+        expected: Option<u32>,
+        author: Author<'_>,
+    ) -> Result<Applied, LedgerError> {
         self.run_tx("apply_catalog", async |tx| {
             lock_changes(tx).await?;
             let name = content.catalog.as_str();
@@ -106,6 +127,14 @@ impl Ledger {
                 Some(row) => row.version,
                 None => 0,
             };
+            if expected.is_some_and(|expected| i64::from(expected) != i64::from(before)) {
+                return Err(Refusal::Invalid(Invalid::new(
+                    format!("catalog {name}"),
+                    format!("has come to version {before} meanwhile"),
+                    "look at what that changed, then apply again",
+                ))
+                .into());
+            }
             let version = before + 1;
             let change = next_change(tx).await?;
             write_catalog(tx, content, version, change).await?;

@@ -11,3 +11,4 @@ mod lease_scripts;
 mod overages;
 mod private_servers;
 mod shared_counters;
+mod tenant_cli;

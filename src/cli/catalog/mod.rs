@@ -1,15 +1,13 @@
 //! `tollgate catalog`: checks, compares, stores and shows catalogs.
 
+mod apply;
 mod diff;
+mod files;
+mod matrix;
+mod show;
 mod validate;
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, bail};
-
-use crate::domain::catalog::{Catalog, error::CatalogError};
-
-/// Checks, compares, stores and shows catalogs.
+/// Checks, compares, stores and shows catalogs
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,7 +18,11 @@ pub struct Args {
 enum Command {
     /// Says everything that is wrong with catalog files
     Validate(validate::Args),
-    /// Says what a catalog file would change
+    /// Puts catalog files in force; what is in force already changes nothing
+    Apply(apply::Args),
+    /// Shows a catalog that is in force, or lists all
+    Show(show::Args),
+    /// Says what applying a catalog file would change
     Diff(diff::Args),
 }
 
@@ -28,28 +30,8 @@ enum Command {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Validate(args) => validate::run(&args),
-        Command::Diff(args) => diff::run(&args),
+        Command::Apply(args) => apply::run(&args).await,
+        Command::Show(args) => show::run(&args).await,
+        Command::Diff(args) => diff::run(&args).await,
     }
-}
-
-/// Reads and checks a file; what is wrong with it goes to standard error, a line each.
-fn read(path: &Path) -> anyhow::Result<Catalog> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the catalog file {}", path.display()))?;
-    Catalog::parse(&path.display().to_string(), &text).or_else(|errors| refuse(path, &errors))
-}
-
-fn refuse<T>(path: &Path, errors: &[CatalogError]) -> anyhow::Result<T> {
-    for error in errors {
-        eprintln!("{error}");
-    }
-    let mistakes = if errors.len() == 1 { "mistake" } else { "mistakes" };
-    bail!("{} has {} {mistakes}", path.display(), errors.len())
-}
-
-/// A catalog's file, as several commands take it.
-#[derive(clap::Args, Debug)]
-struct File {
-    /// A catalog file (YAML)
-    file: PathBuf,
 }

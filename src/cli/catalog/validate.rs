@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
-use super::read;
+use super::files::read;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {

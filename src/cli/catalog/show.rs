@@ -1,0 +1,74 @@
+//! `tollgate catalog show`.
+
+use anyhow::{Context, bail};
+
+use super::matrix;
+use crate::{
+    cli::{ledger_args::LedgerArgs, table::table},
+    domain::{catalog::Catalog, ids::CatalogName},
+    ledger::{Ledger, catalogs::WhichVersion},
+};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The catalog; all are listed unless given
+    catalog: Option<CatalogName>,
+    /// This version instead of the one in force
+    #[arg(long, requires = "catalog", value_name = "VERSION")]
+    catalog_version: Option<u32>,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    /// Answer in JSON: the catalog as it is stored
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
+    let ledger = args.ledger.open().await?;
+    match &args.catalog {
+        Some(name) => one(&ledger, name, args).await,
+        None => list(&ledger, args.json).await,
+    }
+}
+
+async fn one(ledger: &Ledger, name: &CatalogName, args: &Args) -> anyhow::Result<()> {
+    let which = args.catalog_version.map_or(WhichVersion::Current, WhichVersion::Exactly);
+    let Some(stored) = ledger.catalog(name, which).await? else {
+        let version =
+            args.catalog_version.map(|version| format!(" version {version}")).unwrap_or_default();
+        bail!("there is no catalog {name}{version}; `tollgate catalog show` lists all");
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&stored.definition)?);
+        return Ok(());
+    }
+    let catalog = Catalog::from_json(&stored.definition)
+        .with_context(|| format!("cannot read version {} of {name}", stored.version))?;
+    let title = catalog.definition().title.as_deref().unwrap_or_default();
+    println!("{name}, version {}, {}: {title}", stored.version, stored.created_at);
+    println!("prices in {}\n", catalog.definition().currency);
+    print!("{}", matrix::of(&catalog));
+    let plans = ledger.plans(name).await?;
+    let versions = plans.iter().map(|plan| {
+        let retired = if plan.retired_at.is_some() { " (retired)" } else { "" };
+        format!("{} {}{retired}", plan.plan.plan, plan.plan.version)
+    });
+    println!("\nversions that new subscribers sign: {}", versions.collect::<Vec<_>>().join(", "));
+    Ok(())
+}
+
+async fn list(ledger: &Ledger, json: bool) -> anyhow::Result<()> {
+    let names = ledger.catalog_names().await?;
+    if json {
+        let rows: Vec<_> = names
+            .iter()
+            .map(|(catalog, version)| serde_json::json!({ "catalog": catalog, "version": version }))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    let rows: Vec<_> =
+        names.iter().map(|(name, version)| vec![name.to_string(), version.to_string()]).collect();
+    print!("{}", table(&["catalog", "version"], &rows));
+    Ok(())
+}

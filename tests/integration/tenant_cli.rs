@@ -1,0 +1,178 @@
+//! `tollgate tenant` and `tollgate account`, through the binary.
+
+use serde_json::Value;
+
+use crate::{
+    catalog_cli::{on, shipped, text, try_on},
+    fixture::Database,
+};
+
+async fn with_hosting() -> Database {
+    let database = Database::create().await;
+    on(&database, &["catalog", "apply", &shipped("hosting").display().to_string()]);
+    database
+}
+
+fn create(database: &Database, arguments: &[&str]) -> String {
+    let mut all = vec!["tenant", "create", "--catalog", "hosting", "--plan", "starter"];
+    all.extend(arguments);
+    on(database, &all)
+}
+
+fn shown(database: &Database, tenant: &str) -> Value {
+    serde_json::from_str(&on(database, &["tenant", "show", tenant, "--json"])).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_has_the_schedule_and_clock_that_it_was_created_with() {
+    let database = with_hosting().await;
+    create(
+        &database,
+        &[
+            "acme",
+            "--name",
+            "Acme Ltd",
+            "--account",
+            "acme-group",
+            "--zone",
+            "Europe/London",
+            "--anchor",
+            "2015-05-01T00:00:00Z",
+            "--interval",
+            "yearly",
+            "--test-clock",
+            "2015-05-17T00:00:00Z",
+        ],
+    );
+    let tenant = shown(&database, "acme");
+    for (field, value) in [
+        ("tenant", "acme"),
+        ("name", "Acme Ltd"),
+        ("account", "acme-group"),
+        ("catalog", "hosting"),
+        ("plan", "starter"),
+        ("status", "active"),
+        ("zone", "Europe/London"),
+        ("anchor", "2015-05-01T00:00:00Z"),
+        ("interval", "yearly"),
+        ("started_at", "2015-05-17T00:00:00Z"),
+        ("test_clock", "2015-05-17T00:00:00Z"),
+    ] {
+        assert_eq!(tenant[field], value, "{field}");
+    }
+    // The second tenant of an account lives by the account's clock.
+    create(&database, &["acme-shop", "--account", "acme-group"]);
+    assert_eq!(shown(&database, "acme-shop")["started_at"], "2015-05-17T00:00:00Z");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_are_listed_and_searched_page_by_page() {
+    let database = with_hosting().await;
+    create(&database, &["a1", "a2", "a3", "--account", "agency"]);
+    create(&database, &["b1", "--name", "Bakery"]);
+    let ids = |arguments: &[&str]| -> Vec<String> {
+        let mut all = vec!["tenant", "list", "--json"];
+        all.extend(arguments);
+        let rows: Vec<Value> = serde_json::from_str(&on(&database, &all)).unwrap();
+        rows.iter().map(|row| row["tenant"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&[]), ["a1", "a2", "a3", "b1"]);
+    assert_eq!(ids(&["--limit", "2"]), ["a1", "a2"]);
+    assert_eq!(ids(&["--limit", "2", "--after", "a2"]), ["a3", "b1"]);
+    assert_eq!(ids(&["--search", "agency"]), ["a1", "a2", "a3"]);
+    assert_eq!(ids(&["--search", "bakery"]), ["b1"]);
+    let told = on(&database, &["tenant", "list", "--limit", "2"]);
+    assert!(told.ends_with("there may be more: --after a2\n"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accounts_clock_is_set_moved_and_put_back() {
+    let database = with_hosting().await;
+    create(&database, &["acme"]);
+    let clock = |arguments: &[&str]| {
+        let mut all = vec!["account", "clock", "acme"];
+        all.extend(arguments);
+        on(&database, &all)
+    };
+    assert_eq!(clock(&[]), "account acme is on the real time\n");
+    let told = clock(&["--set", "2026-01-31T12:00:00Z"]);
+    assert_eq!(told, "account acme is on a test clock at 2026-01-31T12:00:00Z\n");
+    let told = clock(&["--advance", "1mo"]);
+    assert_eq!(told, "account acme is on a test clock at 2026-02-28T12:00:00Z\n");
+    assert_eq!(shown(&database, "acme")["test_clock"], "2026-02-28T12:00:00Z");
+
+    let back = ["account", "clock", "acme", "--set", "2026-01-01T00:00:00Z"];
+    let refused = try_on(&database, &back);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("move the clock forward"), "{}", text(&refused.stderr));
+
+    assert_eq!(clock(&["--real"]), "account acme is on the real time\n");
+    assert_eq!(shown(&database, "acme")["test_clock"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_told_with_its_remedy_and_changes_nothing() {
+    let database = with_hosting().await;
+    create(&database, &["acme"]);
+    let cases: &[(&[&str], &str)] = &[
+        (&["tenant", "show", "nobody"], "there is no tenant nobody; `tollgate tenant list`"),
+        (&["tenant", "set-plan", "nobody", "--plan", "starter"], "there is no tenant nobody"),
+        (&["tenant", "set-plan", "acme", "--plan", "gold"], "there is no plan \"hosting/gold\""),
+        (
+            &["tenant", "set-plan", "acme", "--plan", "starter", "--plan-version", "7"],
+            "there is no plan \"hosting/starter version 7\"",
+        ),
+        (
+            &["tenant", "create", "acme", "--catalog", "hosting", "--plan", "starter"],
+            "there is a tenant \"acme\" already",
+        ),
+        (
+            &["tenant", "create", "new", "acme", "--catalog", "hosting", "--plan", "starter"],
+            "there is a tenant \"acme\" already",
+        ),
+        (
+            &["tenant", "create", "b", "--catalog", "shop", "--plan", "starter"],
+            "there is no plan \"shop/starter\"",
+        ),
+        (
+            &[
+                "tenant",
+                "create",
+                "c",
+                "--account",
+                "acme",
+                "--catalog",
+                "hosting",
+                "--plan",
+                "starter",
+                "--test-clock",
+                "2026-01-01T00:00:00Z",
+            ],
+            "the account acme is there already and has another clock",
+        ),
+        (&["account", "clock", "nobody", "--real"], "no tenant has the account nobody"),
+        (&["catalog", "show", "shop"], "there is no catalog shop"),
+    ];
+    for (arguments, expected) in cases {
+        let output = try_on(&database, arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+    }
+    // Arguments of a wrong shape never reach the database.
+    for (arguments, expected) in [
+        (&["tenant", "show", "a b"][..], "contains ' '"),
+        (&["tenant", "list", "--limit", "0"], "0 is not in 1..=1000"),
+        (
+            &["tenant", "create", "d", "--catalog", "a", "--plan", "b", "--zone", "Mars/Olympus"],
+            "\"Mars/Olympus\" is not a known time zone; use an IANA name",
+        ),
+    ] {
+        let output = try_on(&database, arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+    }
+    let rows: Value = serde_json::from_str(&on(&database, &["tenant", "list", "--json"])).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+}
