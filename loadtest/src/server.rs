@@ -126,7 +126,8 @@ fn command(
         Kind::Sidecar { program, catalog } => {
             let mut command = Command::new(program);
             command.arg("sidecar").arg("--catalog").arg(catalog);
-            command.arg("--data-dir").arg(directory.join("data"));
+            command.arg("--journal-data-dir").arg(directory.join("data"));
+            command.arg("--http-listen").arg(free_address()?.to_string());
             command.arg("--grpc-listen").arg(tcp.to_string());
             command.arg("--grpc-socket").arg(socket);
             command

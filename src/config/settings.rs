@@ -57,6 +57,7 @@ impl Settings {
             }
         };
         note("log", self.log.check());
+        note("grpc", self.grpc.check());
         note("http", self.http.check());
         note("journal", self.journal.check());
         if !self.ledger.url.is_empty() {

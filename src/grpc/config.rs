@@ -5,6 +5,13 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::invalid::Invalid;
+
+/// Smallest bound of a message, bytes: that of a single call with all its fields in use.
+const MESSAGE_BYTES_MAX_MIN: usize = 64 << 10;
+/// Largest bound of a message, bytes: gRPC writes lengths in 32 bits, and nobody wants the half.
+const MESSAGE_BYTES_MAX_MAX: usize = 1 << 30;
+
 /// Where gRPC listens, and how much of it there may be at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -56,5 +63,62 @@ impl GrpcConfig {
     /// How long calls in flight may take to finish at shutdown.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_s)
+    }
+
+    /// Checks the settings against their bounds.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let at_least_one = [
+            ("connections_max", self.connections_max as u64),
+            ("calls_per_connection_max", u64::from(self.calls_per_connection_max)),
+            ("preface_s", self.preface_s),
+            ("keepalive_interval_s", self.keepalive_interval_s),
+            ("keepalive_timeout_s", self.keepalive_timeout_s),
+        ];
+        if let Some((field, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(Invalid::new(*field, "is 0", "give at least 1"));
+        }
+        if self.socket_mode > 0o777 {
+            return Err(Invalid::new(
+                "socket_mode",
+                format!("is not a file's permissions ({:o} in octal)", self.socket_mode),
+                "give a number up to 511 (777 in octal); 432 is 660 in octal",
+            ));
+        }
+        if !(MESSAGE_BYTES_MAX_MIN..=MESSAGE_BYTES_MAX_MAX).contains(&self.message_bytes_max) {
+            return Err(Invalid::new(
+                "message_bytes_max",
+                format!("is out of range ({})", self.message_bytes_max),
+                format!("use {MESSAGE_BYTES_MAX_MIN} to {MESSAGE_BYTES_MAX_MAX} bytes"),
+            ));
+        }
+        if self.large_messages_bytes_max < self.message_bytes_max {
+            return Err(Invalid::new(
+                "large_messages_bytes_max",
+                format!("is less than one message may have ({})", self.large_messages_bytes_max),
+                format!("give at least message_bytes_max = {}", self.message_bytes_max),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_within_their_bounds() {
+        assert_eq!(GrpcConfig::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_could_never_serve_is_refused_by_its_name() {
+        let bad = |config: GrpcConfig| config.check().unwrap_err().field;
+        let fine = GrpcConfig::default;
+        assert_eq!(bad(GrpcConfig { connections_max: 0, ..fine() }), "connections_max");
+        assert_eq!(bad(GrpcConfig { socket_mode: 0o1777, ..fine() }), "socket_mode");
+        assert_eq!(bad(GrpcConfig { message_bytes_max: 1, ..fine() }), "message_bytes_max");
+        let small = GrpcConfig { large_messages_bytes_max: 1 << 20, ..fine() };
+        assert_eq!(bad(small), "large_messages_bytes_max");
     }
 }
