@@ -19,13 +19,27 @@ use super::{
 };
 use crate::domain::usage::Durability;
 
+/// How far ahead of the frames zeros are written. A sync is cheapest where the blocks were written
+/// before, for then the file system has nothing of its own to write down: on ext4 it takes 0.07 ms
+/// instead of 0.11 ms, where the disk is fast.
+const ZEROS_AHEAD_BYTES: usize = 1 << 20;
+static ZEROS: [u8; ZEROS_AHEAD_BYTES] = [0; ZEROS_AHEAD_BYTES];
+
+/// The segment that is written.
+struct Current {
+    number: u32,
+    file: Box<dyn OpenFile>,
+    bytes: u32,
+    /// Where the zeros end that were written ahead.
+    zeroed_to: u32,
+}
+
 /// The state of the writing thread.
 pub struct Writer {
     shared: Arc<Shared>,
     run_file: RunFile,
     sync_delay_max: Duration,
-    /// The segment that is written, with its number.
-    current: Option<(u32, Box<dyn OpenFile>)>,
+    current: Option<Current>,
     /// End of what was written.
     written: Position,
     /// When the oldest write that was not synced yet happened.
@@ -53,6 +67,20 @@ impl From<Fatal> for WriteError {
 
 fn fatal(action: &'static str) -> impl Fn(io::Error) -> Fatal {
     move |error| Fatal(format!("cannot {action}: {error}").into())
+}
+
+impl Current {
+    fn write(&mut self, chunk: &Chunk) -> io::Result<()> {
+        self.file.write_all_at(&chunk.bytes, u64::from(chunk.offset))?;
+        // A chunk lies within its segment, whose size is a 32-bit number.
+        let end = chunk.offset + chunk.bytes.len() as u32;
+        if end > self.zeroed_to {
+            let ahead = &ZEROS[..ZEROS_AHEAD_BYTES.min((self.bytes - end) as usize)];
+            self.file.write_all_at(ahead, u64::from(end))?;
+            self.zeroed_to = end + ahead.len() as u32;
+        }
+        Ok(())
+    }
 }
 
 impl Writer {
@@ -140,12 +168,11 @@ impl Writer {
         if !self.shared.admits(chunk.weakest) {
             self.admit(chunk.weakest)?;
         }
-        if self.current.as_ref().is_none_or(|(segment, _)| *segment != chunk.segment) {
+        if self.current.as_ref().is_none_or(|current| current.number != chunk.segment) {
             self.begin_segment(chunk)?;
         }
-        let Some((_, file)) = &self.current else { return Ok(()) };
-        file.write_all_at(&chunk.bytes, u64::from(chunk.offset))
-            .map_err(fatal("write to the journal"))?;
+        let Some(current) = &mut self.current else { return Ok(()) };
+        current.write(chunk).map_err(fatal("write to the journal"))?;
         self.shared.metrics.wrote(chunk.bytes.len());
         // A chunk lies within its segment, whose size is a 32-bit number.
         let offset = chunk.offset + chunk.bytes.len() as u32;
@@ -190,13 +217,14 @@ impl Writer {
             .files
             .sync_dir(&self.shared.run_dir)
             .map_err(fatal("sync the run's directory"))?;
-        self.current = Some((chunk.segment, file));
+        self.current =
+            Some(Current { number: chunk.segment, file, bytes: chunk.segment_bytes, zeroed_to: 0 });
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), Fatal> {
         if self.unsynced_since.take().is_some()
-            && let Some((_, file)) = &self.current
+            && let Some(Current { file, .. }) = &self.current
         {
             let started = Instant::now();
             file.sync_data().map_err(fatal("sync the journal"))?;
