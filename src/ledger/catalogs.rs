@@ -104,58 +104,8 @@ impl Ledger {
         expected: Option<u32>,
         author: Author<'_>,
     ) -> Result<Applied, LedgerError> {
-        self.run_tx("apply_catalog", async |tx| {
-            lock_changes(tx).await?;
-            let name = content.catalog.as_str();
-            let current = sqlx::query!(
-                "SELECT v.version, v.content_hash FROM catalogs c
-                 JOIN catalog_versions v ON v.catalog = c.catalog AND v.version = c.current_version
-                 WHERE c.catalog = $1",
-                name
-            )
-            .fetch_optional(&mut *tx)
-            .await?;
-            let before = match current {
-                Some(row) if row.content_hash == content.content_hash => {
-                    return Ok(Applied {
-                        version: read_version("catalogs", name, row.version)?,
-                        is_new: false,
-                        changed_plans: Vec::new(),
-                        retired_plans: Vec::new(),
-                    });
-                }
-                Some(row) => row.version,
-                None => 0,
-            };
-            if expected.is_some_and(|expected| i64::from(expected) != i64::from(before)) {
-                return Err(Refusal::Invalid(Invalid::new(
-                    format!("catalog {name}"),
-                    format!("has come to version {before} meanwhile"),
-                    "look at what that changed, then apply again",
-                ))
-                .into());
-            }
-            let version = before + 1;
-            let change = next_change(tx).await?;
-            write_catalog(tx, content, version, change).await?;
-            let mut changed_plans = Vec::new();
-            for plan in &content.plans {
-                if let Some(version) = write_plan(tx, content, plan, version).await? {
-                    changed_plans.push((plan.plan.clone(), version));
-                }
-            }
-            let retired_plans = retire_others(tx, content).await?;
-            let version = read_version("catalogs", name, version)?;
-            let detail = json!({
-                "catalog": name,
-                "version": version,
-                "changed_plans": changed_plans,
-                "retired_plans": retired_plans,
-            });
-            AuditEntry { author, action: "catalog.apply", account: None, tenant: None, detail }
-                .write(tx)
-                .await?;
-            Ok(Applied { version, is_new: true, changed_plans, retired_plans })
+        self.run_tx("apply_catalog", |tx| {
+            Box::pin(apply(tx.connection(), content, expected, author))
         })
         .await
     }
@@ -241,6 +191,65 @@ impl Ledger {
         .await?;
         Ok(row.map(|row| row.definition))
     }
+}
+
+async fn apply(
+    tx: &mut PgConnection,
+    content: &CatalogContent,
+    expected: Option<u32>,
+    author: Author<'_>,
+) -> Result<Applied, LedgerError> {
+    lock_changes(tx).await?;
+    let name = content.catalog.as_str();
+    let current = sqlx::query!(
+        "SELECT v.version, v.content_hash FROM catalogs c
+                 JOIN catalog_versions v ON v.catalog = c.catalog AND v.version = c.current_version
+                 WHERE c.catalog = $1",
+        name
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let before = match current {
+        Some(row) if row.content_hash == content.content_hash => {
+            return Ok(Applied {
+                version: read_version("catalogs", name, row.version)?,
+                is_new: false,
+                changed_plans: Vec::new(),
+                retired_plans: Vec::new(),
+            });
+        }
+        Some(row) => row.version,
+        None => 0,
+    };
+    if expected.is_some_and(|expected| i64::from(expected) != i64::from(before)) {
+        return Err(Refusal::Invalid(Invalid::new(
+            format!("catalog {name}"),
+            format!("has come to version {before} meanwhile"),
+            "look at what that changed, then apply again",
+        ))
+        .into());
+    }
+    let version = before + 1;
+    let change = next_change(tx).await?;
+    write_catalog(tx, content, version, change).await?;
+    let mut changed_plans = Vec::new();
+    for plan in &content.plans {
+        if let Some(version) = write_plan(tx, content, plan, version).await? {
+            changed_plans.push((plan.plan.clone(), version));
+        }
+    }
+    let retired_plans = retire_others(tx, content).await?;
+    let version = read_version("catalogs", name, version)?;
+    let detail = json!({
+        "catalog": name,
+        "version": version,
+        "changed_plans": changed_plans,
+        "retired_plans": retired_plans,
+    });
+    AuditEntry { author, action: "catalog.apply", account: None, tenant: None, detail }
+        .write(tx)
+        .await?;
+    Ok(Applied { version, is_new: true, changed_plans, retired_plans })
 }
 
 async fn write_catalog(

@@ -65,30 +65,33 @@ impl Ledger {
     /// epoch has recovered, which the last report brings about. Harmless when repeated.
     pub async fn report_epoch(&self, epoch: u64, run: RunId) -> Result<bool, LedgerError> {
         let number = i64::try_from(epoch).map_err(|_| LedgerError::not_found("epoch", epoch))?;
-        self.run_tx("report_epoch", async |tx| {
-            // The lock makes reports wait for one another, so that the last one sees all others.
-            lock_latest_epoch(tx).await?;
-            let reported = sqlx::query!(
-                "INSERT INTO epoch_reports (epoch, run)
+        self.run_tx("report_epoch", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                // The lock makes reports wait for one another, so that the last one sees all others.
+                lock_recovery(tx).await?;
+                let reported = sqlx::query!(
+                    "INSERT INTO epoch_reports (epoch, run)
                  SELECT $1, run FROM runs WHERE run = $2
                  ON CONFLICT (epoch, run) DO UPDATE SET reported_at = now()",
-                number,
-                run.0
-            )
-            .execute(&mut *tx)
-            .await?;
-            if reported.rows_affected() == 0 {
-                return Err(LedgerError::not_found("run", run));
-            }
-            recover_if_all_reported(tx).await?;
-            let row = sqlx::query!(
-                "SELECT recovered_at IS NOT NULL AS \"is_recovered!\"
+                    number,
+                    run.0
+                )
+                .execute(&mut *tx)
+                .await?;
+                if reported.rows_affected() == 0 {
+                    return Err(LedgerError::not_found("run", run));
+                }
+                recover_if_all_reported(tx).await?;
+                let row = sqlx::query!(
+                    "SELECT recovered_at IS NOT NULL AS \"is_recovered!\"
                  FROM epochs WHERE epoch = $1",
-                number
-            )
-            .fetch_one(&mut *tx)
-            .await?;
-            Ok(row.is_recovered)
+                    number
+                )
+                .fetch_one(&mut *tx)
+                .await?;
+                Ok(row.is_recovered)
+            })
         })
         .await
     }
@@ -108,16 +111,17 @@ impl Ledger {
     }
 }
 
-/// Orders those who may complete a recovery: each sees what the ones before have committed.
-pub(super) async fn lock_latest_epoch(tx: &mut PgConnection) -> Result<(), LedgerError> {
-    sqlx::query!("SELECT epoch FROM epochs ORDER BY epoch DESC LIMIT 1 FOR UPDATE")
-        .fetch_optional(tx)
+/// Orders those who may complete a recovery: each sees what the ones before have committed. One row
+/// for all epochs, since an epoch may begin meanwhile.
+pub(super) async fn lock_recovery(tx: &mut PgConnection) -> Result<(), LedgerError> {
+    sqlx::query!("SELECT value FROM commit_sequences WHERE name = 'closing' FOR UPDATE")
+        .fetch_one(tx)
         .await?;
     Ok(())
 }
 
 /// Marks the epoch in force as recovered if no run is left that has neither reported nor been
-/// closed and folded. To be called under [`lock_latest_epoch`].
+/// closed and folded. To be called under [`lock_recovery`].
 ///
 /// A run that is closed but not folded counts: some counter may have been rebuilt from a floor
 /// that was read before its last flush.

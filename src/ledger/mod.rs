@@ -17,11 +17,14 @@ pub mod flush;
 pub mod job_runs;
 pub mod partitions;
 mod pool;
+pub mod reconcile;
+pub mod retention;
 pub mod runs;
 pub mod subscribers;
 pub mod subscriptions;
 pub mod tenants;
 mod tx;
+pub mod usage;
 
 pub use error::{LedgerError, Refusal};
 pub use pool::Ledger;

@@ -141,14 +141,18 @@ impl Ledger {
         if missing.is_empty() {
             return Ok(());
         }
-        self.run_tx("create_partitions", async |tx| {
-            sqlx::query!("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-                .execute(&mut *tx)
-                .await?;
-            for partition in &missing {
-                partition.create(tx).await?;
-            }
-            Ok(())
+        let wanted = &missing;
+        self.run_tx("create_partitions", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                sqlx::query!("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+                    .execute(&mut *tx)
+                    .await?;
+                for partition in wanted {
+                    partition.create(tx).await?;
+                }
+                Ok(())
+            })
         })
         .await?;
         self.partitions.add(missing);

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use super::{
     cell_rows::{CellColumns, read_column, read_unsigned},
-    epochs::{lock_latest_epoch, recover_if_all_reported},
+    epochs::{lock_recovery, recover_if_all_reported},
     error::LedgerError,
     pool::Ledger,
 };
@@ -97,28 +97,31 @@ impl Ledger {
     /// Registers a run. It must be registered before its first call to the shared counters, since
     /// their recovery waits for the registered runs only. Registering again changes nothing.
     pub async fn register_run(&self, new: &NewRun) -> Result<(), LedgerError> {
-        self.run_tx("register_run", async |tx| {
-            let inserted = sqlx::query!(
-                "INSERT INTO runs (run, host, boot_id, started_at, mark_at)
+        self.run_tx("register_run", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                let inserted = sqlx::query!(
+                    "INSERT INTO runs (run, host, boot_id, started_at, mark_at)
                  VALUES ($1, $2, $3, $4, $4) ON CONFLICT (run) DO NOTHING",
-                new.run.0,
-                new.host,
-                new.boot_id,
-                new.started_at.to_sqlx() as _
-            )
-            .execute(&mut *tx)
-            .await?;
-            if inserted.rows_affected() == 1 {
-                // A new run holds nothing that an earlier Redis granted: it has nothing to report.
-                sqlx::query!(
-                    "INSERT INTO epoch_reports (epoch, run)
-                     SELECT max(epoch), $1 FROM epochs HAVING max(epoch) IS NOT NULL",
-                    new.run.0
+                    new.run.0,
+                    new.host,
+                    new.boot_id,
+                    new.started_at.to_sqlx() as _
                 )
                 .execute(&mut *tx)
                 .await?;
-            }
-            Ok(())
+                if inserted.rows_affected() == 1 {
+                    // A new run holds nothing that an earlier Redis granted: it has nothing to report.
+                    sqlx::query!(
+                        "INSERT INTO epoch_reports (epoch, run)
+                     SELECT max(epoch), $1 FROM epochs HAVING max(epoch) IS NOT NULL",
+                        new.run.0
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                }
+                Ok(())
+            })
         })
         .await
     }
@@ -212,56 +215,60 @@ impl Ledger {
         how: ClosedHow,
         forfeited: &[(CellKey, u64)],
     ) -> Result<Closing, LedgerError> {
-        self.run_tx("close_run", async |tx| {
-            let row = sqlx::query_as!(
-                RunRow,
-                "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+        self.run_tx("close_run", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                let row = sqlx::query_as!(
+                    RunRow,
+                    "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
                         closed_seq, closed_how
                  FROM runs WHERE run = $1 FOR UPDATE",
-                run.0
-            )
-            .fetch_optional(&mut *tx)
-            .await?
-            .ok_or_else(|| LedgerError::not_found("run", run))?
-            .into_run()?;
-            if let Some(closing) = row.closing {
-                return Ok(closing);
-            }
-            add_forfeited(tx, run, forfeited).await?;
-            let closed = sqlx::query!(
-                "WITH closing AS (
+                    run.0
+                )
+                .fetch_optional(&mut *tx)
+                .await?
+                .ok_or_else(|| LedgerError::not_found("run", run))?
+                .into_run()?;
+                if let Some(closing) = row.closing {
+                    return Ok(closing);
+                }
+                add_forfeited(tx, run, forfeited).await?;
+                let closed = sqlx::query!(
+                    "WITH closing AS (
                      UPDATE commit_sequences SET value = value + 1 WHERE name = 'closing'
                      RETURNING value
                  )
                  UPDATE runs SET closed_at = now(), closed_seq = closing.value, closed_how = $2
                  FROM closing WHERE run = $1 AND closed_at IS NULL
                  RETURNING closed_at AS \"at!\", closed_seq AS \"seq!\"",
-                run.0,
-                how.as_str()
-            )
-            .fetch_one(&mut *tx)
-            .await?;
-            let seq = read_unsigned("runs", "closed_seq", run, closed.seq)?;
-            Ok(Closing { at: closed.at.to_jiff(), seq, how })
+                    run.0,
+                    how.as_str()
+                )
+                .fetch_one(&mut *tx)
+                .await?;
+                let seq = read_unsigned("runs", "closed_seq", run, closed.seq)?;
+                Ok(Closing { at: closed.at.to_jiff(), seq, how })
+            })
         })
         .await
     }
-}
 
-impl Ledger {
     /// Notes that a closed run has been folded into every shared counter that it touched: only then
     /// does the recovery of an epoch no longer wait for it. Harmless when repeated.
     pub async fn note_folded(&self, run: RunId) -> Result<(), LedgerError> {
-        self.run_tx("note_folded", async |tx| {
-            lock_latest_epoch(tx).await?;
-            sqlx::query!(
-                "UPDATE runs SET folded_at = now()
+        self.run_tx("note_folded", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                lock_recovery(tx).await?;
+                sqlx::query!(
+                    "UPDATE runs SET folded_at = now()
                  WHERE run = $1 AND closed_at IS NOT NULL AND folded_at IS NULL",
-                run.0
-            )
-            .execute(&mut *tx)
-            .await?;
-            recover_if_all_reported(tx).await
+                    run.0
+                )
+                .execute(&mut *tx)
+                .await?;
+                recover_if_all_reported(tx).await
+            })
         })
         .await
     }

@@ -95,20 +95,23 @@ impl Ledger {
         to: &PlanChange,
         author: Author<'_>,
     ) -> Result<Tenant, LedgerError> {
-        self.run_tx("set_plan", async |tx| {
-            let mut state = read_for_update(tx, tenant).await?;
-            let before = state.plan.clone();
-            state.plan = resolve_plan(tx, &to.catalog, &to.plan, to.plan_version).await?;
-            let interval = to.interval.unwrap_or(state.interval);
-            if interval != state.interval || to.windows == WindowsAfter::Reset {
-                state.anchor = to.effective_at;
-                state.interval = interval;
-                state.anchor_version += 1;
-            }
-            state.revision += 1;
-            let detail = json!({ "before": before, "after": state.plan });
-            let entry = entry(author, "tenant.set_plan", tenant, detail);
-            change(tx, tenant, &state, to.effective_at, entry).await
+        self.run_tx("set_plan", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                let mut state = read_for_update(tx, tenant).await?;
+                let before = state.plan.clone();
+                state.plan = resolve_plan(tx, &to.catalog, &to.plan, to.plan_version).await?;
+                let interval = to.interval.unwrap_or(state.interval);
+                if interval != state.interval || to.windows == WindowsAfter::Reset {
+                    state.anchor = to.effective_at;
+                    state.interval = interval;
+                    state.anchor_version += 1;
+                }
+                state.revision += 1;
+                let detail = json!({ "before": before, "after": state.plan });
+                let entry = entry(author, "tenant.set_plan", tenant, detail);
+                change(tx, tenant, &state, to.effective_at, entry).await
+            })
         })
         .await?;
         self.changed_tenant(tenant).await
@@ -122,13 +125,16 @@ impl Ledger {
         effective_at: Timestamp,
         author: Author<'_>,
     ) -> Result<Tenant, LedgerError> {
-        self.run_tx("set_status", async |tx| {
-            let mut state = read_for_update(tx, tenant).await?;
-            let detail = json!({ "before": state.status, "after": status });
-            state.status = status;
-            state.revision += 1;
-            let entry = entry(author, "tenant.set_status", tenant, detail);
-            change(tx, tenant, &state, effective_at, entry).await
+        self.run_tx("set_status", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                let mut state = read_for_update(tx, tenant).await?;
+                let detail = json!({ "before": state.status, "after": status });
+                state.status = status;
+                state.revision += 1;
+                let entry = entry(author, "tenant.set_status", tenant, detail);
+                change(tx, tenant, &state, effective_at, entry).await
+            })
         })
         .await?;
         self.changed_tenant(tenant).await

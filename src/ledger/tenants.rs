@@ -95,13 +95,16 @@ impl Ledger {
         new: &[NewTenant],
         author: Author<'_>,
     ) -> Result<Vec<Tenant>, LedgerError> {
-        self.run_tx("create_tenants", async |tx| {
-            let change = next_change(tx).await?;
-            let mut created = Vec::with_capacity(new.len());
-            for tenant in new {
-                created.push(create_tenant(tx, tenant, change, author).await?);
-            }
-            Ok(created)
+        self.run_tx("create_tenants", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                let change = next_change(tx).await?;
+                let mut created = Vec::with_capacity(new.len());
+                for tenant in new {
+                    created.push(create_tenant(tx, tenant, change, author).await?);
+                }
+                Ok(created)
+            })
         })
         .await
     }
@@ -174,48 +177,51 @@ impl Ledger {
         test_clock: Option<Timestamp>,
         author: Author<'_>,
     ) -> Result<(), LedgerError> {
-        self.run_tx("set_test_clock", async |tx| {
-            let row = sqlx::query!(
-                "SELECT test_clock FROM accounts WHERE account = $1 FOR UPDATE",
-                account.as_str()
-            )
-            .fetch_optional(&mut *tx)
-            .await?
-            .ok_or_else(|| LedgerError::not_found("account", account))?;
-            let before = row.test_clock.map(|at| at.to_jiff());
-            if let (Some(before), Some(after)) = (before, test_clock)
-                && after < before
-            {
-                return Err(Refusal::Invalid(Invalid::new(
-                    "test_clock",
-                    format!("{after} is before {before}, where the clock stands"),
-                    "move the clock forward, or use a new account",
-                ))
-                .into());
-            }
-            let change = next_change(tx).await?;
-            sqlx::query!(
-                "UPDATE accounts SET test_clock = $2,
+        self.run_tx("set_test_clock", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                let row = sqlx::query!(
+                    "SELECT test_clock FROM accounts WHERE account = $1 FOR UPDATE",
+                    account.as_str()
+                )
+                .fetch_optional(&mut *tx)
+                .await?
+                .ok_or_else(|| LedgerError::not_found("account", account))?;
+                let before = row.test_clock.map(|at| at.to_jiff());
+                if let (Some(before), Some(after)) = (before, test_clock)
+                    && after < before
+                {
+                    return Err(Refusal::Invalid(Invalid::new(
+                        "test_clock",
+                        format!("{after} is before {before}, where the clock stands"),
+                        "move the clock forward, or use a new account",
+                    ))
+                    .into());
+                }
+                let change = next_change(tx).await?;
+                sqlx::query!(
+                    "UPDATE accounts SET test_clock = $2,
                      clock_set_at = CASE WHEN $2::timestamptz IS NULL THEN NULL ELSE now() END
                  WHERE account = $1",
-                account.as_str(),
-                test_clock.map(ToSqlx::to_sqlx) as _
-            )
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query!(
-                "UPDATE tenants SET change_version = $2 WHERE account = $1",
-                account.as_str(),
-                change
-            )
-            .execute(&mut *tx)
-            .await?;
-            let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
-            let detail = json!({ "before": text(before), "after": text(test_clock) });
-            let action = "account.set_clock";
-            AuditEntry { author, action, account: Some(account), tenant: None, detail }
-                .write(tx)
-                .await
+                    account.as_str(),
+                    test_clock.map(ToSqlx::to_sqlx) as _
+                )
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query!(
+                    "UPDATE tenants SET change_version = $2 WHERE account = $1",
+                    account.as_str(),
+                    change
+                )
+                .execute(&mut *tx)
+                .await?;
+                let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+                let detail = json!({ "before": text(before), "after": text(test_clock) });
+                let action = "account.set_clock";
+                AuditEntry { author, action, account: Some(account), tenant: None, detail }
+                    .write(tx)
+                    .await
+            })
         })
         .await
     }

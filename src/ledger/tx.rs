@@ -1,8 +1,12 @@
 //! Transactions with a name, retries and metrics.
 
-use std::time::{Duration, Instant};
+use std::{
+    marker::PhantomData,
+    time::{Duration, Instant},
+};
 
-use sqlx::{Acquire, PgConnection};
+use futures::future::BoxFuture;
+use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{error::LedgerError, pool::Ledger};
 
@@ -11,6 +15,22 @@ const ATTEMPTS_MAX: u32 = 8;
 /// First wait before trying again; doubles each time, with jitter.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 
+/// An open transaction that what lives for `'a` may be used in.
+///
+/// The lifetime lets bodies borrow from around them: a `&'t mut Tx<'a>` implies that `'a` outlives
+/// `'t`, which `for<'t>` alone has no way to say.
+pub(super) struct Tx<'a> {
+    transaction: Transaction<'static, Postgres>,
+    scope: PhantomData<fn() -> &'a ()>,
+}
+
+impl Tx<'_> {
+    /// The connection that the transaction is open on.
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+}
+
 impl Ledger {
     /// Runs `body` in a transaction called `name` (in metrics and errors) and commits it if it
     /// succeeds. One that loses a race (serialization, deadlock, lock timeout) is run again from
@@ -18,10 +38,11 @@ impl Ledger {
     ///
     /// An error of the commit itself leaves open whether it happened: what callers do must be
     /// harmless when done twice.
-    pub(super) async fn run_tx<T>(
+    pub(super) async fn run_tx<'a, T>(
         &self,
         name: &'static str,
-        mut body: impl AsyncFnMut(&mut PgConnection) -> Result<T, LedgerError>,
+        // Boxed, since the futures of an async closure are not known to be Send.
+        mut body: impl for<'t> FnMut(&'t mut Tx<'a>) -> BoxFuture<'t, Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
         let started = Instant::now();
         let mut attempt = 1;
@@ -52,14 +73,14 @@ impl Ledger {
         result
     }
 
-    async fn attempt_tx<T>(
+    async fn attempt_tx<'a, T>(
         &self,
-        body: &mut impl AsyncFnMut(&mut PgConnection) -> Result<T, LedgerError>,
+        body: &mut impl for<'t> FnMut(&'t mut Tx<'a>) -> BoxFuture<'t, Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut tx = Tx { transaction: self.pool.begin().await?, scope: PhantomData };
         // Dropping the transaction on an error rolls it back.
-        let value = body(transaction.acquire().await?).await?;
-        transaction.commit().await?;
+        let value = body(&mut tx).await?;
+        tx.transaction.commit().await?;
         Ok(value)
     }
 }

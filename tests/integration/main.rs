@@ -8,6 +8,7 @@ mod catalog_cli;
 mod grpc_serving;
 mod job_runner;
 mod lease_scripts;
+mod ledger;
 mod overages;
 mod private_servers;
 mod shared_counters;

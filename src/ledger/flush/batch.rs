@@ -19,7 +19,8 @@ pub struct FlushBatch {
     pub(super) run: RunId,
     pub(super) from: u64,
     pub(super) to: u64,
-    pub(super) through: Timestamp,
+    /// Absent: the stretch says nothing of what else was acknowledged by when.
+    pub(super) through: Option<Timestamp>,
     pub(super) keyed: Vec<FlushedEvent>,
     pub(super) unkeyed: BTreeMap<Slot, UnkeyedSum>,
     /// Counters that the run touches, whether or not anything is counted.
@@ -52,7 +53,7 @@ impl FlushBatch {
             run,
             from,
             to: from,
-            through: Timestamp::MIN,
+            through: None,
             keyed: Vec::new(),
             unkeyed: BTreeMap::new(),
             opened: BTreeSet::new(),
@@ -98,7 +99,7 @@ impl FlushBatch {
     /// everything acknowledged until `through` (real time) lies before it.
     pub fn advance(&mut self, position: u64, through: Timestamp) {
         self.to = self.to.max(position);
-        self.through = self.through.max(through);
+        self.through = self.through.max(Some(through));
     }
 
     /// Where the run's mark stands once the batch is flushed.

@@ -8,6 +8,7 @@
 //! culprits are alone.
 
 pub mod batch;
+mod distinct;
 mod keys;
 mod quarantine;
 pub mod sums;
@@ -126,7 +127,12 @@ impl Ledger {
                 Care::Whole => "flush",
                 Care::Isolating => "flush_isolating",
             };
-            match self.run_tx(name, async |tx| apply(tx, batch, care).await).await {
+            match self
+                .run_tx(name, |tx| {
+                    Box::pin(async move { apply(tx.connection(), batch, care).await })
+                })
+                .await
+            {
                 Err(error) if care == Care::Whole && error.is_about_content() => {
                     tracing::warn!(%error, run = %batch.run, "isolating what cannot be counted");
                     care = Care::Isolating;
@@ -204,7 +210,7 @@ async fn move_mark(
         batch.run.0,
         position_column(batch.from)?,
         position_column(batch.to)?,
-        batch.through.to_sqlx() as _
+        batch.through.map(ToSqlx::to_sqlx) as _
     )
     .execute(&mut *tx)
     .await?;

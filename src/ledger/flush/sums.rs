@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::domain::{cell_key::CellKey, meter::Aggregation, usage::UsageEvent};
+use crate::domain::{
+    cell_key::CellKey, distinct::DistinctCount, meter::Aggregation, usage::UsageEvent,
+};
 
 const HOUR_SECONDS: i64 = 3_600;
 const DAY_SECONDS: i64 = 86_400;
@@ -71,6 +73,8 @@ pub struct Tally {
     pub amount_max: i64,
     /// Time and amount of the latest event; of several at the same time, the largest amount.
     pub last: (Timestamp, i64),
+    /// The distinct values, on distinct-count meters.
+    pub distinct: Option<DistinctCount>,
 }
 
 impl Tally {
@@ -80,6 +84,7 @@ impl Tally {
             events: 1,
             amount_max: event.amount,
             last: (floor_to_microsecond(event.time), event.amount),
+            distinct: distinct_of(event),
         }
     }
 
@@ -88,7 +93,23 @@ impl Tally {
         self.events += other.events;
         self.amount_max = self.amount_max.max(other.amount_max);
         self.last = self.last.max(other.last);
+        match (&mut self.distinct, &other.distinct) {
+            (Some(distinct), Some(other)) => distinct.merge(other),
+            (None, Some(other)) => self.distinct = Some(other.clone()),
+            (_, None) => {}
+        }
     }
+}
+
+fn distinct_of(event: &UsageEvent) -> Option<DistinctCount> {
+    if event.aggregation != Aggregation::DistinctCount {
+        return None;
+    }
+    let mut distinct = DistinctCount::new();
+    if let Some(value) = &event.distinct_value {
+        distinct.insert(value);
+    }
+    Some(distinct)
 }
 
 /// A run's part of a counter, as growth. All 0 for meters that are not summed.
@@ -291,6 +312,27 @@ mod tests {
         let sums = sums(&[peak]);
         assert!(sums.shares.is_empty());
         assert_eq!(sums.windows.values().next().unwrap().tally.amount_max, 500);
+    }
+
+    #[test]
+    fn a_distinct_count_counts_each_value_once_per_hour_day_and_window() {
+        let seen = |value: &str, at: &str| {
+            let mut event = event(1, 0, at);
+            event.aggregation = Aggregation::DistinctCount;
+            event.distinct_value = Some(value.to_owned());
+            event
+        };
+        let sums = sums(&[
+            seen("a", "2026-03-01T00:00:00Z"),
+            seen("a", "2026-03-01T00:30:00Z"),
+            seen("a", "2026-03-01T01:00:00Z"),
+            seen("b", "2026-03-02T01:00:00Z"),
+        ]);
+        let count = |tally: &Tally| tally.distinct.as_ref().unwrap().count();
+        assert_eq!(sums.hours.values().map(count).collect::<Vec<_>>(), [1, 1, 1]);
+        assert_eq!(sums.days.values().map(count).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(count(&sums.windows.values().next().unwrap().tally), 2);
+        assert!(sums.shares.is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 
 use super::{
     batch::FlushedEvent,
+    distinct::{merge_days, merge_hours, merge_windows},
     sums::{Share, Slot, Sums, Tally},
 };
 use crate::{
@@ -31,8 +32,11 @@ pub(super) async fn write_sums(
 ) -> Result<Vec<(CellKey, FlushedTotals)>, LedgerError> {
     let undone = write_run_totals(tx, run, sums).await?;
     write_hours(tx, &sums.hours).await?;
+    merge_hours(tx, &sums.hours).await?;
     write_days(tx, &sums.days).await?;
+    merge_days(tx, &sums.days).await?;
     write_windows(tx, sums).await?;
+    merge_windows(tx, &sums.windows).await?;
     Ok(undone)
 }
 
@@ -140,7 +144,7 @@ impl RollupColumns {
     }
 }
 
-fn group_values(slot: &Slot) -> Value {
+pub(super) fn group_values(slot: &Slot) -> Value {
     let text = |(name, value): (&String, &String)| (name.clone(), Value::from(value.as_str()));
     Value::Object(slot.group_values.0.iter().map(text).collect())
 }

@@ -1,0 +1,12 @@
+//! The ledger on a real Postgres.
+
+mod concurrency;
+mod epochs;
+mod flush;
+mod quarantine;
+mod query_data;
+mod retention;
+mod runs;
+mod tenants;
+mod usage;
+mod world;

@@ -1,0 +1,87 @@
+//! The lives of the shared counters.
+
+use tollgate::ledger::{epochs::Epoch, runs::ClosedHow};
+
+use super::world::World;
+
+async fn begin(world: &World) -> u64 {
+    let latest = world.ledger.latest_epoch().await.unwrap().map_or(0, |epoch| epoch.number);
+    world.ledger.begin_epoch("redis", latest).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn an_epoch_begins_after_the_one_that_was_seen_or_not_at_all() {
+    let world = World::new().await;
+    assert_eq!(world.ledger.latest_epoch().await.unwrap(), None);
+    assert_eq!(world.ledger.begin_epoch("a", 0).await.unwrap(), Some(1));
+    assert_eq!(world.ledger.begin_epoch("b", 0).await.unwrap(), None);
+    assert_eq!(world.ledger.begin_epoch("b", 1).await.unwrap(), Some(2));
+    assert_eq!(world.ledger.begin_epoch("c", 7).await.unwrap(), None);
+    let latest = Epoch { number: 2, redis_run_id: "b".into(), is_recovered: false };
+    assert_eq!(world.ledger.latest_epoch().await.unwrap(), Some(latest));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_all_who_begin_an_epoch_at_once_one_does() {
+    let world = World::new().await;
+    let seers = (0..8).map(|n| {
+        let ledger = world.ledger.clone();
+        tokio::spawn(async move { ledger.begin_epoch(&format!("redis-{n}"), 0).await.unwrap() })
+    });
+    let begun = futures::future::join_all(seers).await;
+    let begun: Vec<u64> = begun.into_iter().filter_map(|epoch| epoch.unwrap()).collect();
+    assert_eq!(begun, [1]);
+}
+
+#[tokio::test]
+async fn an_epoch_recovers_when_every_run_has_reported_or_was_closed_and_folded() {
+    let world = World::new().await;
+    let (a, b, dead) = (world.run().await, world.run().await, world.run().await);
+    let epoch = begin(&world).await;
+    assert!(!world.ledger.report_epoch(epoch, a).await.unwrap());
+    assert!(!world.ledger.report_epoch(epoch, b).await.unwrap());
+    assert_eq!(world.ledger.unreported_runs(epoch).await.unwrap(), [dead]);
+    world.ledger.note_folded(dead).await.unwrap(); // An open run cannot be folded.
+    assert!(!world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
+    world.ledger.close_run(dead, ClosedHow::Recovered, &[]).await.unwrap();
+    assert!(!world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
+    world.ledger.note_folded(dead).await.unwrap();
+    assert!(world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
+    assert!(world.ledger.report_epoch(epoch, a).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_run_that_starts_after_a_loss_has_nothing_to_report() {
+    let world = World::new().await;
+    let old = world.run().await;
+    let epoch = begin(&world).await;
+    world.run().await;
+    assert!(world.ledger.report_epoch(epoch, old).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_of_many_reports_at_once_recovers_the_epoch() {
+    let world = World::new().await;
+    for round in 0..10 {
+        let mut runs = Vec::new();
+        for _ in 0..4 {
+            runs.push(world.run().await);
+        }
+        let epoch = begin(&world).await;
+        let reports = runs.iter().map(|run| {
+            let (ledger, run) = (world.ledger.clone(), *run);
+            tokio::spawn(async move {
+                // Half of them leave instead.
+                if run.0.as_u128() % 2 == 0 {
+                    ledger.report_epoch(epoch, run).await.unwrap();
+                }
+                ledger.close_run(run, ClosedHow::Stopped, &[]).await.unwrap();
+                ledger.note_folded(run).await.unwrap();
+            })
+        });
+        for report in futures::future::join_all(reports).await {
+            report.unwrap();
+        }
+        assert!(world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered, "{round}");
+    }
+}

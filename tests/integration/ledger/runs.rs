@@ -1,0 +1,119 @@
+//! Runs, their marks, their closings, and the floors that follow from them.
+
+use tollgate::ledger::{
+    LedgerError, Refusal,
+    floors::{Floor, FlushedTotals},
+    runs::{ClosedHow, NewRun, RunStanding},
+};
+
+use super::world::{World, at, event, key, keyed};
+
+#[tokio::test]
+async fn a_run_registers_once() {
+    let world = World::new().await;
+    let run = world.run().await;
+    world.flush(run, 0, &[event("t1", 1)]).await;
+    let again = NewRun {
+        run,
+        host: "other".into(),
+        boot_id: "other".into(),
+        started_at: at("2026-04-01T00:00:00Z"),
+    };
+    world.ledger.register_run(&again).await.unwrap();
+    let stored = world.ledger.run(run).await.unwrap().unwrap();
+    assert_eq!((stored.host.as_str(), stored.flushed_position), ("host", 1));
+}
+
+#[tokio::test]
+async fn a_mark_is_moved_only_by_who_knows_where_the_journal_stands() {
+    let world = World::new().await;
+    let run = world.run().await;
+    let later = at("2026-03-06T00:00:00Z");
+    let standing = world.ledger.mark_run(run, 5, later).await.unwrap();
+    assert_eq!(standing, RunStanding::Open { flushed_position: 0 });
+    assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), Some(at("2026-03-01T00:00:00Z")));
+    world.ledger.mark_run(run, 0, later).await.unwrap();
+    assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), Some(later));
+    // A clock that was set back does not move the mark back.
+    world.ledger.mark_run(run, 0, at("2026-03-02T00:00:00Z")).await.unwrap();
+    assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), Some(later));
+    world.ledger.close_run(run, ClosedHow::Stopped, &[]).await.unwrap();
+    assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn closing_folds_a_runs_totals_and_forfeits_into_the_base_of_floors() {
+    let world = World::new().await;
+    let (dead, alive) = (world.run().await, world.run().await);
+    world.flush(dead, 0, &[keyed("t1", 7, "a"), event("t1", 3)]).await;
+    world.flush(alive, 0, &[keyed("t1", 7, "a"), event("t1", 100)]).await;
+    let (tokens, calls) = (key("t1", "tokens"), key("t1", "calls"));
+    let of_alive = FlushedTotals { run: alive, consumed: 0, recorded: 107, undone: 7 };
+
+    let before = world.ledger.floors(std::slice::from_ref(&tokens)).await.unwrap().remove(0);
+    assert_eq!((before.closed_seq, before.base_used), (0, 0));
+    assert_eq!(before.open_runs.len(), 2);
+
+    // `calls` has no events yet: escrow can be forfeited before anything is flushed.
+    let forfeited = [(tokens.clone(), 40), (calls.clone(), 2)];
+    let closing = world.ledger.close_run(dead, ClosedHow::Recovered, &forfeited).await.unwrap();
+    assert_eq!(closing.seq, 1);
+    let again = world.ledger.close_run(dead, ClosedHow::Forfeited, &forfeited).await.unwrap();
+    assert_eq!(again, closing);
+
+    let after = world.ledger.floors(&[calls, tokens]).await.unwrap();
+    let of_calls = Floor { closed_seq: 1, base_used: 0, base_forfeited: 2, open_runs: vec![] };
+    let of_tokens =
+        Floor { closed_seq: 1, base_used: 10, base_forfeited: 40, open_runs: vec![of_alive] };
+    assert_eq!(after, [of_calls, of_tokens]);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_window_that_began_with_a_forfeit_takes_events_as_any_other() {
+    let world = World::new().await;
+    let (dead, alive) = (world.run().await, world.run().await);
+    let tokens = key("t1", "tokens");
+    let forfeited = [(tokens.clone(), 40)];
+    world.ledger.close_run(dead, ClosedHow::Forfeited, &forfeited).await.unwrap();
+    world.flush(alive, 0, &[event("t1", -3)]).await;
+    let totals = world.ledger.window_totals(&[tokens]).await.unwrap().remove(0).unwrap();
+    assert_eq!((totals.used, totals.forfeited), (-3, 40));
+    assert_eq!((totals.tally.amount_max, totals.tally.last_amount), (Some(-3), Some(-3)));
+}
+
+#[tokio::test]
+async fn closing_a_run_that_never_was_is_refused() {
+    let world = World::new().await;
+    let stranger = tollgate::domain::ids::RunId(uuid::Uuid::new_v4());
+    let error = world.ledger.close_run(stranger, ClosedHow::Stopped, &[]).await.unwrap_err();
+    assert!(
+        matches!(error, LedgerError::Refused(Refusal::NotFound { what: "run", .. })),
+        "{error}"
+    );
+}
+
+/// Floors must never include a closing and miss an earlier one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floors_see_closings_in_the_order_of_their_numbers() {
+    let world = World::new().await;
+    let mut runs = Vec::new();
+    for _ in 0..20 {
+        let run = world.run().await;
+        world.flush(run, 0, &[event("t1", 1)]).await;
+        runs.push(run);
+    }
+    let closers = runs.into_iter().map(|run| {
+        let ledger = world.ledger.clone();
+        tokio::spawn(async move { ledger.close_run(run, ClosedHow::Stopped, &[]).await.unwrap() })
+    });
+    let closing = tokio::spawn(futures::future::join_all(closers));
+    let tokens = [key("t1", "tokens")];
+    while !closing.is_finished() {
+        let floor = world.ledger.floors(&tokens).await.unwrap().remove(0);
+        // Each run used 1: as many are in the base as there were closings.
+        assert_eq!(i64::try_from(floor.closed_seq).unwrap(), floor.base_used);
+        assert_eq!(floor.open_runs.len() as u64, 20 - floor.closed_seq);
+    }
+    closing.await.unwrap();
+}
