@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{config::LedgerConfig, error::LedgerError, partitions::KnownPartitions};
+use super::{config::LedgerConfig, error::LedgerError, partition::KnownPartitions};
 use crate::domain::invalid::Invalid;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");

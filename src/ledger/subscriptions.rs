@@ -12,12 +12,12 @@ use super::{
     catalogs::{WhichVersion, read_version, resolve_plan},
     cell_rows::read_column,
     changes::{AuditEntry, Author, next_change},
-    error::LedgerError,
+    error::{LedgerError, Refusal},
     pool::Ledger,
-    tenants::read_zone,
 };
 use crate::domain::{
     ids::{CatalogName, PlanName, TenantId},
+    invalid::Invalid,
     tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
     window::{BillingInterval, WindowSchedule},
 };
@@ -291,6 +291,18 @@ fn read_plan(
         catalog: read_column(table, "catalog", tenant, catalog, CatalogName::new(catalog))?,
         plan: read_column(table, "plan", tenant, plan, PlanName::new(plan))?,
         version: read_version(table, tenant.as_str(), version)?,
+    })
+}
+
+/// Finds a zone by its IANA name.
+pub(super) fn read_zone(name: &str) -> Result<TimeZone, Refusal> {
+    TimeZone::get(name).map_err(|_| {
+        Invalid::new(
+            "zone",
+            format!("{name:?} is not a time zone"),
+            "give an IANA name such as Europe/London",
+        )
+        .into()
     })
 }
 

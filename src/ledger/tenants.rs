@@ -1,6 +1,6 @@
 //! Accounts and tenants: who is checked, and who pays.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -11,7 +11,7 @@ use super::{
     changes::{AuditEntry, Author, next_change},
     error::{LedgerError, Refusal},
     pool::Ledger,
-    subscriptions::{self, SubscriptionState},
+    subscriptions::{self, SubscriptionState, read_zone},
 };
 use crate::domain::{
     ids::{AccountId, CatalogName, PlanName, TenantId},
@@ -291,18 +291,6 @@ async fn create_tenant(
         subscription: state.into_subscription(zone),
         test_clock: account.test_clock.map(|at| at.to_jiff()),
         version: read_unsigned("tenants", "change_version", &new.tenant, change)?,
-    })
-}
-
-/// Finds a zone by its IANA name.
-pub(super) fn read_zone(name: &str) -> Result<TimeZone, Refusal> {
-    TimeZone::get(name).map_err(|_| {
-        Invalid::new(
-            "zone",
-            format!("{name:?} is not a time zone"),
-            "give an IANA name such as Europe/London",
-        )
-        .into()
     })
 }
 

@@ -9,10 +9,7 @@ use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::{
-    sums::{Slot, Sum, Tally},
-    write::group_values,
-};
+use super::sums::{Slot, Sum, Tally};
 use crate::{
     domain::{cell_key::CellKey, distinct::DistinctCount},
     ledger::{
@@ -37,7 +34,7 @@ impl<'a> DistinctRows<'a> {
             let Some(count) = &tally.distinct else { continue };
             distinct.keys.push(&slot.key);
             distinct.starts.push(slot.start.to_sqlx());
-            distinct.group_values.push(group_values(slot));
+            distinct.group_values.push(slot.group_values.to_json());
             distinct.counts.push((&slot.key, count));
         }
         distinct

@@ -30,7 +30,7 @@ use self::{
 use super::{
     error::LedgerError,
     floors::FlushedTotals,
-    partitions::{Partition, is_in_range},
+    partition::{self, Partition, is_in_range},
     pool::Ledger,
     runs::{RunStanding, position_column},
 };
@@ -241,8 +241,8 @@ async fn sort_out<'a>(
         } else if !is_in_range(item.slot().start) {
             let problem = format!(
                 "its time is not between {} and {}",
-                super::partitions::TIME_MIN,
-                super::partitions::TIME_END
+                partition::TIME_MIN,
+                partition::TIME_END
             );
             unfit.push((item, QuarantineReason::OutOfRange, problem));
         } else {

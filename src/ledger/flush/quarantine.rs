@@ -83,7 +83,7 @@ impl Quarantined {
             "label": slot.key.label.to_string(),
             "aggregation": aggregation_name(sum.aggregation),
             "hour": slot.start.to_string(),
-            "group_values": slot.group_values.0,
+            "group_values": slot.group_values.to_json(),
             // As text, since a sum may be wider than any JSON number that is read back exactly.
             "amount_sum": sum.tally.amount_sum.to_string(),
             "events": sum.tally.events,

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::domain::{
     cell_key::CellKey, distinct::DistinctCount, meter::Aggregation, usage::UsageEvent,
@@ -18,12 +19,18 @@ const DAY_SECONDS: i64 = 86_400;
 
 /// The values of a meter's group-by properties; a property that the event lacks is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupValues(pub(super) BTreeMap<String, String>);
+pub struct GroupValues(BTreeMap<String, String>);
 
 impl GroupValues {
     fn of(event: &UsageEvent) -> Self {
         let value = |name: &String| Some((name.clone(), event.properties.get(name)?.to_owned()));
         Self(event.group_by.iter().filter_map(value).collect())
+    }
+
+    /// As the columns named group_values have them: an object of strings.
+    pub(super) fn to_json(&self) -> Value {
+        let text = |(name, value): (&String, &String)| (name.clone(), Value::from(value.as_str()));
+        Value::Object(self.0.iter().map(text).collect())
     }
 }
 

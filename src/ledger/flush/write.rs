@@ -137,16 +137,11 @@ impl RollupColumns {
         for (slot, tally) in rows {
             columns.keys.push(&slot.key);
             columns.starts.push(slot.start.to_sqlx());
-            columns.group_values.push(group_values(slot));
+            columns.group_values.push(slot.group_values.to_json());
             columns.tallies.push(tally)?;
         }
         Ok(columns)
     }
-}
-
-pub(super) fn group_values(slot: &Slot) -> Value {
-    let text = |(name, value): (&String, &String)| (name.clone(), Value::from(value.as_str()));
-    Value::Object(slot.group_values.0.iter().map(text).collect())
 }
 
 async fn write_hours(

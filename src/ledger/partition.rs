@@ -12,18 +12,13 @@ use std::{
 use jiff::{Timestamp, ToSpan, Zoned, civil::Date, tz::TimeZone};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{error::LedgerError, pool::Ledger};
+use super::error::LedgerError;
 
 /// Event times before this instant are not kept in rollups.
 pub const TIME_MIN: &str = "1970-01-01T00:00:00Z";
 /// Event times from this instant on are not kept in rollups; it bounds the number of partitions.
 pub const TIME_END: &str = "2100-01-01T00:00:00Z";
 const TIME_SECONDS: std::ops::Range<i64> = 0..4_102_444_800;
-
-/// Days of raw events that have a partition before the first event of the day arrives.
-const EVENT_DAYS_AHEAD: i64 = 2;
-/// Holder of this lock makes partitions; any number that nobody else takes.
-const ADVISORY_LOCK: i64 = 0x7467_7061_7274;
 
 /// Whether rollups have room for an event at `at`.
 pub(super) fn is_in_range(at: Timestamp) -> bool {
@@ -79,7 +74,7 @@ impl Partition {
         }
     }
 
-    async fn create(self, tx: &mut PgConnection) -> Result<(), LedgerError> {
+    pub(super) async fn create(self, tx: &mut PgConnection) -> Result<(), LedgerError> {
         let (name, parent, (first, end)) = (self.name(), self.parent(), self.days());
         let exists = sqlx::query!("SELECT to_regclass($1) IS NOT NULL AS \"exists!\"", name)
             .fetch_one(&mut *tx)
@@ -101,7 +96,7 @@ impl Partition {
     }
 }
 
-fn utc_date(at: Timestamp) -> Date {
+pub(super) fn utc_date(at: Timestamp) -> Date {
     Zoned::new(at, TimeZone::UTC).date()
 }
 
@@ -114,7 +109,7 @@ pub(super) struct KnownPartitions {
 }
 
 impl KnownPartitions {
-    fn missing(&self, wanted: impl IntoIterator<Item = Partition>) -> Vec<Partition> {
+    pub(super) fn missing(&self, wanted: impl IntoIterator<Item = Partition>) -> Vec<Partition> {
         let known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut missing: Vec<_> = wanted.into_iter().filter(|it| !known.contains(it)).collect();
         missing.sort_unstable();
@@ -122,50 +117,12 @@ impl KnownPartitions {
         missing
     }
 
-    fn add(&self, made: Vec<Partition>) {
+    pub(super) fn add(&self, made: Vec<Partition>) {
         self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(made);
     }
 
     pub(super) fn forget(&self) {
         self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
-    }
-}
-
-impl Ledger {
-    /// Makes those of `wanted` that do not exist yet.
-    pub(super) async fn ensure_partitions(
-        &self,
-        wanted: impl IntoIterator<Item = Partition>,
-    ) -> Result<(), LedgerError> {
-        let missing = self.partitions.missing(wanted);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let wanted = &missing;
-        self.run_tx("create_partitions", |tx| {
-            Box::pin(async move {
-                let tx = tx.connection();
-                sqlx::query!("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-                    .execute(&mut *tx)
-                    .await?;
-                for partition in wanted {
-                    partition.create(tx).await?;
-                }
-                Ok(())
-            })
-        })
-        .await?;
-        self.partitions.add(missing);
-        Ok(())
-    }
-
-    /// Makes the partitions of raw events for today and the days to come, by Postgres' clock, which
-    /// is the one that dates arrivals.
-    pub async fn ensure_event_partitions(&self) -> Result<(), LedgerError> {
-        let row = sqlx::query!("SELECT now() AS \"now!\"").fetch_one(&self.pool).await?;
-        let today = utc_date(row.now.to_jiff());
-        let days = (0..=EVENT_DAYS_AHEAD).map(|n| today.saturating_add(n.days()));
-        self.ensure_partitions(days.map(Partition::EventsDay)).await
     }
 }
 
