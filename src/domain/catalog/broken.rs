@@ -258,6 +258,11 @@ const CASES: &[(&str, &str, &[&str])] = &[
     ),
     // Meaning.
     (
+        "currency: USD",
+        "currency: UDS",
+        &["shop.yaml:2:11: currency: \"UDS\" is not a currency in use; did you mean USD?"],
+    ),
+    (
         "name: seats, kind",
         "name: calls, kind",
         &[

@@ -69,9 +69,16 @@ impl FieldPath {
     }
 }
 
+/// Longest list whose items are called by their names: whether a name is the only one takes a look
+/// at all.
+const NAMED_ITEMS_MAX: usize = 1_000;
+
 /// What the item at `index` calls itself, unless another item of the list says the same.
 fn own_name(list: &Node, index: usize) -> Option<String> {
     let Content::List(items) = &list.content else { return None };
+    if items.len() > NAMED_ITEMS_MAX {
+        return None;
+    }
     let name = |item: &Node| {
         ["name", "code", "id"].iter().find_map(|key| item.get(key)?.text().map(str::to_owned))
     };

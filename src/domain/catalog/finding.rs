@@ -16,8 +16,13 @@ pub(super) struct Finding {
     pub remedy: String,
 }
 
+/// Most findings of one file that are told one by one.
+const TOLD_MAX: usize = 500;
+
 /// `findings` with their places in `file`, in the order of the lines.
-pub(super) fn located(file: &str, root: &Node, findings: Vec<Finding>) -> Vec<CatalogError> {
+pub(super) fn located(file: &str, root: &Node, mut findings: Vec<Finding>) -> Vec<CatalogError> {
+    let beyond = findings.len().saturating_sub(TOLD_MAX);
+    findings.truncate(TOLD_MAX);
     let mut errors: Vec<_> = findings
         .into_iter()
         .map(|finding| {
@@ -34,5 +39,15 @@ pub(super) fn located(file: &str, root: &Node, findings: Vec<Finding>) -> Vec<Ca
         })
         .collect();
     errors.sort_by_key(|error| (error.line, error.column));
+    if beyond > 0 {
+        errors.push(CatalogError {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            field: String::new(),
+            problem: format!("has {beyond} more mistakes"),
+            remedy: "mend those above first".to_owned(),
+        });
+    }
     errors
 }

@@ -57,17 +57,17 @@ struct Checker<'a> {
     problems: Vec<Finding>,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
     /// Checks one value; `None` when it is unusable, which has been recorded. `meter` is the one
     /// that quantities inside are about.
     fn value(
         &mut self,
         node: &Node,
-        schema: &Value,
+        schema: &'a Value,
         path: &FieldPath,
         meter: Option<&str>,
     ) -> Option<Value> {
-        let schema = &self.resolve(schema);
+        let schema = self.resolve(schema);
         if let Some(short) = schema.get("x-short").and_then(Value::as_str)
             && !matches!(node.content, Content::Map(_))
         {
@@ -105,17 +105,17 @@ impl Checker<'_> {
     fn mapping(
         &mut self,
         entries: &[Entry],
-        schema: &Value,
+        schema: &'a Value,
         path: &FieldPath,
         meter: Option<&str>,
     ) -> Option<Value> {
-        let none = Map::new();
-        let properties = schema["properties"].as_object().unwrap_or(&none);
+        let properties = schema["properties"].as_object();
+        let property = |name: &str| properties.and_then(|known| known.get(name));
         let by_name = schema["patternProperties"].as_object().and_then(|all| all.values().next());
         // A mapping with a default for all other keys (units by name).
         let open = schema.get("additionalProperties").filter(|other| other.is_object());
         let keyed_by_meter = schema.get("x-keyed-by").is_some();
-        let named_meter = properties.contains_key("meter").then(|| {
+        let named_meter = property("meter").is_some().then(|| {
             entries.iter().find(|entry| entry.key == "meter").and_then(|entry| entry.value.text())
         });
         let meter = named_meter.flatten().or(meter);
@@ -124,7 +124,7 @@ impl Checker<'_> {
         let mut object = Map::new();
         for entry in entries {
             let field = path.key(&entry.key);
-            let field_schema = if let Some(known) = properties.get(&entry.key) {
+            let field_schema = if let Some(known) = property(&entry.key) {
                 known
             } else if let Some(named) = by_name {
                 if let Err(invalid) = formats::check_text("name", &entry.key) {
@@ -136,7 +136,7 @@ impl Checker<'_> {
             } else if let Some(open) = open {
                 open
             } else {
-                let known = properties.keys().map(String::as_str);
+                let known = properties.into_iter().flatten().map(|(name, _)| name.as_str());
                 self.refuse_key(
                     &field,
                     entry,
@@ -155,8 +155,10 @@ impl Checker<'_> {
         for required in schema["required"].as_array().into_iter().flatten() {
             let Some(required) = required.as_str() else { continue };
             if !entries.iter().any(|entry| entry.key == required) {
-                let about = properties.get(required).map(|field| self.resolve(field));
-                let about = about.as_ref().and_then(|field| field["description"].as_str());
+                let about = property(required).and_then(|field| {
+                    let own = field["description"].as_str();
+                    own.or_else(|| self.resolve(field)["description"].as_str())
+                });
                 let remedy = match about {
                     Some(about) => {
                         format!("add it: {}", about.trim_end_matches('.').replace('\n', " "))
@@ -186,19 +188,13 @@ impl Checker<'_> {
         }
     }
 
-    /// `schema` with its reference followed; what stands beside the reference wins.
-    fn resolve(&self, schema: &Value) -> Value {
-        let Some(reference) = schema.get("$ref").and_then(Value::as_str) else {
-            return schema.clone();
-        };
-        let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
-        let mut resolved = target.cloned().unwrap_or_default();
-        if let (Some(resolved), Some(beside)) = (resolved.as_object_mut(), schema.as_object()) {
-            for (key, value) in beside.iter().filter(|(key, _)| *key != "$ref") {
-                resolved.insert(key.clone(), value.clone());
-            }
-        }
-        resolved
+    /// `schema`, or what it refers to.
+    fn resolve(&self, schema: &'a Value) -> &'a Value {
+        let target = schema
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|reference| self.root.pointer(reference.strip_prefix('#')?));
+        target.unwrap_or(schema)
     }
 
     fn refuse(&mut self, path: &FieldPath, invalid: Invalid) -> Option<Value> {

@@ -1,6 +1,7 @@
 //! What a catalog must mean, beyond its shape. One file per part; each finds all it can.
 
 mod allowances;
+mod currencies;
 mod discounts;
 mod features;
 mod findings;
@@ -14,12 +15,25 @@ mod tenants;
 
 use findings::Findings;
 
-use super::{definition::CatalogDefinition, field_path::FieldPath, finding::Finding};
+use super::{
+    definition::CatalogDefinition, error::nearest, field_path::FieldPath, finding::Finding,
+};
 
 /// Everything that is wrong with `catalog`.
 pub(super) fn catalog(catalog: &CatalogDefinition) -> Vec<Finding> {
     let mut findings = Findings::default();
     let root = FieldPath::default();
+    let currency = catalog.currency.as_str();
+    if !currencies::CURRENCIES.contains(&currency) {
+        findings.add(
+            root.key("currency"),
+            format!("{currency:?} is not a currency in use"),
+            match nearest(currency, currencies::CURRENCIES) {
+                Some(near) => format!("did you mean {near}?"),
+                None => "use a code of ISO 4217, such as USD".to_owned(),
+            },
+        );
+    }
     meters::check(catalog, &root, &mut findings);
     features::check(catalog, &root, &mut findings);
     operations::check(catalog, &root, &mut findings);
