@@ -6,6 +6,7 @@ use clap::Parser;
 
 pub mod account;
 pub mod catalog;
+pub mod client;
 pub mod config;
 pub mod ledger_args;
 pub mod replay;
@@ -25,34 +26,40 @@ struct Cli {
 enum Command {
     Account(account::Args),
     Catalog(catalog::Args),
+    Check(client::check::Args),
     Config(config::Args),
+    Record(client::record::Args),
+    Release(client::release::Args),
     Replay(replay::Args),
     Tenant(tenant::Args),
+    Usage(client::usage::Args),
 }
 
 /// Parses the arguments, runs the command, and says how it went: 0, or 1 with the error on standard
-/// error (2 when the arguments themselves are wrong).
+/// error (2 when the arguments themselves are wrong); some commands have further codes.
 pub fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tollgate: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        eprintln!("tollgate: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
         Command::Account(args) => block_on(account::run(args)),
         Command::Catalog(args) => block_on(catalog::run(args)),
+        Command::Check(args) => return block_on(client::check::run(args)),
         Command::Config(args) => config::run(&args),
+        Command::Record(args) => block_on(client::record::run(args)),
+        Command::Release(args) => block_on(client::release::run(args)),
         Command::Replay(args) => block_on(replay::run(args)),
         Command::Tenant(args) => block_on(tenant::run(args)),
-    }
+        Command::Usage(args) => block_on(client::usage::run(args)),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs a command that has no needs of its own on a runtime with one thread per core.
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Runtime::new()?.block_on(work)
 }

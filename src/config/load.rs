@@ -168,31 +168,42 @@ impl Sources {
     }
 
     fn finish(mut self) -> Result<Loaded, SettingsError> {
-        let mut figment = Figment::from(Serialized::defaults(Settings::default()));
-        for (path, value) in self.values {
-            figment = figment.merge(Serialized::default(&path, value));
+        let settings = self.extract();
+        let problems = settings.problems().into_iter().map(|invalid| Problem {
+            origin: self.origins.get(&invalid.field).cloned().unwrap_or(Origin::Default),
+            invalid,
+        });
+        self.problems.extend(problems);
+        if self.problems.is_empty() {
+            Ok(Loaded { settings, origins: self.origins })
+        } else {
+            Err(SettingsError { problems: self.problems })
         }
-        match figment.extract::<Settings>() {
-            Ok(settings) => {
-                let problems = settings.problems().into_iter().map(|invalid| Problem {
-                    origin: self.origins.get(&invalid.field).cloned().unwrap_or(Origin::Default),
-                    invalid,
-                });
-                self.problems.extend(problems);
-                if self.problems.is_empty() {
-                    return Ok(Loaded { settings, origins: self.origins });
+    }
+
+    /// The settings without the values that cannot be read, each of which becomes a problem: one
+    /// start shows all that is wrong.
+    fn extract(&mut self) -> Settings {
+        loop {
+            let defaults = Figment::from(Serialized::defaults(Settings::default()));
+            let figment = self.values.iter().fold(defaults, |figment, (path, value)| {
+                figment.merge(Serialized::default(path, value.clone()))
+            });
+            let errors = match figment.extract::<Settings>() {
+                Ok(settings) => return settings,
+                Err(errors) => errors,
+            };
+            for error in errors {
+                let path = error.path.join(".");
+                let origin = self.origins.get(&path).cloned().unwrap_or(Origin::Default);
+                let invalid = Invalid::new(&path, problem_of(&error), remedy_for(&path));
+                self.problems.push(Problem { invalid, origin });
+                if self.values.remove(&path).is_none() {
+                    // Nothing that was given is at fault, so leaving more out cannot help.
+                    return Settings::default();
                 }
             }
-            Err(errors) => {
-                for error in errors {
-                    let path = error.path.join(".");
-                    let origin = self.origins.get(&path).cloned().unwrap_or(Origin::Default);
-                    let invalid = Invalid::new(&path, problem_of(&error), remedy_for(&path));
-                    self.problems.push(Problem { invalid, origin });
-                }
-            }
         }
-        Err(SettingsError { problems: self.problems })
     }
 }
 
@@ -308,6 +319,20 @@ mod tests {
         assert!(said.contains("\"maybe\"") && said.contains("sync"), "{said}");
         let said = problem(from_variables(&[("TOLLGATE_HTTP_CONNECTIONS_MAX", "-1")]));
         assert!(said.contains("http.connections_max"), "{said}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let error = from_variables(&[
+            ("TOLLGATE_GRPC_DRAIN_S", "soon"),
+            ("TOLLGATE_HTTP_LISTEN", "nowhere"),
+            ("TOLLGATE_HTTP_HEAD_WAIT_S", "0"),
+            ("TOLLGATE_SPEED", "3"),
+        ]);
+        let problems = error.map(|loaded| loaded.origins).unwrap_err().problems;
+        let fields: Vec<_> =
+            problems.iter().map(|problem| problem.invalid.field.as_str()).collect();
+        assert_eq!(fields, ["speed", "grpc.drain_s", "http.listen", "http.head_wait_s"]);
     }
 
     #[test]

@@ -1,0 +1,31 @@
+//! `tollgate release`: give back what a reservation holds.
+
+use serde_json::json;
+
+use super::{endpoint::EndpointArgs, refused::refused};
+use crate::proto::v1::ReleaseReservationRequest;
+
+/// Give back what a reservation holds, because the operation did not happen
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The tenant that reserved
+    tenant: String,
+    /// The reservation's id, from `tollgate check --mode reserve`
+    reservation: String,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
+}
+
+/// Releases, and prints how much was given back.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let request =
+        ReleaseReservationRequest { tenant: args.tenant, reservation_id: args.reservation };
+    let mut sidecar = args.endpoint.connect().await?;
+    let answer = sidecar.release_reservation(request).await.map_err(refused)?.into_inner();
+    match (args.endpoint.json, answer.released) {
+        (true, released) => println!("{}", json!({ "released": released })),
+        (false, 0) => println!("nothing given back: the reservation had already ended"),
+        (false, released) => println!("released {released}"),
+    }
+    Ok(())
+}
