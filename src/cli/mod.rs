@@ -63,3 +63,31 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Runtime::new()?.block_on(work)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::load::OTHER_VARIABLES;
+
+    fn variables(command: &clap::Command) -> Vec<String> {
+        let own = command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.into()));
+        let below = command.get_subcommands().flat_map(variables);
+        own.chain(below).collect()
+    }
+
+    #[test]
+    fn every_variable_that_a_flag_reads_is_known_not_to_be_a_setting() {
+        let found = variables(&Cli::command());
+        assert!(found.len() > 1);
+        for name in found {
+            assert!(OTHER_VARIABLES.contains(&name.as_str()), "{name} would be refused");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -20,7 +20,7 @@ use crate::domain::invalid::Invalid;
 
 /// Variables with our prefix that are read elsewhere: the settings file, where the client commands
 /// find a sidecar, and who uses the operator's tools.
-const OTHER_VARIABLES: [&str; 3] = ["TOLLGATE_CONFIG", "TOLLGATE_ENDPOINT", "TOLLGATE_ACTOR"];
+pub const OTHER_VARIABLES: [&str; 3] = ["TOLLGATE_CONFIG", "TOLLGATE_ENDPOINT", "TOLLGATE_ACTOR"];
 /// How alike a name must be to be suggested, from 0 to 1 (Jaro-Winkler).
 const SIMILARITY_MIN: f64 = 0.8;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     domain::invalid::Invalid, enforcement::config::EnforcementConfig, grpc::config::GrpcConfig,
     http::config::HttpConfig, journal::config::JournalConfig, ledger::config::LedgerConfig,
-    telemetry::logging::LogConfig,
+    store::config::RedisConfig, telemetry::logging::LogConfig,
 };
 
 /// The address of the worker's HTTP face, so that it and a sidecar can live on one machine.
@@ -26,6 +26,8 @@ pub struct Settings {
     pub enforcement: EnforcementConfig,
     /// The sidecar's journal on disk.
     pub journal: JournalConfig,
+    /// Redis. Without a URL a sidecar counts alone, in its own memory.
+    pub redis: RedisConfig,
     /// Postgres. Without a URL a sidecar runs from a catalog file alone.
     pub ledger: LedgerConfig,
     /// The worker's HTTP face: liveness, readiness, metrics.
@@ -40,6 +42,7 @@ impl Default for Settings {
             http: HttpConfig::default(),
             enforcement: EnforcementConfig::default(),
             journal: JournalConfig::default(),
+            redis: RedisConfig::default(),
             ledger: LedgerConfig::default(),
             worker_http: HttpConfig::at(WORKER_HTTP_LISTEN.into()),
         }
@@ -60,6 +63,9 @@ impl Settings {
         note("grpc", self.grpc.check());
         note("http", self.http.check());
         note("journal", self.journal.check());
+        if !self.redis.url.is_empty() {
+            note("redis", self.redis.check());
+        }
         if !self.ledger.url.is_empty() {
             note("ledger", self.ledger.check());
         }

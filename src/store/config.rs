@@ -1,11 +1,12 @@
 //! How to reach Redis, and how long to wait for it.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::invalid::Invalid;
 
 /// Settings of the connections to Redis.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
     /// `redis://user:password@host:port/db` or `redis+unix:///socket?db=0`.

@@ -3,7 +3,7 @@
 //! [`counters::Counters`] carries the messages of `leases` to the keys: to the scripts in Redis,
 //! or, in local mode, to the same state machines in this process.
 
-mod config;
+pub mod config;
 mod connection;
 pub mod counters;
 mod encoding;
