@@ -5,7 +5,7 @@ use std::{
     process::Output,
 };
 
-use tollgate::ledger::{Ledger, config::LedgerConfig};
+use tollgate::ledger::{Ledger, catalogs::CatalogContent, changes::Author, config::LedgerConfig};
 
 use crate::fixture::{Database, Processes};
 
@@ -245,4 +245,25 @@ async fn all_shipped_catalogs_are_loaded_by_one_command_and_shown() {
     assert_eq!(cells[1..], ["20 each listing", "50 each listing", "unlimited each listing"]);
     let shown = on(&database, &["catalog", "show", "hosting"]);
     assert!(shown.contains("200 + 5 grace, then 0.1 per GB"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_that_was_checked_against_an_older_version_is_refused() {
+    let database = Database::create().await;
+    let ledger = Ledger::new(&LedgerConfig::at(&database.url)).unwrap();
+    let content = |hash: &str| CatalogContent {
+        catalog: "shop".parse().unwrap(),
+        content_hash: hash.to_owned(),
+        definition: serde_json::json!({}),
+        plans: Vec::new(),
+    };
+    let author = Author { actor: "test", reason: "" };
+    ledger.apply_catalog_after(&content("a"), 0, author).await.unwrap();
+    let error = ledger.apply_catalog_after(&content("b"), 0, author).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "catalog shop: has come to version 1 meanwhile; look at what that changed, then apply again"
+    );
+    let applied = ledger.apply_catalog_after(&content("b"), 1, author).await.unwrap();
+    assert_eq!(applied.version, 2);
 }
