@@ -33,8 +33,9 @@ pub fn usage_batch(events: Vec<v1::UsageEvent>, durability: i32) -> Result<Usage
         return Err(problems);
     }
     let mut reports = Vec::with_capacity(events.len());
+    let mut names = Names::default();
     for (number, event) in events.into_iter().enumerate() {
-        match usage_report(event) {
+        match usage_report(event, &mut names) {
             Ok(report) => reports.push(report),
             Err(bad) => {
                 let event = format!("events[{number}]");
@@ -69,10 +70,34 @@ fn check_size(events: usize) -> Result<(), Invalid> {
     }
 }
 
-fn usage_report(wire: v1::UsageEvent) -> Result<UsageReport, Problems> {
+/// The names of the event before: most batches are of few tenants and meters, one after the other,
+/// and sharing a name costs neither a check nor an allocation.
+#[derive(Default)]
+struct Names {
+    tenant: Option<TenantId>,
+    meter: Option<MeterName>,
+}
+
+impl Names {
+    fn tenant(&mut self, text: &str) -> Result<TenantId, Invalid> {
+        match &self.tenant {
+            Some(tenant) if tenant.as_str() == text => Ok(tenant.clone()),
+            _ => Ok(self.tenant.insert(TenantId::new(text)?).clone()),
+        }
+    }
+
+    fn meter(&mut self, text: &str) -> Result<MeterName, Invalid> {
+        match &self.meter {
+            Some(meter) if meter.as_str() == text => Ok(meter.clone()),
+            _ => Ok(self.meter.insert(MeterName::new(text)?).clone()),
+        }
+    }
+}
+
+fn usage_report(wire: v1::UsageEvent, names: &mut Names) -> Result<UsageReport, Problems> {
     let mut problems = Problems::default();
-    let tenant = problems.keep(TenantId::new(&wire.tenant));
-    let meter = problems.keep(MeterName::new(&wire.meter));
+    let tenant = problems.keep(names.tenant(&wire.tenant));
+    let meter = problems.keep(names.meter(&wire.meter));
     let subject = problems.keep(fields::subject(&wire.subject));
     let amount = problems.keep(
         fields::required_amount(wire.amount).and_then(|amount| check_delta("amount", amount)),
@@ -132,6 +157,21 @@ mod tests {
         let problems = usage_batch(vec![event(1), bad, event(2)], 0).unwrap_err();
         let fields: Vec<_> = problems.listed().iter().map(|p| p.field.as_str()).collect();
         assert_eq!(fields, ["events[1].meter", "events[1].amount"]);
+    }
+
+    #[test]
+    fn events_of_several_tenants_and_meters_keep_their_own_names() {
+        let named = |tenant: &str, meter: &str| v1::UsageEvent {
+            tenant: tenant.into(),
+            meter: meter.into(),
+            ..event(1)
+        };
+        let names = [("a", "x"), ("a", "y"), ("b", "y"), ("a", "x"), ("a", "x")];
+        let events = names.iter().map(|(tenant, meter)| named(tenant, meter)).collect();
+        let batch = usage_batch(events, 0).unwrap();
+        let read: Vec<_> =
+            batch.reports.iter().map(|it| (it.tenant.as_str(), it.meter.as_str())).collect();
+        assert_eq!(read, names);
     }
 
     #[test]

@@ -124,6 +124,20 @@ async fn a_caller_that_gives_up_ends_its_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_disconnects_ends_its_handlers() {
+    let served = served(GrpcConfig::default()).await;
+    let client = served.client().await;
+    let slow: Vec<_> =
+        (0..10).map(|_| tokio::spawn(in_time_call(client.clone(), "slow"))).collect();
+    in_time(served.stub.slow_calls(10)).await;
+    drop(client);
+    slow.iter().for_each(JoinHandle::abort);
+    in_time(served.stub.slow_calls(0)).await;
+    served.shutdown.cancel();
+    assert_eq!(in_time(served.end).await.unwrap(), Drained::Clean);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_batch_works_beside_its_connection() {
     let served = served(GrpcConfig::default()).await;
     let mut client = served.client().await;
@@ -268,6 +282,35 @@ async fn health_follows_readiness_and_its_watchers_do_not_hold_up_a_shutdown() {
     assert_eq!(next().await, NOT_SERVING);
     assert_eq!(next().await, None);
     assert_eq!(in_time(served.end).await.unwrap(), Drained::Clean);
+}
+
+#[tokio::test]
+async fn both_versions_of_reflection_name_the_service() {
+    use tonic_reflection::pb::{v1 as new, v1alpha as old};
+    let served = served(GrpcConfig::default()).await;
+    let channel = Endpoint::new(format!("http://{}", served.address)).unwrap();
+    let channel = channel.connect().await.unwrap();
+
+    let list = new::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = new::ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+    let mut client = new::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let answers = client.server_reflection_info(futures::stream::iter([request])).await.unwrap();
+    let answer = in_time(answers.into_inner().message()).await.unwrap().unwrap();
+    let told = format!("{answer:?}");
+    assert!(told.contains("tollgate.v1.TollgateService"), "{told}");
+    assert!(told.contains("grpc.health.v1.Health"), "{told}");
+
+    let file = "tollgate.v1.CheckQuotaRequest".to_owned();
+    let find = old::server_reflection_request::MessageRequest::FileContainingSymbol(file);
+    let request = old::ServerReflectionRequest { host: String::new(), message_request: Some(find) };
+    let mut client = old::server_reflection_client::ServerReflectionClient::new(channel);
+    let answers = client.server_reflection_info(futures::stream::iter([request])).await.unwrap();
+    let answer = in_time(answers.into_inner().message()).await.unwrap().unwrap();
+    let found = matches!(
+        answer.message_response,
+        Some(old::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
+    );
+    assert!(found, "{answer:?}");
 }
 
 #[tokio::test]
