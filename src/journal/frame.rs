@@ -156,3 +156,82 @@ pub fn synced_according_to_later_frames(bytes: &[u8], seed: FrameSeed) -> Option
         })
         .max()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn seed(run: u128) -> FrameSeed {
+        FrameSeed::of(RunId(Uuid::from_u128(run)))
+    }
+
+    fn frame(body: &[u8], synced: Position, run: u128) -> Vec<u8> {
+        let mut buffer = vec![];
+        let start = begin(&mut buffer);
+        buffer.extend_from_slice(body);
+        finish(&mut buffer, start, Kind::Usage, synced, seed(run));
+        buffer
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_reads_back_and_fills_whole_steps(
+            body in prop::collection::vec(any::<u8>(), 0..200), segment: u32, offset: u32,
+        ) {
+            let synced = Position { segment, offset };
+            let bytes = frame(&body, synced, 1);
+            prop_assert_eq!(bytes.len() % FRAME_ALIGN, 0);
+            let Found::Frame(found) = parse(&bytes, bytes.len(), seed(1)) else {
+                panic!("no frame")
+            };
+            prop_assert_eq!(found.body, &body[..]);
+            prop_assert_eq!((found.kind, found.synced), (Kind::Usage, synced));
+            prop_assert_eq!(found.bytes, bytes.len());
+            // A part asks for the rest, and another run's frames do not pass.
+            for part in [0, FRAME_HEADER_BYTES, bytes.len() - 1] {
+                let found = parse(&bytes[..part], bytes.len(), seed(1));
+                let asks_for_more = matches!(found, Found::Partial(more) if more > part);
+                prop_assert!(asks_for_more || part == bytes.len(), "{part}: {found:?}");
+            }
+            prop_assert!(matches!(parse(&bytes, bytes.len(), seed(2)), Found::Bad(_)));
+        }
+
+        #[test]
+        fn whatever_lies_there_is_told_and_never_a_panic(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            begins_as_frame: bool,
+            room in 0usize..400,
+        ) {
+            if begins_as_frame && bytes.len() >= 4 {
+                bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
+            }
+            let bytes = &bytes[..bytes.len().min(room)];
+            prop_assert!(!matches!(parse(bytes, room, seed(1)), Found::Frame(_)));
+            let _ = synced_according_to_later_frames(bytes, seed(1));
+        }
+
+        #[test]
+        fn a_frame_behind_a_hole_tells_what_was_synced(
+            hole in prop::collection::vec(any::<u8>(), 0..10), offset: u32,
+        ) {
+            let synced = Position { segment: 3, offset };
+            let mut bytes: Vec<u8> = hole.repeat(FRAME_ALIGN);
+            bytes.extend(frame(b"body", synced, 1));
+            prop_assert_eq!(synced_according_to_later_frames(&bytes, seed(1)), Some(synced));
+            prop_assert_eq!(synced_according_to_later_frames(&bytes, seed(2)), None);
+        }
+    }
+
+    #[test]
+    fn a_kind_that_only_a_later_version_knows_is_not_taken_for_damage() {
+        let mut bytes = frame(b"body", Position::START, 1);
+        bytes[12] = 99;
+        let length = FRAME_HEADER_BYTES + 4;
+        let checksum = checksum(&bytes[..length], seed(1)).to_le_bytes();
+        bytes[8..12].copy_from_slice(&checksum);
+        assert!(matches!(parse(&bytes, bytes.len(), seed(1)), Found::UnknownKind(99)));
+    }
+}
