@@ -43,12 +43,12 @@ struct Served {
 
 async fn served(config: GrpcConfig) -> Served {
     let config = GrpcConfig { listen: Some(([127, 0, 0, 1], 0).into()), ..config };
-    let stub = Stub::default();
+    let shutdown = CancellationToken::new();
+    let stub = Stub::new(shutdown.clone());
     let listeners = Listeners::open(&config).await.unwrap();
     let address = listeners.tcp_address().unwrap();
     let health = Health::new().await;
     let service = faces(stub.clone(), health.server(), &config).unwrap();
-    let shutdown = CancellationToken::new();
     let (readiness, ready) = watch::channel(true);
     tokio::spawn(health.follow(ready, shutdown.clone()));
     let end = tokio::spawn(serve(listeners, service, config, shutdown.clone()));
@@ -167,6 +167,36 @@ async fn large_batches_wait_for_room_and_are_all_answered() {
     for batch in batches.collect::<Vec<_>>() {
         assert_eq!(in_time(batch).await.unwrap().unwrap().get_ref().accepted, 2_000);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_usage_stream_acknowledges_large_batches_in_order_and_ends_at_shutdown() {
+    let served = served(GrpcConfig::default()).await;
+    let mut client = served.client().await;
+    let (send, requests) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let answers = in_time(client.record_usage_stream(requests)).await.unwrap();
+    let mut answers = answers.into_inner();
+    let sender = tokio::spawn(async move {
+        for sequence in 1..=20 {
+            let events = batch(2_000).events;
+            let request = v1::RecordUsageStreamRequest { sequence, events, durability: 0 };
+            send.send(request).await.unwrap();
+        }
+        send
+    });
+    for sequence in 1..=20 {
+        let answer = in_time(answers.message()).await.unwrap().unwrap();
+        assert_eq!(answer.sequence, sequence);
+        let receipt = v1::RecordUsageResponse { accepted: 2_000, duplicates: 0 };
+        let receipt = v1::record_usage_stream_response::Result::Receipt(receipt);
+        assert_eq!(answer.result, Some(receipt));
+    }
+    let _still_open = sender.await.unwrap();
+    served.shutdown.cancel();
+    let status = in_time(answers.message()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(in_time(served.end).await.unwrap(), Drained::Clean);
 }
 
 #[tokio::test]

@@ -3,13 +3,21 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use tokio::sync::{Semaphore, watch};
-use tollgate::proto::v1::{self, tollgate_service_server::TollgateService};
-use tonic::{Request, Response, Status};
+use tokio_util::sync::CancellationToken;
+use tollgate::{
+    api::usage::UsageBatch,
+    domain::usage::RecordReceipt,
+    grpc::record_stream::record_stream,
+    proto::v1::{self, tollgate_service_server::TollgateService},
+};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 #[derive(Clone)]
 pub struct Stub(Arc<Inner>);
 
 struct Inner {
+    /// Ends streams.
+    shutdown: CancellationToken,
     /// Calls of the tenant `slow` that are in the handler.
     slow_calls: watch::Sender<usize>,
     /// Lets slow calls finish, one for each permit.
@@ -18,17 +26,17 @@ struct Inner {
     batch_gate: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
-impl Default for Stub {
-    fn default() -> Self {
+impl Stub {
+    /// Serves until `shutdown`.
+    pub fn new(shutdown: CancellationToken) -> Self {
         Self(Arc::new(Inner {
+            shutdown,
             slow_calls: watch::Sender::new(0),
             release: Semaphore::new(0),
             batch_gate: Mutex::default(),
         }))
     }
-}
 
-impl Stub {
     /// Waits until as many slow calls are in the handler.
     pub async fn slow_calls(&self, expected: usize) {
         let mut calls = self.0.slow_calls.subscribe();
@@ -97,5 +105,16 @@ impl TollgateService for Stub {
         }
         let accepted = request.into_inner().events.len() as i64;
         Ok(Response::new(v1::RecordUsageResponse { accepted, duplicates: 0 }))
+    }
+
+    async fn record_usage_stream(
+        &self,
+        request: Request<Streaming<v1::RecordUsageStreamRequest>>,
+    ) -> Result<Response<BoxStream<v1::RecordUsageStreamResponse>>, Status> {
+        let record = |batch: UsageBatch| async move {
+            Ok(RecordReceipt { accepted: batch.reports.len() as u64, duplicates: 0 })
+        };
+        let answers = record_stream(request.into_inner(), record, self.0.shutdown.clone());
+        Ok(Response::new(Box::pin(answers)))
     }
 }
