@@ -2,6 +2,7 @@
 // A test fails by panicking, in its fixture too.
 #![allow(clippy::unwrap_used)]
 
+mod cleanup_job;
 mod fixture;
 
 mod catalog_cli;
