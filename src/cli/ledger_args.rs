@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 
 use crate::{
-    config::SettingsArgs,
+    config::{Settings, SettingsArgs},
     domain::ids::AccountId,
     ledger::{Ledger, changes::Author, tenants::PAGE_MAX},
 };
@@ -18,13 +18,18 @@ pub struct LedgerArgs {
 impl LedgerArgs {
     /// Connects, and makes sure that the schema is the one that this binary knows.
     pub async fn open(&self) -> anyhow::Result<Ledger> {
-        let ledger = self.settings.load()?.settings.ledger;
-        if ledger.url.is_empty() {
+        Ok(self.open_with_settings().await?.0)
+    }
+
+    /// As [`Self::open`], with all settings, for commands that need more of them.
+    pub async fn open_with_settings(&self) -> anyhow::Result<(Ledger, Settings)> {
+        let settings = self.settings.load()?.settings;
+        if settings.ledger.url.is_empty() {
             bail!("there is no ledger to ask; give --ledger-url or set TOLLGATE_LEDGER_URL");
         }
-        let ledger = Ledger::new(&ledger)?;
+        let ledger = Ledger::new(&settings.ledger)?;
         ledger.check_schema().await.context("cannot use the ledger")?;
-        Ok(ledger)
+        Ok((ledger, settings))
     }
 }
 

@@ -6,12 +6,16 @@ use clap::Parser;
 
 pub mod account;
 pub mod catalog;
+pub mod charges;
 pub mod client;
 pub mod config;
+pub mod job;
 pub mod ledger_args;
 pub mod replay;
 pub mod table;
 pub mod tenant;
+pub mod worker;
+mod worker_name;
 
 /// Usage metering and enforcement: exact quotas answered from local memory, and the bill they lead
 /// to.
@@ -26,13 +30,16 @@ struct Cli {
 enum Command {
     Account(account::Args),
     Catalog(catalog::Args),
+    Charges(charges::Args),
     Check(client::check::Args),
     Config(config::Args),
+    Job(job::Args),
     Record(client::record::Args),
     Release(client::release::Args),
     Replay(replay::Args),
     Tenant(tenant::Args),
     Usage(client::usage::Args),
+    Worker(worker::Args),
 }
 
 /// Parses the arguments, runs the command, and says how it went: 0, or 1 with the error on standard
@@ -48,13 +55,16 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let done = match command {
         Command::Account(args) => block_on(account::run(args)),
         Command::Catalog(args) => block_on(catalog::run(args)),
+        Command::Charges(args) => block_on(charges::run(args)),
         Command::Check(args) => return block_on(client::check::run(args)),
         Command::Config(args) => config::run(&args),
+        Command::Job(args) => block_on(job::run(args)),
         Command::Record(args) => block_on(client::record::run(args)),
         Command::Release(args) => block_on(client::release::run(args)),
         Command::Replay(args) => block_on(replay::run(args)),
         Command::Tenant(args) => block_on(tenant::run(args)),
         Command::Usage(args) => block_on(client::usage::run(args)),
+        Command::Worker(args) => block_on(worker::run(args)),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

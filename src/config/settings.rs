@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::invalid::Invalid, enforcement::config::EnforcementConfig, grpc::config::GrpcConfig,
-    http::config::HttpConfig, journal::config::JournalConfig, ledger::config::LedgerConfig,
-    store::config::RedisConfig, telemetry::logging::LogConfig,
+    http::config::HttpConfig, jobs::config::JobsConfig, journal::config::JournalConfig,
+    ledger::config::LedgerConfig, store::config::RedisConfig, telemetry::logging::LogConfig,
 };
 
 /// The address of the worker's HTTP face, so that it and a sidecar can live on one machine.
@@ -32,6 +32,8 @@ pub struct Settings {
     pub ledger: LedgerConfig,
     /// The worker's HTTP face: liveness, readiness, metrics.
     pub worker_http: HttpConfig,
+    /// The worker's jobs.
+    pub jobs: JobsConfig,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             redis: RedisConfig::default(),
             ledger: LedgerConfig::default(),
             worker_http: HttpConfig::at(WORKER_HTTP_LISTEN.into()),
+            jobs: JobsConfig::default(),
         }
     }
 }
@@ -70,6 +73,7 @@ impl Settings {
             note("ledger", self.ledger.check());
         }
         note("worker_http", self.worker_http.check());
+        note("jobs", self.jobs.check());
         problems
     }
 }

@@ -295,6 +295,20 @@ fn observe(job: &Job, run: &ClaimedRun, outcome: &Outcome, now: Timestamp) {
     }
 }
 
+/// Describes this module's metrics.
+pub fn describe_metrics() {
+    metrics::describe_counter!(
+        "tollgate_job_runs_total",
+        "Attempts of jobs by outcome: succeeded, retried, failed, given_back, taken_over"
+    );
+    metrics::describe_histogram!("tollgate_job_seconds", "How long an attempt of a job took");
+    metrics::describe_gauge!(
+        "tollgate_job_last_success_timestamp_seconds",
+        "When a job last succeeded in this process, Unix seconds"
+    );
+    metrics::describe_counter!("tollgate_charges_total", "Charges of more than 0, by kind");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

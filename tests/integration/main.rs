@@ -2,10 +2,10 @@
 // A test fails by panicking, in its fixture too.
 #![allow(clippy::unwrap_used)]
 
-mod cleanup_job;
 mod fixture;
 
 mod catalog_cli;
+mod cleanup_job;
 mod grpc_serving;
 mod job_runner;
 mod lease_scripts;
@@ -14,3 +14,4 @@ mod overages;
 mod private_servers;
 mod shared_counters;
 mod tenant_cli;
+mod worker;

@@ -1,7 +1,7 @@
 //! The overages job: from flushed usage to charges, once.
 
 mod hosting_in_may;
-mod world;
+pub mod world;
 
 use jiff::Timestamp;
 use tollgate::{

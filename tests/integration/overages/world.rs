@@ -47,6 +47,7 @@ const AUTHOR: Author<'_> = Author { actor: "test", reason: "" };
 pub struct World {
     pub ledger: Ledger,
     pub pool: PgPool,
+    pub url: String,
     plans: Vec<CompiledPlan>,
     run: RunId,
     position: Mutex<u64>,
@@ -75,7 +76,14 @@ impl World {
         };
         ledger.register_run(&new).await.unwrap();
         let pool = database.pool().await;
-        let mut world = Self { ledger, pool, plans: Vec::new(), run, position: Mutex::new(0) };
+        let mut world = Self {
+            ledger,
+            pool,
+            url: database.url,
+            plans: Vec::new(),
+            run,
+            position: Mutex::new(0),
+        };
         world.apply(name, text).await;
         world
     }

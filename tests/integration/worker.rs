@@ -1,0 +1,139 @@
+//! `tollgate worker`, `tollgate job` and `tollgate charges` as processes.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    fixture::{Database, Processes},
+    overages::world::World,
+};
+
+/// How long a process may take to come to what it is asked.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Status and body of a GET; `None` while nobody listens.
+fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+fn wait_for(address: SocketAddr, path: &str, is_it: impl Fn(u16, &str) -> bool) -> String {
+    let started = Instant::now();
+    loop {
+        let answer = get(address, path);
+        match &answer {
+            Some((status, body)) if is_it(*status, body) => return body.clone(),
+            _ => assert!(started.elapsed() < WAIT_MAX, "{path}: {answer:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn worker(url: &str, address: SocketAddr) -> Command {
+    let address = address.to_string();
+    let mut command =
+        Processes::tollgate(&["worker", "--ledger-url", url, "--worker-http-listen", &address]);
+    command.args(["--log-filter", "error"]);
+    command
+}
+
+fn tollgate(url: &str, arguments: &[&str]) -> Output {
+    Processes::tollgate(arguments).args(["--ledger-url", url]).output().unwrap()
+}
+
+/// The JSON that a command prints; it must have succeeded.
+fn printed(url: &str, arguments: &[&str]) -> Value {
+    let output = tollgate(url, arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn workers_run_what_is_due_once_tell_how_it_went_and_stop_in_good_order() {
+    let (processes, database) = (Processes::default(), Database::create().await);
+    let addresses = [free_address(), free_address()];
+    let workers = addresses.map(|address| processes.start(&mut worker(&database.url, address)));
+    for address in addresses {
+        let ready = wait_for(address, "/readyz", |status, _| status == 200);
+        assert!(ready.contains("postgres"), "{ready}");
+        assert_eq!(get(address, "/livez").unwrap().0, 200);
+    }
+    // Both jobs have a latest tick; between the two workers, each is run once.
+    let started = Instant::now();
+    loop {
+        let history = printed(&database.url, &["job", "history", "--json"]);
+        let runs = history.as_array().unwrap();
+        if runs.iter().filter(|run| run["status"] == "succeeded").count() == 2 {
+            break;
+        }
+        assert!(runs.len() <= 2 && started.elapsed() < WAIT_MAX, "{history}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Counted right after the row is written.
+    let line = "tollgate_job_runs_total{job=\"overages\",outcome=\"succeeded\"} 1";
+    while !addresses.iter().any(|at| get(*at, "/metrics").unwrap().1.contains(line)) {
+        assert!(started.elapsed() < WAIT_MAX);
+    }
+    let told = addresses.iter().filter(|at| get(**at, "/metrics").unwrap().1.contains(line));
+    assert_eq!(told.count(), 1, "the run was one worker's");
+    for worker in workers {
+        worker.stop();
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_run_listed_and_remembered_from_the_command_line() {
+    let world = World::with_catalog("hosting").await;
+    let url = world.url.as_str();
+    world.tenant("acme", "starter").await;
+    world.record("acme", "bandwidth", 112_100_000_000, "2015-05-20T12:00:00Z").await;
+    let tick = "2015-06-01T02:00:00Z";
+    let arguments = ["job", "run", "overages", "--now", tick, "--scheduled-at", tick, "--json"];
+    let ran = printed(url, &arguments);
+    assert_eq!((&ran["outcome"], &ran["summary"]["charged"]), (&"succeeded".into(), &1.into()));
+    assert_eq!(printed(url, &arguments)["outcome"], "already_run");
+
+    let jobs = printed(url, &["job", "list", "--json"]);
+    assert_eq!(jobs[0]["job"], "overages");
+    assert_eq!(jobs[0]["last_run"]["scheduled_at"], tick);
+    let charges = printed(url, &["charges", "--json"]);
+    assert_eq!((&charges[0]["amount"], &charges[0]["tenant"]), (&"0.61".into(), &"acme".into()));
+    let table = tollgate(url, &["charges"]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("12.1 GB") && table.contains("0.61 USD"), "{table}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_refused_with_a_remedy() {
+    let database = Database::create().await;
+    let url = database.url.as_str();
+    for (arguments, parts) in [
+        (&["job", "run", "overage"][..], &["no job \"overage\"", "overages, cleanup"][..]),
+        (&["job", "run", "overages", "--now", "soon"], &["--now", "soon"]),
+        (&["worker", "--jobs-overages", "monthly"], &["jobs.overages", "five fields"]),
+        (&["worker", "--jobs-zone", "Mars"], &["jobs.zone", "Europe/London"]),
+    ] {
+        let output = tollgate(url, arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{arguments:?}");
+        for part in parts {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+}
