@@ -105,8 +105,6 @@ pub enum Denial {
 pub struct Holder {
     run: RunId,
     times: LeaseTimes,
-    /// Totals are unknown: an earlier holder of the run may have left some at the key.
-    fresh: bool,
     granted: u64,
     returned: u64,
     /// What the key has confirmed in this epoch.
@@ -147,7 +145,6 @@ struct Flight {
     sequence: u64,
     epoch: u64,
     totals: Totals,
-    fresh: bool,
     closed: bool,
     last: bool,
     /// It told the key its retention.
@@ -184,13 +181,11 @@ enum Ruling {
 }
 
 impl Holder {
-    /// The slow side of a new cell. Until the first answer it does not know whether the run has
-    /// had the key before.
+    /// The slow side of a key that the run has never had before.
     pub fn new(run: RunId, times: LeaseTimes) -> Self {
         Self {
             run,
             times,
-            fresh: true,
             granted: 0,
             returned: 0,
             told: None,
@@ -213,6 +208,14 @@ impl Holder {
             retention_due: false,
             fenced: false,
         }
+    }
+
+    /// The slow side of a key whose cell the run has dropped: `cell` is new, `totals` are those
+    /// that the dropped one left behind (see [`Holder::totals`]).
+    pub fn resumed(run: RunId, times: LeaseTimes, cell: &Cell, totals: Totals) -> Self {
+        let Totals { granted, returned, consumed, recorded, undone } = totals;
+        cell.resume(CellCounts { consumed, recorded, undone });
+        Self { granted, returned, ..Self::new(run, times) }
     }
 
     /// What to do next. The driver has just tried [`Cell::take`] for the waiting requests.
@@ -276,7 +279,7 @@ impl Holder {
     /// stopping. `retention`: when the window is over, how long the key is kept.
     pub fn retire(&mut self, retention: Option<Duration>) {
         self.retiring = Some(retention);
-        self.retention_due = retention.is_some() && !self.fresh;
+        self.retention_due = retention.is_some() && self.told.is_some();
     }
 
     /// Whether the key has confirmed this run's totals in `epoch`, or there is nothing to confirm.
@@ -286,16 +289,14 @@ impl Holder {
         if self.flight.is_some_and(|flight| flight.epoch != epoch) {
             return false;
         }
-        let nothing = self.fresh && cell.counts() == CellCounts::default();
-        nothing || (self.epoch == epoch && self.told.is_some())
+        let told = self.epoch == epoch && self.told.is_some();
+        told || self.totals(cell) == Totals::default()
     }
 
     /// Whether everything counted so far is confirmed.
     pub fn is_settled(&self, cell: &Cell) -> bool {
-        if self.fresh {
-            return cell.counts() == CellCounts::default();
-        }
-        self.told == Some(self.totals(cell))
+        let totals = self.totals(cell);
+        self.told == Some(totals) || (self.told.is_none() && totals == Totals::default())
     }
 
     /// The ceiling in force as far as is known here: the plan's, or a newer one from the key.
@@ -315,11 +316,9 @@ impl Holder {
         ours.saturating_sub(cell.counts().consumed)
     }
 
-    /// The totals of a report. Zero as long as they are unknown.
-    fn totals(&self, cell: &Cell) -> Totals {
-        if self.fresh {
-            return Totals::default();
-        }
+    /// The run's totals on the key as they are now. When the cell is dropped, they are to be kept
+    /// for [`Holder::resumed`] as long as the window may still be used.
+    pub fn totals(&self, cell: &Cell) -> Totals {
         let CellCounts { consumed, recorded, undone } = cell.counts();
         Totals { granted: self.granted, returned: self.returned, consumed, recorded, undone }
     }
@@ -424,7 +423,6 @@ impl Holder {
             run: self.run,
             sequence: self.sequence,
             epoch: around.epoch,
-            fresh: self.fresh,
             totals: self.totals(cell),
             ceiling: self.ceiling.unwrap_or(around.ceiling),
             ask: self.ask(waiting, in_hand, closed, now, last),
@@ -437,7 +435,6 @@ impl Holder {
             sequence: call.sequence,
             epoch: call.epoch.number,
             totals: call.totals,
-            fresh: call.fresh,
             closed,
             last,
             parted: call.retention.is_some(),
@@ -486,8 +483,9 @@ impl Holder {
 
     fn counted(&mut self, cell: &Cell, flight: Flight, counted: &Counted, now: Duration) {
         let totals = counted.totals;
-        let gained =
-            if flight.fresh { self.resume(cell, totals) } else { self.gain(flight, totals) };
+        let gained = totals.granted.saturating_sub(self.granted);
+        self.granted += gained;
+        self.told = Some(Totals { granted: self.granted, ..flight.totals });
         cell.refill(gained);
         self.uncertain = false;
         self.retention_due &= !flight.parted;
@@ -508,30 +506,6 @@ impl Holder {
         let own = totals.consumed.saturating_add(totals.recorded).cast_signed();
         let own = own.saturating_sub(totals.undone.cast_signed());
         cell.observe(counted.used.saturating_sub(own), counted.forfeited);
-    }
-
-    /// Goes on from what the key knows of this run. An earlier holder returned all it had, so what
-    /// is outstanding there was granted to calls of this one.
-    fn resume(&mut self, cell: &Cell, totals: Totals) -> u64 {
-        let before = cell.counts();
-        cell.resume(CellCounts {
-            consumed: totals.consumed,
-            recorded: totals.recorded,
-            undone: totals.undone,
-        });
-        self.fresh = false;
-        self.granted = totals.granted.max(totals.returned.saturating_add(totals.consumed));
-        self.returned = totals.returned;
-        // What was counted before this answer was not in the call.
-        self.told = (before == CellCounts::default()).then_some(totals);
-        self.granted - self.returned - totals.consumed
-    }
-
-    fn gain(&mut self, flight: Flight, totals: Totals) -> u64 {
-        let gained = totals.granted.saturating_sub(self.granted);
-        self.granted += gained;
-        self.told = Some(Totals { granted: self.granted, ..flight.totals });
-        gained
     }
 
     /// What the outcome means for those who wait.

@@ -217,7 +217,7 @@ impl KeyState {
         let taken_before = self.taken;
         let overtaken = call.sequence <= self.entry(call.run).sequence;
 
-        self.merge(call);
+        self.merge(call, overtaken);
         let lowered = self.adopt_ceiling(call.ceiling) && self.free() < 0 && self.taken > self.used;
         if lowered {
             self.tickets += 1;
@@ -246,13 +246,11 @@ impl KeyState {
         (self.counted(call, outcome), recall)
     }
 
-    fn merge(&mut self, call: &Call) {
+    fn merge(&mut self, call: &Call, overtaken: bool) {
         let mut entry = self.entry(call.run);
         entry.totals = entry.totals.merged(call.totals);
-        if call.fresh {
-            // The holder goes on from these totals, so they have to cover what the ledger has.
-            let covered = entry.totals.consumed + entry.totals.recorded;
-            entry.totals.recorded += entry.flushed.saturating_sub(covered);
+        if !overtaken {
+            entry.sequence = call.sequence;
         }
         self.put(call.run, entry);
     }
@@ -272,12 +270,10 @@ impl KeyState {
     fn lend(&mut self, call: &Call) -> Outcome {
         let (run, ask) = (call.run, &call.ask);
         let mut entry = self.entry(run);
-        entry.sequence = call.sequence;
         if self.wants.first().is_some_and(|first| Some(first.ticket) == call.depose) {
             self.wants.remove(0);
         }
-        let origin = if call.fresh { entry.totals.granted } else { 0 };
-        let beyond = |to: u64| origin.saturating_add(to).saturating_sub(entry.totals.granted);
+        let beyond = |to: u64| to.saturating_sub(entry.totals.granted);
         let need = beyond(ask.need_to);
         let free = self.free();
         self.wants.retain(|want| want.run != run || (need > 0 && want.id == ask.want));
@@ -349,7 +345,9 @@ impl KeyState {
     fn fence(&mut self, run: RunId) -> CloseAnswer {
         self.remember(run, false);
         self.wants.retain(|want| want.run != run);
-        CloseAnswer::Fenced { taken: self.entries.get(&run).map(Entry::taken_gross) }
+        // An entry that only the floor made says nothing of what the run held.
+        let reported = self.entries.get(&run).filter(|entry| entry.sequence > 0);
+        CloseAnswer::Fenced { taken: reported.map(Entry::taken_gross) }
     }
 
     fn fold(&mut self, run: RunId, closed_seq: u64, settled: i64, forfeit: u64) -> CloseAnswer {

@@ -62,8 +62,8 @@ pub struct Ceiling {
     pub version: u64,
 }
 
-/// What a call asks for. The numbers are totals of `granted` (see [`Call::fresh`] for a fresh
-/// holder), each at least the one before, so that a repeated ask adds nothing.
+/// What a call asks for. The numbers are totals of `granted`, each at least the one before, so that
+/// a repeated ask adds nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
     /// Names the want: the queue keeps its place as long as the run goes on asking under it.
@@ -86,9 +86,6 @@ pub struct Call {
     /// totals, but asks for nothing any more.
     pub sequence: u64,
     pub epoch: Epoch,
-    /// The holder does not know its totals yet: `totals` are zero, the ask counts from whatever
-    /// `granted` is, and the answer tells the totals to go on from.
-    pub fresh: bool,
     pub totals: Totals,
     pub ceiling: Ceiling,
     pub ask: Ask,
@@ -230,7 +227,7 @@ pub enum CloseStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseAnswer {
     /// The run is fenced. `taken` is what it used and held, before `undone`; `None` when the key
-    /// has never heard of the run (in this epoch).
+    /// has never heard from the run in this epoch.
     Fenced {
         taken: Option<u64>,
     },

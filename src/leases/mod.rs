@@ -136,9 +136,16 @@
 //! says that the epoch is recovered, put that into the surroundings.
 //!
 //! **Dropping a cell** (idle, window over, shutdown): `holder.retire(retention)`, loop until
-//! `Retired`. Besides, everything that the cell counted must be in the ledger first, since a
-//! floor knows of nothing else; and no request may still be about to count on it. Before the first
-//! call for a key the run journals that it opened it, so that a closing finds all its keys.
+//! `Retired`. Before the drop everything that the cell counted must be in the ledger, and what the
+//! flush took back be undone on the cell, since a floor knows of nothing else; and no request may
+//! still be about to count on it. Keep `holder.totals(&cell)` as long as the window can be used: a later cell
+//! of the same key in the same run begins with `Holder::resumed` from them. Starting from zero would undo the
+//! key's trust in growing totals. (Learning them from the key instead does not do: after a loss
+//! the key knows the run's flushed total only, of which an unknown part may be new.)
+//!
+//! **Opening a cell.** Before the first call for a key the run journals that it opened it, so that
+//! a closing finds all its keys. A cell of a key that the run has not had before begins with
+//! `Holder::new`.
 
 pub mod cell;
 mod demand;

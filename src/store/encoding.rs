@@ -31,7 +31,6 @@ pub(super) fn lease_arguments(call: &Call, life: &str, invocation: &mut ScriptIn
         .arg(flag(call.epoch.recovered))
         .arg(call.run.to_string())
         .arg(call.sequence)
-        .arg(flag(call.fresh))
         .arg(&[totals.granted, totals.returned, totals.consumed, totals.recorded, totals.undone])
         .arg(ceiling.units.map_or(-1, u64::cast_signed))
         .arg(ceiling.version)

@@ -70,7 +70,6 @@ impl Draw {
         self.totals[run] = grown;
         let need_to = grown.granted + self.up_to(20).saturating_sub(10);
         let wanted_to = need_to + self.up_to(10);
-        let fresh = self.one_in(8);
         if self.one_in(6) {
             // Around what is taken, so that wants come and go.
             let taken: u64 =
@@ -83,8 +82,7 @@ impl Draw {
             run: self.runs[run],
             sequence: if self.one_in(12) { self.up_to(self.sequence) } else { self.sequence },
             epoch: Epoch { number: self.epoch, recovered: !self.one_in(10) },
-            fresh,
-            totals: if fresh { Totals::default() } else { grown },
+            totals: grown,
             ceiling: if self.one_in(8) { stale } else { self.ceiling },
             ask: Ask {
                 want: 1 + self.up_to(2),

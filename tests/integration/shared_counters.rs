@@ -92,7 +92,6 @@ fn call(epoch: u64, need_to: u64) -> Call {
         run: RUN,
         sequence: 1,
         epoch: Epoch { number: epoch, recovered: true },
-        fresh: false,
         totals: Totals::default(),
         ceiling: Ceiling { units: Some(10), version: 1 },
         ask: Ask { want: 1, need_to, wanted_to: need_to, target: need_to, last: false },

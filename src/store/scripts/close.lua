@@ -35,8 +35,10 @@ if fold then
   end
   answer = {1}
 else
+  -- An entry that only the floor made says nothing of what the run held.
   local e = known_entry(key, run)
-  answer = {0, e and 1 or 0, e and taken_gross(e) or 0}
+  local reported = e ~= nil and e.sequence > 0
+  answer = {0, reported and 1 or 0, reported and taken_gross(e) or 0}
 end
 if fence then
   fence.folded = fence.folded or fold

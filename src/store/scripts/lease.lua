@@ -1,16 +1,16 @@
 -- One call of one run: leases::key::KeyState::apply.
 -- KEYS: the key, the life.
--- ARGV: 1 life, 2 epoch, 3 recovered, 4 run, 5 sequence, 6 fresh,
---   7..11 granted returned consumed recorded undone, 12 ceiling (-1 none), 13 its version,
---   14 want, 15 need_to, 16 wanted_to, 17 target, 18 last, 19 closed, 20 depose (0 none),
---   21 retention in seconds (-1 none), 22 floor brought, 23 closed_seq, 24 base_used,
---   25 base_forfeited, then run, used, undone of each open run.
+-- ARGV: 1 life, 2 epoch, 3 recovered, 4 run, 5 sequence,
+--   6..10 granted returned consumed recorded undone, 11 ceiling (-1 none), 12 its version,
+--   13 want, 14 need_to, 15 wanted_to, 16 target, 17 last, 18 closed, 19 depose (0 none),
+--   20 retention in seconds (-1 none), 21 floor brought, 22 closed_seq, 23 base_used,
+--   24 base_forfeited, then run, used, undone of each open run.
 -- Answer: counted 0..., need floor {1, closed_seq_min}, stale {2, epoch}, lost {3}, fenced {4}.
 
 local name, epoch, run = KEYS[1], tonumber(ARGV[2]), ARGV[4]
-local recovered, fresh = ARGV[3] == '1', ARGV[6] == '1'
-local sequence, last, closed = tonumber(ARGV[5]), ARGV[18] == '1', ARGV[19] == '1'
-local depose = tonumber(ARGV[20])
+local recovered = ARGV[3] == '1'
+local sequence, last, closed = tonumber(ARGV[5]), ARGV[17] == '1', ARGV[18] == '1'
+local depose = tonumber(ARGV[19])
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return {3}
@@ -20,11 +20,11 @@ if newer then
   return {2, newer}
 end
 if not key then
-  if ARGV[22] ~= '1' or tonumber(ARGV[23]) < closed_seq_min then
+  if ARGV[21] ~= '1' or tonumber(ARGV[22]) < closed_seq_min then
     return {1, closed_seq_min}
   end
-  key = built(name, epoch, tonumber(ARGV[23]), tonumber(ARGV[24]), tonumber(ARGV[25]))
-  for i = 26, #ARGV, 3 do
+  key = built(name, epoch, tonumber(ARGV[22]), tonumber(ARGV[23]), tonumber(ARGV[24]))
+  for i = 25, #ARGV, 3 do
     local e = entry_of(nil)
     e.flushed = tonumber(ARGV[i + 1])
     e.undone = tonumber(ARGV[i + 2])
@@ -70,16 +70,14 @@ local MET, FIRST, BEHIND, REFUSED, RECOVERING, OVERTAKEN = 0, 1, 2, 3, 4, 5
 
 local function lend()
   local e = copy(entry(key, run))
-  e.sequence = sequence
   if key.wants[1] and key.wants[1].ticket == depose then
     table.remove(key.wants, 1)
   end
-  local origin = fresh and e.granted or 0
   local function beyond(to)
-    return math.max(origin + to - e.granted, 0)
+    return math.max(to - e.granted, 0)
   end
-  local need, free = beyond(tonumber(ARGV[15])), free_of(key)
-  drop_wants(key, run, need > 0 and tonumber(ARGV[14]) or nil)
+  local need, free = beyond(tonumber(ARGV[14])), free_of(key)
+  drop_wants(key, run, need > 0 and tonumber(ARGV[13]) or nil)
   local place
   for i, want in ipairs(key.wants) do
     if want.run == run then
@@ -100,7 +98,7 @@ local function lend()
     else
       if not place and #key.wants < WANTS_MAX then
         key.tickets = key.tickets + 1
-        key.wants[#key.wants + 1] = {run = run, id = tonumber(ARGV[14]), ticket = key.tickets}
+        key.wants[#key.wants + 1] = {run = run, id = tonumber(ARGV[13]), ticket = key.tickets}
       end
       outcome = key.wants[1].run == run and FIRST or BEHIND
     end
@@ -109,16 +107,16 @@ local function lend()
     outcome = MET
   end
 
-  local returned_all = closed and tonumber(ARGV[7]) == e.granted
+  local returned_all = closed and tonumber(ARGV[6]) == e.granted
   local grant = 0
   if outcome == MET then
-    local wanted = math.max(beyond(tonumber(ARGV[16])), need)
+    local wanted = math.max(beyond(tonumber(ARGV[15])), need)
     grant = (need > 0 and wanted <= free) and wanted or need
     -- Only wants of others are left in the queue.
     if #key.wants == 0 then
       local remaining = math.max(free - grant, 0)
       local others = key.holders - (outstanding_of(e) > 0 and 1 or 0)
-      local extra = math.max(beyond(tonumber(ARGV[17])) - grant, 0)
+      local extra = math.max(beyond(tonumber(ARGV[16])) - grant, 0)
       grant = grant + math.min(extra, math.floor(remaining / (2 * (others + 1))))
     end
   end
@@ -133,17 +131,17 @@ local taken_before = key.taken
 local e = copy(entry(key, run))
 local overtaken = sequence <= e.sequence
 
-e.granted = math.max(e.granted, tonumber(ARGV[7]))
-e.returned = math.max(e.returned, tonumber(ARGV[8]))
-e.consumed = math.max(e.consumed, tonumber(ARGV[9]))
-e.recorded = math.max(e.recorded, tonumber(ARGV[10]))
-e.undone = math.max(e.undone, tonumber(ARGV[11]))
-if fresh then
-  e.recorded = e.recorded + math.max(e.flushed - (e.consumed + e.recorded), 0)
+e.granted = math.max(e.granted, tonumber(ARGV[6]))
+e.returned = math.max(e.returned, tonumber(ARGV[7]))
+e.consumed = math.max(e.consumed, tonumber(ARGV[8]))
+e.recorded = math.max(e.recorded, tonumber(ARGV[9]))
+e.undone = math.max(e.undone, tonumber(ARGV[10]))
+if not overtaken then
+  e.sequence = sequence
 end
 put_entry(key, run, e)
 
-local ceiling, version = tonumber(ARGV[12]), tonumber(ARGV[13])
+local ceiling, version = tonumber(ARGV[11]), tonumber(ARGV[12])
 local lowered = false
 if not key.version or key.version < version then
   if key.version then
@@ -168,7 +166,7 @@ else
   outcome = lend()
 end
 
-write_key(key, tonumber(ARGV[21]))
+write_key(key, tonumber(ARGV[20]))
 
 local first = key.wants[1]
 local told
