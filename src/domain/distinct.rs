@@ -24,6 +24,11 @@ const RANK_MAX: usize = 64 - PRECISION as usize + 1;
 const TAG_EXACT: u8 = 1;
 const TAG_SKETCH: u8 = 2;
 
+/// What stands for a value in a count.
+pub fn hash(value: &str) -> u64 {
+    xxh3_64(value.as_bytes())
+}
+
 /// A count of distinct values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DistinctCount(State);
@@ -51,7 +56,7 @@ impl DistinctCount {
     /// Counts `value`; says whether it was not counted before. Beyond the exact size a new value
     /// may be taken for an old one.
     pub fn insert(&mut self, value: &str) -> bool {
-        self.insert_hash(xxh3_64(value.as_bytes()))
+        self.insert_hash(hash(value))
     }
 
     fn insert_hash(&mut self, hash: u64) -> bool {
@@ -69,7 +74,7 @@ impl DistinctCount {
 
     /// Whether `value` was counted. Beyond the exact size, a value that was not may seem to be.
     pub fn contains(&self, value: &str) -> bool {
-        let hash = xxh3_64(value.as_bytes());
+        let hash = hash(value);
         match &self.0 {
             State::Exact(hashes) => hashes.contains(&hash),
             State::Sketch(registers) => {
@@ -108,6 +113,14 @@ impl DistinctCount {
             State::Exact(hashes) => hashes.len() as u64,
             // A sketch only exists for more values than the exact set takes.
             State::Sketch(registers) => estimate(registers).max(EXACT_VALUES_MAX as u64 + 1),
+        }
+    }
+
+    /// The hashes of the values, in order; `None` beyond the exact size.
+    pub fn hashes(&self) -> Option<impl ExactSizeIterator<Item = &u64>> {
+        match &self.0 {
+            State::Exact(hashes) => Some(hashes.iter()),
+            State::Sketch(_) => None,
         }
     }
 
