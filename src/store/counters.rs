@@ -2,7 +2,12 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{error::StoreError, local::LocalCounters, redis_counters::RedisCounters};
+use super::{
+    distinct::{DistinctAnswer, DistinctCall},
+    error::StoreError,
+    local::LocalCounters,
+    redis_counters::RedisCounters,
+};
 use crate::{
     domain::cell_key::CellKey,
     leases::message::{Answer, Call, CloseAnswer, CloseCall, Recall},
@@ -21,7 +26,7 @@ impl Counters {
     pub async fn call(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
         match self {
             Self::Redis(redis) => redis.call(key, call).await,
-            Self::Local(local) => Ok(local.call(key, call)),
+            Self::Local(local) => local.call(key, call),
         }
     }
 
@@ -29,7 +34,19 @@ impl Counters {
     pub async fn close(&self, key: &CellKey, call: &CloseCall) -> Result<CloseAnswer, StoreError> {
         match self {
             Self::Redis(redis) => redis.close(key, call).await,
-            Self::Local(local) => Ok(local.close(key, call)),
+            Self::Local(local) => local.close(key, call),
+        }
+    }
+
+    /// Sends a call to the key's distinct count.
+    pub async fn distinct(
+        &self,
+        key: &CellKey,
+        call: &DistinctCall,
+    ) -> Result<DistinctAnswer, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.distinct(key, call).await,
+            Self::Local(local) => local.distinct(key, call),
         }
     }
 

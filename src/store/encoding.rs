@@ -2,9 +2,12 @@
 
 use redis::{FromRedisValue, ScriptInvocation, Value};
 
-use super::error::StoreError;
+use super::{
+    distinct::{Admit, DistinctAnswer, DistinctCall},
+    error::StoreError,
+};
 use crate::{
-    domain::amount::AMOUNT_MAX,
+    domain::{amount::AMOUNT_MAX, distinct::DistinctCount},
     leases::message::{
         Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Outcome, Totals,
     },
@@ -60,6 +63,40 @@ pub(super) fn close_arguments(call: &CloseCall, life: &str, invocation: &mut Scr
             invocation.arg(&[1, closed_seq, used, undone, forfeit])
         }
     };
+}
+
+pub(super) fn distinct_arguments(
+    call: &DistinctCall,
+    life: &str,
+    invocation: &mut ScriptInvocation<'_>,
+) {
+    let (floor, known) = (call.floor.as_deref(), call.known.as_deref());
+    let (ceiling, hash) = match call.admit {
+        Some(Admit { hash, ceiling }) => (ceiling.cast_signed(), hash),
+        None => (-1, 0),
+    };
+    let estimate = |count: Option<&DistinctCount>| match count {
+        Some(count) if !count.is_exact() => count.count().cast_signed(),
+        _ => -1,
+    };
+    let hashes = |count: Option<&DistinctCount>| -> Vec<i64> {
+        let hashes = count.and_then(DistinctCount::hashes);
+        hashes.map_or_else(Vec::new, |hashes| hashes.map(|hash| hash.cast_signed()).collect())
+    };
+    let floor_hashes = hashes(floor);
+    invocation
+        .arg(life)
+        .arg(call.epoch.number)
+        .arg(flag(call.epoch.recovered))
+        .arg(retention_s(call.retention))
+        .arg(ceiling)
+        .arg(hash.cast_signed())
+        .arg(flag(floor.is_some()))
+        .arg(estimate(floor))
+        .arg(estimate(known))
+        .arg(floor_hashes.len())
+        .arg(floor_hashes)
+        .arg(hashes(known));
 }
 
 pub(super) fn lease_answer(value: &Value) -> Result<Answer, StoreError> {
@@ -123,6 +160,19 @@ pub(super) fn close_answer(value: &Value) -> Result<CloseAnswer, StoreError> {
         [3, epoch] => Ok(CloseAnswer::StaleEpoch { epoch: epoch.cast_unsigned() }),
         [4] => Ok(CloseAnswer::EpochLost),
         _ => Err(unreadable("close.lua", value)),
+    }
+}
+
+pub(super) fn distinct_answer(value: &Value) -> Result<DistinctAnswer, StoreError> {
+    match *numbers(value).as_slice() {
+        [0, admitted, count] => {
+            Ok(DistinctAnswer::Counted { admitted: admitted == 1, count: count.cast_unsigned() })
+        }
+        [1, count] => Ok(DistinctAnswer::Recovering { count: count.cast_unsigned() }),
+        [2] => Ok(DistinctAnswer::NeedFloor),
+        [3, epoch] => Ok(DistinctAnswer::StaleEpoch { epoch: epoch.cast_unsigned() }),
+        [4] => Ok(DistinctAnswer::EpochLost),
+        _ => Err(unreadable("distinct.lua", value)),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::domain::distinct::EXACT_VALUES_MAX;
+
 /// A call that has no answer. Unless the variant says otherwise it may have happened all the same;
 /// the protocol makes that harmless.
 #[derive(Debug, Error)]
@@ -28,6 +30,12 @@ pub enum StoreError {
     /// A message with a number of 2^53 or more; nothing was sent.
     #[error("a total passes 2^53: meter in a larger base unit")]
     TooLarge,
+    /// A limit on a distinct count that cannot be held exactly; nothing was sent.
+    #[error("a hard limit of {limit} distinct values: give at most {EXACT_VALUES_MAX}")]
+    DistinctLimit { limit: u64 },
+    /// This process holds as many counters as it may.
+    #[error("{keys_max} counters are held in this process already: share them in a Redis")]
+    Full { keys_max: usize },
     /// A script answered something else than it should.
     #[error("unreadable answer of {script}: {answer}")]
     Unreadable { script: &'static str, answer: String },

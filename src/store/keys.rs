@@ -1,6 +1,6 @@
 //! Names and layout of what is kept in Redis.
 //!
-//! Constraints: a script touches one key (and reads the life); names carry the tenant as hash tag,
+//! Constraints: a script touches one counter (and reads the life); names carry the tenant as hash tag,
 //! so that all keys of a tenant live on one shard of a cluster; every number is whole and below
 //! 2^53 in absolute value, written in decimal; `maxmemory-policy` is `noeviction`.
 //!
@@ -8,7 +8,8 @@
 //! | --- | --- | --- |
 //! | `tg:life` | string | 32 random hex digits, set where absent; gone when Redis was emptied |
 //! | `tg:{tenant}:meter:label[:subject]` | hash | one counter, see below |
-//! | `tgd:{tenant}:meter:label[:subject]` | hash | the distinct values of one counter with a hard limit |
+//! | `tgd:{tenant}:meter:label[:subject]` | set | a distinct count with a hard limit: the hashes of its values, as signed decimals |
+//! | `tgd:{tenant}:meter:label[:subject]#` | string | epoch of that set, and a least count: `epoch at_least` |
 //! | `tg:recall` | channel | `ticket first by key`: [`Recall`](crate::leases::message::Recall); `-` for no first |
 //!
 //! Fields of a counter:
@@ -49,6 +50,11 @@ pub fn counter_name(key: &CellKey) -> String {
 /// Name of a counter's set of distinct values.
 pub fn distinct_name(key: &CellKey) -> String {
     format!("tgd:{}", tail(key))
+}
+
+/// Name of what is known about that set. No subject contains `#`.
+pub fn distinct_head_name(key: &CellKey) -> String {
+    format!("{}#", distinct_name(key))
 }
 
 fn tail(key: &CellKey) -> String {

@@ -1,7 +1,10 @@
 //! The counters in this process, for a sidecar that runs alone.
 
-use dashmap::DashMap;
-
+use super::{
+    distinct::{DistinctAnswer, DistinctCall, DistinctState},
+    error::StoreError,
+    shelf::{Keep, Shelf},
+};
 use crate::{
     domain::cell_key::CellKey,
     leases::{
@@ -10,42 +13,60 @@ use crate::{
     },
 };
 
+/// Counters, and distinct counts, that one process holds at most.
+const KEYS_MAX: usize = 2_000_000;
+
 /// The counters in this process: the same state machines that the scripts mirror. They begin empty,
 /// so every key asks for its floor first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LocalCounters {
-    keys: DashMap<CellKey, Option<KeyState>>,
+    counters: Shelf<KeyState>,
+    distinct: Shelf<DistinctState>,
+}
+
+impl Default for LocalCounters {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl LocalCounters {
     /// No counters yet.
     pub fn new() -> Self {
-        Self::default()
+        Self { counters: Shelf::new(KEYS_MAX), distinct: Shelf::new(KEYS_MAX) }
     }
 
     /// Applies a call to the key.
-    pub fn call(&self, key: &CellKey, call: &Call) -> Answer {
-        // There is one run here, so nobody has to be told of a recall.
-        let (answer, _) = {
-            let mut slot = self.keys.entry(key.clone()).or_default();
-            KeyState::apply(&mut slot, true, call)
-        };
-        // The only run is done with the window.
-        let done = call.retention.is_some() && matches!(answer, Answer::Counted(_));
-        if done || matches!(answer, Answer::NeedFloor { .. }) {
-            self.keys.remove_if(key, |_, slot| {
-                slot.as_ref().is_none_or(|state| done && state.outstanding() == 0)
-            });
-        }
-        answer
+    pub fn call(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
+        self.counters.apply(key, |slot| {
+            // There is one run here, so nobody has to be told of a recall.
+            let (answer, _) = KeyState::apply(slot, true, call);
+            // The only run is done with the window. What is held is never forgotten.
+            let is_idle = slot.as_ref().is_none_or(|state| state.outstanding() == 0);
+            let is_done = call.retention.is_some() && matches!(answer, Answer::Counted(_));
+            (answer, if is_done && is_idle { Keep::No } else { Keep::Yes })
+        })
     }
 
     /// Applies a step of a run's closing to the key.
-    pub fn close(&self, key: &CellKey, call: &CloseCall) -> CloseAnswer {
-        // An absent key needs no stub here: floors do not travel.
-        match self.keys.get_mut(key) {
-            Some(mut slot) => KeyState::close(&mut slot, true, call),
-            None => CloseAnswer::Absent,
-        }
+    pub fn close(&self, key: &CellKey, call: &CloseCall) -> Result<CloseAnswer, StoreError> {
+        self.counters.apply(key, |slot| match slot {
+            Some(_) => (KeyState::close(slot, true, call), Keep::Yes),
+            // An absent key needs no stub here: floors do not travel.
+            None => (CloseAnswer::Absent, Keep::No),
+        })
+    }
+
+    /// Applies a call to the key's distinct count.
+    pub fn distinct(
+        &self,
+        key: &CellKey,
+        call: &DistinctCall,
+    ) -> Result<DistinctAnswer, StoreError> {
+        call.check()?;
+        self.distinct.apply(key, |slot| {
+            let answer = DistinctState::apply(slot, true, call);
+            (answer, if call.retention.is_some() { Keep::No } else { Keep::Yes })
+        })
     }
 }

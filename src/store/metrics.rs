@@ -11,15 +11,16 @@ use super::error::StoreError;
 pub(super) enum Kind {
     Lease,
     Close,
+    Distinct,
 }
 
-const KINDS: [&str; 2] = ["lease", "close"];
+const KINDS: [&str; 3] = ["lease", "close", "distinct"];
 const OUTCOMES: [&str; 4] = ["answered", "unreachable", "timeout", "error"];
 
 /// Handles of the store's metrics.
 pub(super) struct StoreMetrics {
-    calls: [[Counter; 4]; 2],
-    seconds: [Histogram; 2],
+    calls: [[Counter; OUTCOMES.len()]; KINDS.len()],
+    seconds: [Histogram; KINDS.len()],
     /// Connections that serve calls.
     pub connections: Gauge,
     /// Connections that were given up.

@@ -6,6 +6,7 @@
 pub mod config;
 mod connection;
 pub mod counters;
+pub mod distinct;
 mod encoding;
 mod error;
 pub mod identity;
@@ -14,6 +15,7 @@ mod local;
 mod metrics;
 mod recall;
 mod redis_counters;
+mod shelf;
 
 pub use config::RedisConfig;
 pub use error::StoreError;

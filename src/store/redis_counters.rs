@@ -10,10 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     config::RedisConfig,
     connection::Connections,
+    distinct::{DistinctAnswer, DistinctCall},
     encoding,
     error::StoreError,
     identity::Identity,
-    keys::{COUNTER_PREFIX, LIFE, counter_name, counter_of_name},
+    keys::{
+        COUNTER_PREFIX, LIFE, counter_name, counter_of_name, distinct_head_name, distinct_name,
+    },
     metrics::Kind,
     recall,
 };
@@ -36,6 +39,7 @@ struct Shared {
     bound: ArcSwapOption<Bound>,
     lease: Script,
     close: Script,
+    distinct: Script,
 }
 
 /// The epoch that is served, and the counters it stands for.
@@ -60,6 +64,7 @@ impl RedisCounters {
                 include_str!("scripts/key.lua"),
                 include_str!("scripts/close.lua")
             )),
+            distinct: Script::new(include_str!("scripts/distinct.lua")),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -85,9 +90,15 @@ impl RedisCounters {
     pub async fn call(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
         encoding::check_call(call)?;
         let value = self
-            .invoke(Kind::Lease, call.epoch.number, &self.shared.lease, key, |life, invocation| {
-                encoding::lease_arguments(call, life, invocation);
-            })
+            .invoke(
+                Kind::Lease,
+                call.epoch.number,
+                &self.shared.lease,
+                &[counter_name(key)],
+                |life, invocation| {
+                    encoding::lease_arguments(call, life, invocation);
+                },
+            )
             .await?;
         let answer = encoding::lease_answer(&value)?;
         if answer == Answer::EpochLost {
@@ -99,13 +110,46 @@ impl RedisCounters {
     /// Sends a step of a run's closing to the key.
     pub async fn close(&self, key: &CellKey, call: &CloseCall) -> Result<CloseAnswer, StoreError> {
         let value = self
-            .invoke(Kind::Close, call.epoch, &self.shared.close, key, |life, invocation| {
-                encoding::close_arguments(call, life, invocation);
-            })
+            .invoke(
+                Kind::Close,
+                call.epoch,
+                &self.shared.close,
+                &[counter_name(key)],
+                |life, invocation| {
+                    encoding::close_arguments(call, life, invocation);
+                },
+            )
             .await?;
         let answer = encoding::close_answer(&value)?;
         if answer == CloseAnswer::EpochLost {
             self.shared.connections.look_again();
+        }
+        Ok(answer)
+    }
+
+    /// Sends a call to the key's distinct count.
+    pub async fn distinct(
+        &self,
+        key: &CellKey,
+        call: &DistinctCall,
+    ) -> Result<DistinctAnswer, StoreError> {
+        call.check()?;
+        let names = [distinct_name(key), distinct_head_name(key)];
+        let shared = &self.shared;
+        let value = self
+            .invoke(
+                Kind::Distinct,
+                call.epoch.number,
+                &shared.distinct,
+                &names,
+                |life, invocation| {
+                    encoding::distinct_arguments(call, life, invocation);
+                },
+            )
+            .await?;
+        let answer = encoding::distinct_answer(&value)?;
+        if answer == DistinctAnswer::EpochLost {
+            shared.connections.look_again();
         }
         Ok(answer)
     }
@@ -163,13 +207,16 @@ impl RedisCounters {
         kind: Kind,
         epoch: u64,
         script: &Script,
-        key: &CellKey,
+        names: &[String],
         arguments: impl FnOnce(&str, &mut redis::ScriptInvocation<'_>),
     ) -> Result<Value, StoreError> {
         let bound = self.shared.bound.load_full().filter(|bound| bound.epoch == epoch);
         let identity = bound.as_ref().map(|bound| &bound.identity);
         let mut invocation = script.prepare_invoke();
-        invocation.key(counter_name(key)).key(LIFE);
+        names.iter().for_each(|name| {
+            invocation.key(name);
+        });
+        invocation.key(LIFE);
         arguments(identity.map_or("", |identity| &identity.life), &mut invocation);
         self.shared
             .connections

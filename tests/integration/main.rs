@@ -6,6 +6,7 @@ mod fixture;
 
 mod catalog_cli;
 mod cleanup_job;
+mod distinct_script;
 mod grpc_serving;
 mod job_runner;
 mod lease_scripts;
