@@ -30,7 +30,7 @@ impl Default for LedgerConfig {
             url: String::new(),
             connections_max: 8,
             acquire_timeout_ms: 5_000,
-            statement_timeout_ms: 30_000,
+            statement_timeout_ms: 60_000,
             lock_timeout_ms: 10_000,
         }
     }

@@ -1,5 +1,7 @@
 //! What can go wrong between here and Postgres.
 
+use sqlx::migrate::MigrateError;
+
 use crate::domain::invalid::Invalid;
 
 /// Why the ledger could not do what was asked.
@@ -27,11 +29,25 @@ pub enum LedgerError {
         problem: String,
     },
     /// The schema is not the one that this binary was built for.
-    #[error("the ledger's schema does not fit this version: {0}")]
-    Schema(#[from] sqlx::migrate::MigrateError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// Any other error of Postgres or its driver.
     #[error("the ledger failed: {0}")]
     Failed(#[source] sqlx::Error),
+}
+
+/// Why the schema does not fit this binary.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("the ledger lacks migration {0}; run `tollgate migrate`")]
+    Behind(i64),
+    #[error(
+        "migration {0} was applied to the ledger in another form than this version has; \
+         run the version that applied it, or use a ledger of its own"
+    )]
+    Differs(i64),
+    #[error("the ledger could not be migrated: {0}")]
+    Failed(#[source] MigrateError),
 }
 
 /// What a caller asked for that the ledger's present content does not allow.
@@ -85,10 +101,27 @@ impl LedgerError {
         }
     }
 
+    pub(super) fn is_undefined_table(error: &MigrateError) -> bool {
+        matches!(error, MigrateError::Execute(error) if sqlstate(error).as_deref() == Some("42P01"))
+    }
+
     /// Whether the transaction was sacrificed to another one, and may be tried again at once.
     pub(super) fn is_lost_race(&self) -> bool {
         // serialization_failure, deadlock_detected, lock_not_available.
         self.sqlstate().is_some_and(|code| matches!(code.as_str(), "40001" | "40P01" | "55P03"))
+    }
+}
+
+impl From<MigrateError> for LedgerError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) => match Self::from(error) {
+                Self::Failed(error) => SchemaError::Failed(error.into()).into(),
+                passing => passing,
+            },
+            MigrateError::VersionMismatch(version) => SchemaError::Differs(version).into(),
+            other => SchemaError::Failed(other).into(),
+        }
     }
 }
 

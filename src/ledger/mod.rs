@@ -18,6 +18,7 @@ pub mod job_runs;
 mod make_partitions;
 pub mod partition;
 mod pool;
+pub mod quarantine;
 pub mod reconcile;
 pub mod retention;
 pub mod runs;
@@ -27,5 +28,5 @@ pub mod tenants;
 mod tx;
 pub mod usage;
 
-pub use error::{LedgerError, Refusal};
+pub use error::{LedgerError, Refusal, SchemaError};
 pub use pool::Ledger;

@@ -4,14 +4,26 @@ use std::time::Duration;
 
 use sqlx::{
     PgPool,
-    migrate::Migrator,
+    migrate::{Migrate, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{config::LedgerConfig, error::LedgerError, partition::KnownPartitions};
+use super::{
+    config::LedgerConfig,
+    error::{LedgerError, SchemaError},
+    partition::KnownPartitions,
+};
 use crate::domain::invalid::Invalid;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// Where sqlx keeps which migrations were applied.
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("./migrations");
+    // Applied ones that this binary does not know are a newer binary's.
+    migrations.set_ignore_missing(true);
+    migrations
+}
 
 /// Postgres, as the rest of the house sees it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,24 +55,26 @@ impl Ledger {
         Ok(Self { pool, partitions: KnownPartitions::default() })
     }
 
-    /// Brings the schema up to this binary's version. Safe to call by several at once.
+    /// Brings the schema up to this binary's version. Safe to call by several at once, and harmless
+    /// on a schema that a newer binary has migrated.
     pub async fn migrate(&self) -> Result<(), LedgerError> {
-        Ok(MIGRATIONS.run(&self.pool).await?)
+        Ok(migrations().run(&self.pool).await?)
     }
 
     /// Fails unless every migration that this binary knows has been applied unchanged. A schema
     /// that is newer than the binary is fine, since migrations only expand.
     pub async fn check_schema(&self) -> Result<(), LedgerError> {
-        use sqlx::migrate::{Migrate, MigrateError};
         let mut connection = self.pool.acquire().await?;
-        let table = "_sqlx_migrations";
-        connection.ensure_migrations_table(table).await?;
-        let applied = connection.list_applied_migrations(table).await?;
-        for wanted in MIGRATIONS.iter() {
+        let applied = match connection.list_applied_migrations(MIGRATIONS_TABLE).await {
+            // undefined_table: nobody has ever migrated this database.
+            Err(error) if LedgerError::is_undefined_table(&error) => Vec::new(),
+            applied => applied?,
+        };
+        for wanted in migrations().iter() {
             match applied.iter().find(|applied| applied.version == wanted.version) {
-                None => return Err(MigrateError::VersionMissing(wanted.version).into()),
+                None => return Err(SchemaError::Behind(wanted.version).into()),
                 Some(applied) if applied.checksum != wanted.checksum => {
-                    return Err(MigrateError::VersionMismatch(wanted.version).into());
+                    return Err(SchemaError::Differs(wanted.version).into());
                 }
                 Some(_) => {}
             }

@@ -7,6 +7,7 @@ mod quarantine;
 mod query_data;
 mod retention;
 mod runs;
+mod schema;
 mod tenants;
 mod usage;
 mod world;

@@ -1,14 +1,18 @@
 //! What cannot be counted is kept aside, undone, and in nobody's way.
 
-use tollgate::{domain::amount::AMOUNT_MAX, domain::usage::UsageEvent};
+use tollgate::{
+    domain::{amount::AMOUNT_MAX, usage::UsageEvent},
+    ledger::quarantine::QuarantineEntry,
+};
 
 use super::world::{World, at, event, key, keyed};
 
+async fn entries(world: &World) -> Vec<QuarantineEntry> {
+    world.ledger.quarantine(0, 100).await.unwrap()
+}
+
 async fn reasons(world: &World) -> Vec<(String, String)> {
-    sqlx::query_as("SELECT reason, tenant FROM quarantine ORDER BY entry")
-        .fetch_all(&world.database.pool().await)
-        .await
-        .unwrap()
+    entries(world).await.into_iter().map(|entry| (entry.reason, entry.tenant)).collect()
 }
 
 #[tokio::test]
@@ -41,13 +45,12 @@ async fn a_key_used_for_something_else_is_quarantined_and_says_what_it_was_used_
     assert_eq!((flushed.counted, flushed.duplicates, flushed.quarantined), (1, 1, 3));
     assert_eq!(world.used(&key("t1", "tokens")).await, 8);
     assert_eq!(world.used(&key("t1", "calls")).await, 0);
-    let problems: Vec<(String,)> =
-        sqlx::query_as("SELECT problem FROM quarantine WHERE reason = 'key_conflict'")
-            .fetch_all(&world.database.pool().await)
-            .await
-            .unwrap();
-    assert_eq!(problems.len(), 3);
-    assert!(problems[0].0.contains("7 of meter \"tokens\""), "{problems:?}");
+    let entries = entries(&world).await;
+    assert_eq!(entries.len(), 3);
+    let problem = &entries[0].problem;
+    assert!(problem.contains("7 of meter \"tokens\""), "{problem}");
+    assert_eq!(entries[0].event["amount"], 8);
+    assert_eq!((entries[0].run, entries[0].journal_position), (run, 2));
     world.check().await;
 }
 
