@@ -9,8 +9,10 @@ pub mod catalog;
 pub mod charges;
 pub mod client;
 pub mod config;
+pub mod dev;
 pub mod job;
 pub mod ledger_args;
+pub mod migrate;
 pub mod replay;
 pub mod table;
 pub mod tenant;
@@ -33,6 +35,8 @@ enum Command {
     Charges(charges::Args),
     Check(client::check::Args),
     Config(config::Args),
+    Dev(dev::Args),
+    Migrate(migrate::Args),
     Job(job::Args),
     Record(client::record::Args),
     Release(client::release::Args),
@@ -58,6 +62,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Charges(args) => block_on(charges::run(args)),
         Command::Check(args) => return block_on(client::check::run(args)),
         Command::Config(args) => config::run(&args),
+        Command::Dev(args) => block_on(dev::run(args)),
+        Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Job(args) => block_on(job::run(args)),
         Command::Record(args) => block_on(client::record::run(args)),
         Command::Release(args) => block_on(client::release::run(args)),
@@ -71,7 +77,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// Runs a command that has no needs of its own on a runtime with one thread per core.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Runtime::new()?.block_on(work)
+    let runtime = tokio::runtime::Runtime::new()?;
+    let done = runtime.block_on(work);
+    // A thread that still waits for something (a server to come up) is nothing to wait for.
+    runtime.shutdown_background();
+    done
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 //! with the process that started them, however that process ends.
 
 mod account;
+pub mod companion;
 mod place;
 pub mod postgres;
 mod programs;
 pub mod redis;
 mod supervised;
 
+pub use companion::Companion;
 pub use postgres::Postgres;
 pub use redis::Redis;

@@ -55,6 +55,13 @@ impl Place {
         Self::make(dir, false, account)
     }
 
+    /// `dir` itself, for a process that runs as who we are.
+    pub(super) fn own(dir: &Path) -> Result<Self> {
+        let dir = std::path::absolute(dir)
+            .with_context(|| format!("finding the directory {}", dir.display()))?;
+        Self::make(dir, false, None)
+    }
+
     fn make(dir: PathBuf, is_scratch: bool, account: Option<Account>) -> Result<Self> {
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;

@@ -27,6 +27,9 @@ const READY_POLL: Duration = Duration::from_millis(5);
 /// How much of a log is quoted when a server does not come up.
 const LOG_LINES_QUOTED: usize = 12;
 
+/// What a process is given of our environment, besides PATH: how it logs.
+const PASSED_ON: [&str; 3] = ["RUST_BACKTRACE", "TOLLGATE_LOG_FILTER", "TOLLGATE_LOG_FORMAT"];
+
 /// What to run, and how it is told to stop.
 pub(super) struct Server<'a> {
     pub(super) name: &'static str,
@@ -85,7 +88,8 @@ impl Supervised {
         Ok(())
     }
 
-    fn last_of_log(&self) -> String {
+    /// The last lines of what it logged.
+    pub(super) fn last_of_log(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_QUOTED)..].join("\n")
@@ -132,6 +136,11 @@ pub(super) fn command_in(place: &Place, program: &Path) -> Command {
     command.current_dir(&place.dir).env_clear();
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     command.env("PATH", path).env("LC_ALL", "C").env("TZ", "UTC");
+    for name in PASSED_ON {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
     if let Some(account) = &place.account {
         account.apply(&mut command);
     }

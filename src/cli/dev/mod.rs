@@ -1,0 +1,151 @@
+//! `tollgate dev`: all of Tollgate on this machine.
+
+mod addresses;
+mod demo;
+mod recorded;
+mod stores;
+mod welcome;
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+
+use self::{addresses::Addresses, stores::Stores};
+use crate::lifecycle::signals::StopSignals;
+use crate::{dev::Companion, ledger::Ledger, ledger::config::LedgerConfig};
+
+/// How often the processes are looked after.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Run all of Tollgate on this machine: a private Postgres and Redis, the example catalogs, demo
+/// tenants, a sidecar and a worker, and some recorded usage
+///
+/// Everything stops with Ctrl-C, and the data is found again by the next start.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Where all data is kept
+    #[arg(long, default_value = ".tollgate-dev")]
+    dir: PathBuf,
+    /// Recorded web requests and LLM calls each that the first start replays; 0 for none
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    calls: usize,
+}
+
+/// Starts everything, tells where it is, and stops it when asked to.
+pub async fn run(args: Args) -> Result<()> {
+    let started = Instant::now();
+    let mut signals = StopSignals::catch().context("catching signals")?;
+    let dir = std::path::absolute(&args.dir)?;
+    fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    let _lock = lock(&dir)?;
+
+    let mut up = tokio::select! {
+        up = start(&dir, &args) => up?,
+        signal = signals.next() => bail!("stopped by {signal} while starting"),
+    };
+    println!("{}", welcome::text(&up, started.elapsed()));
+    let dead = tokio::select! {
+        _ = signals.next() => None,
+        dead = watch(&mut up.companions) => Some(dead),
+    };
+    println!("\nstopping");
+    // A second signal ends this process at once, and the rest follows by itself.
+    let stopped = tokio::select! {
+        stopped = stop(up) => stopped,
+        signal = signals.next() => bail!("cut off by a second {signal}"),
+    };
+    dead.map_or(stopped, bail_dead)
+}
+
+/// What is running.
+pub(super) struct Up {
+    dir: PathBuf,
+    addresses: Addresses,
+    /// In the order that they stop: before the stores that they need.
+    companions: Vec<Companion>,
+    stores: Stores,
+    replayed: Option<String>,
+}
+
+async fn start(dir: &Path, args: &Args) -> Result<Up> {
+    let stores = stores::start(dir).await?;
+    let ledger = Ledger::new(&LedgerConfig::at(stores.postgres_url()))?;
+    ledger.migrate().await.context("migrating the private Postgres")?;
+    let is_new = demo::prepare(&ledger, args.calls).await?;
+    ledger.close().await;
+
+    let addresses = Addresses::choose(dir)?;
+    let settings = addresses.write_settings(dir, &stores)?;
+    let companions = start_companions(dir, &settings, &addresses).await?;
+    let replayed = if is_new && args.calls > 0 {
+        Some(recorded::replay(dir, &addresses, &demo::RECORDED, args.calls).await?)
+    } else {
+        None
+    };
+    Ok(Up { dir: dir.to_owned(), addresses, companions, stores, replayed })
+}
+
+async fn start_companions(
+    dir: &Path,
+    settings: &Path,
+    addresses: &Addresses,
+) -> Result<Vec<Companion>> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let start = |name: &'static str, http| {
+        let (program, dir) = (program.clone(), dir.join("logs"));
+        let arguments =
+            vec![name.to_owned(), "--config".to_owned(), settings.display().to_string()];
+        tokio::task::spawn_blocking(move || Companion::start(name, &program, arguments, &dir, http))
+    };
+    let (sidecar, worker) = tokio::join!(
+        start("sidecar", addresses.sidecar_http),
+        start("worker", addresses.worker_http)
+    );
+    Ok(vec![sidecar??, worker??])
+}
+
+/// Only one `tollgate dev` may use a directory.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("LOCK");
+    let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another `tollgate dev` runs in {}; stop it or give another --dir", dir.display());
+    }
+    Ok(file)
+}
+
+/// Returns once a process has died, with its name and the end of its log.
+async fn watch(companions: &mut [Companion]) -> String {
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        for companion in companions.iter_mut() {
+            if !companion.is_running() {
+                let (name, log) = (companion.name(), companion.log());
+                return format!(
+                    "the {name} has died; the end of {}:\n{}",
+                    log.display(),
+                    companion.last_of_log()
+                );
+            }
+        }
+    }
+}
+
+fn bail_dead(dead: String) -> Result<()> {
+    bail!(dead)
+}
+
+async fn stop(mut up: Up) -> Result<()> {
+    tokio::task::spawn_blocking(move || {
+        for companion in &mut up.companions {
+            companion.stop()?;
+        }
+        up.stores.stop()
+    })
+    .await?
+}

@@ -1,0 +1,112 @@
+//! A process of our own that ends with its owner: a sidecar or a worker beside the private stores.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Result;
+
+use super::{
+    place::Place,
+    supervised::{Server, Supervised},
+};
+
+/// How long one look at `/readyz` may take.
+const PROBE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// A running process with an HTTP face that tells when it is ready.
+#[derive(Debug)]
+pub struct Companion {
+    name: &'static str,
+    server: Supervised,
+    dir: PathBuf,
+}
+
+impl Companion {
+    /// Starts `program` with `arguments` in `dir`, as who we are, and waits until `/readyz` at
+    /// `http` says that it is ready. It logs to `<name>.log` in `dir`.
+    pub fn start(
+        name: &'static str,
+        program: &Path,
+        arguments: Vec<String>,
+        dir: &Path,
+        http: SocketAddr,
+    ) -> Result<Self> {
+        let place = Place::own(dir)?;
+        let server = Server { name, program, arguments, stop_signal: "TERM" };
+        let is_ready = |_| is_ready(http).unwrap_or(false);
+        let server = Supervised::start(server, &place, is_ready)?;
+        Ok(Self { name, server, dir: place.dir.clone() })
+    }
+
+    /// What it is.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.server.is_running()
+    }
+
+    /// Where it logs.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join(format!("{}.log", self.name))
+    }
+
+    /// The last lines of its log.
+    pub fn last_of_log(&self) -> String {
+        self.server.last_of_log()
+    }
+
+    /// Stops it in good order and waits for its end.
+    pub fn stop(&mut self) -> Result<()> {
+        self.server.stop().map(drop)
+    }
+}
+
+/// One look at `/readyz`: HTTP/1.0, so that the answer ends with the connection.
+fn is_ready(http: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&http, PROBE_WAIT_MAX)?;
+    stream.set_read_timeout(Some(PROBE_WAIT_MAX))?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    Ok(status.ends_with(b" 200"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn answering(answer: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 256]);
+            stream.write_all(answer).unwrap();
+        });
+        address
+    }
+
+    #[test]
+    fn only_a_200_is_ready() {
+        assert!(is_ready(answering(b"HTTP/1.0 200 OK\r\n\r\n")).unwrap());
+        assert!(!is_ready(answering(b"HTTP/1.0 503 Service Unavailable\r\n\r\n")).unwrap());
+    }
+
+    #[test]
+    fn a_process_that_ends_while_it_starts_is_told_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let arguments = vec!["-c".into(), "echo no journal; exit 1".into()];
+        let error = Companion::start("sidecar", Path::new("sh"), arguments, folder.path(), nobody);
+        assert!(error.unwrap_err().to_string().contains("no journal"));
+    }
+}
