@@ -251,3 +251,43 @@ async fn a_window_that_cannot_be_charged_fails_the_run_and_holds_back_no_other()
     assert!(shown.contains("acme/bandwidth@month:1430438400:77"), "{shown}");
     assert_eq!(world.amounts().await, [("acme".to_owned(), "2015-05-01".to_owned(), 100)]);
 }
+
+#[tokio::test]
+async fn a_window_is_charged_by_what_its_meter_aggregates() {
+    const CATALOG: &str = "
+catalog: crowd
+currency: GBP
+meters:
+  - { name: connections, kind: counter, aggregation: max, unit: connection, period: month }
+  - { name: seats, kind: counter, aggregation: last, unit: seat, period: month }
+  - name: visitors
+    kind: counter
+    aggregation: distinct_count
+    distinct_property: visitor
+    unit: visitor
+    period: month
+plans:
+  - name: basic
+    prices: { monthly: 0 }
+    limits:
+      connections: { limit: 10, enforcement: soft, overage: 1 }
+      seats: { limit: 2, enforcement: soft, overage: 5 }
+      visitors: { limit: 1, enforcement: soft, overage: 0.25 }
+";
+    let world = World::with_catalog_text("crowd", CATALOG).await;
+    world.tenant("acme", "basic").await;
+    for (day, connections, seats) in [("03", 12, 9), ("05", 17, 4), ("09", 3, 3)] {
+        let time = format!("2015-05-{day}T00:00:00Z");
+        world.record("acme", "connections", connections, &time).await;
+        world.record("acme", "seats", seats, &time).await;
+    }
+    for visitor in ["ann", "bob", "ann", "cem"] {
+        let mut event = world.event("acme", "visitors", 1, at("2015-05-20T00:00:00Z"));
+        event.distinct_value = Some(visitor.to_owned());
+        world.flush(vec![event]).await;
+    }
+    world.charge("2015-06-01T02:00:00Z").await;
+    let charges = world.charges().await;
+    let owed: Vec<_> = charges.iter().map(|c| (c.key.meter.as_str(), c.amount.minor)).collect();
+    assert_eq!(owed, [("connections", 700), ("seats", 500), ("visitors", 50)], "{charges:?}");
+}
