@@ -27,13 +27,13 @@ CREATE INDEX runs_open ON runs (mark_at) WHERE closed_at IS NULL;
 
 CREATE TABLE epochs (
     epoch bigint PRIMARY KEY CHECK (epoch > 0),
-    redis_run_id text NOT NULL,
+    counters text NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(),
     recovered_at timestamptz
 );
 COMMENT ON TABLE epochs IS 'Each life of the shared counters: a Redis server that was not seen before, or that does not know the epoch any more, has lost data';
 COMMENT ON COLUMN epochs.epoch IS 'Counts from 1; the highest is in force';
-COMMENT ON COLUMN epochs.redis_run_id IS 'run_id of the Redis server (INFO server)';
+COMMENT ON COLUMN epochs.counters IS 'The counters that it began on: run_id of the Redis server and the life found there';
 COMMENT ON COLUMN epochs.started_at IS 'When a sidecar first saw that server, real time';
 COMMENT ON COLUMN epochs.recovered_at IS 'When all runs had reported or were closed and folded, so that escrow may be granted again; null = not yet';
 

@@ -14,6 +14,7 @@ pub mod job;
 pub mod ledger_args;
 pub mod migrate;
 pub mod replay;
+pub mod sidecar;
 pub mod table;
 pub mod tenant;
 pub mod worker;
@@ -41,6 +42,7 @@ enum Command {
     Record(client::record::Args),
     Release(client::release::Args),
     Replay(replay::Args),
+    Sidecar(sidecar::Args),
     Tenant(tenant::Args),
     Usage(client::usage::Args),
     Worker(worker::Args),
@@ -68,6 +70,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Record(args) => block_on(client::record::run(args)),
         Command::Release(args) => block_on(client::release::run(args)),
         Command::Replay(args) => block_on(replay::run(args)),
+        Command::Sidecar(args) => block_on(sidecar::run(args)),
         Command::Tenant(args) => block_on(tenant::run(args)),
         Command::Usage(args) => block_on(client::usage::run(args)),
         Command::Worker(args) => block_on(worker::run(args)),

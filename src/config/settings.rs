@@ -72,6 +72,7 @@ impl Settings {
         if !self.ledger.url.is_empty() {
             note("ledger", self.ledger.check());
         }
+        note("enforcement", self.enforcement.check());
         note("worker_http", self.worker_http.check());
         note("jobs", self.jobs.check());
         problems

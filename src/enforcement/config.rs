@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::usage::Durability;
+use crate::domain::{invalid::Invalid, usage::Durability};
 
 /// How checks are answered and usage is taken in.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -35,6 +35,8 @@ pub struct EnforcementConfig {
     pub event_ahead_s_max: u32,
     /// Slow-path decisions in flight at a time; more are refused as overload.
     pub slow_path_max: usize,
+    /// How often the journal is flushed to the ledger when little happens, milliseconds.
+    pub flush_interval_ms: u64,
     /// How often changed tenants and plans are looked for, milliseconds; at most 500.
     pub change_poll_ms: u64,
 }
@@ -54,6 +56,7 @@ impl Default for EnforcementConfig {
             event_age_days_max: 35,
             event_ahead_s_max: 300,
             slow_path_max: 10_000,
+            flush_interval_ms: 200,
             change_poll_ms: 250,
         }
     }
@@ -63,6 +66,50 @@ impl EnforcementConfig {
     /// The recall wait as a duration.
     pub fn recall_wait(&self) -> Duration {
         Duration::from_millis(self.recall_wait_ms)
+    }
+
+    /// How long a denial is repeated from memory.
+    pub fn denial_cache(&self) -> Duration {
+        Duration::from_millis(self.denial_cache_ms)
+    }
+
+    /// How often changes are looked for.
+    pub fn change_poll(&self) -> Duration {
+        Duration::from_millis(self.change_poll_ms)
+    }
+
+    /// How often the journal is flushed.
+    pub fn flush_interval(&self) -> Duration {
+        Duration::from_millis(self.flush_interval_ms)
+    }
+
+    /// Checks the settings against their bounds.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let bounds = [
+            ("recall_wait_ms", self.recall_wait_ms, 1, 10_000),
+            ("settle_interval_ms", self.settle_interval_ms, 10, 60_000),
+            ("denial_cache_ms", self.denial_cache_ms, 0, 1_000),
+            ("repeats_max", self.repeats_max as u64, 2, 100_000_000),
+            ("subjects_max", self.subjects_max as u64, 1, 10_000_000),
+            ("reservations_max", self.reservations_max as u64, 1, 100_000_000),
+            ("reservation_ttl_s", self.reservation_ttl_s, 1, self.reservation_ttl_s_max),
+            ("reservation_ttl_s_max", self.reservation_ttl_s_max, 1, 86_400),
+            ("event_age_days_max", u64::from(self.event_age_days_max), 1, 3_650),
+            ("event_ahead_s_max", u64::from(self.event_ahead_s_max), 0, 86_400),
+            ("slow_path_max", self.slow_path_max as u64, 1, 10_000_000),
+            ("flush_interval_ms", self.flush_interval_ms, 1, 60_000),
+            ("change_poll_ms", self.change_poll_ms, 10, 500),
+        ];
+        for (field, value, min, max) in bounds {
+            if !(min..=max).contains(&value) {
+                return Err(Invalid::new(
+                    field,
+                    format!("is out of range ({value})"),
+                    format!("use {min} to {max}"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The settlement interval as a duration.

@@ -18,25 +18,23 @@ use jiff::Timestamp;
 
 /// One hold: units taken from a counter's escrow and not yet spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold<C> {
-    /// The counter that the units are taken from.
-    pub counter: C,
-    /// Units held.
-    pub amount: u64,
+pub struct Hold<T> {
+    /// The units; they go back when this is dropped.
+    pub taken: T,
     pub expires_at: Timestamp,
 }
 
 /// The table of holds. Whoever removes a hold owns its units: nothing is released twice.
 #[derive(Debug)]
-pub struct Holds<C> {
+pub struct Holds<T> {
     next_number: AtomicU64,
-    by_number: DashMap<u64, Hold<C>, RandomState>,
+    by_number: DashMap<u64, Hold<T>, RandomState>,
     /// Guards the order of expiry; taken alone, never with a map guard.
     by_expiry: Mutex<BTreeSet<(Timestamp, u64)>>,
     holds_max: usize,
 }
 
-impl<C> Holds<C> {
+impl<T> Holds<T> {
     /// Keeps at most `holds_max` holds at a time.
     pub fn new(holds_max: usize) -> Self {
         Self {
@@ -48,7 +46,7 @@ impl<C> Holds<C> {
     }
 
     /// Keeps a hold and numbers it; gives it back when the table is full.
-    pub fn place(&self, hold: Hold<C>) -> Result<u64, Hold<C>> {
+    pub fn place(&self, hold: Hold<T>) -> Result<u64, Hold<T>> {
         let mut by_expiry = self.lock_expiry();
         if by_expiry.len() >= self.holds_max {
             return Err(hold);
@@ -60,15 +58,26 @@ impl<C> Holds<C> {
         Ok(number)
     }
 
+    /// Puts a hold back that [`Holds::remove`] took out, because what was to settle it was refused.
+    pub fn restore(&self, number: u64, hold: Hold<T>) {
+        self.lock_expiry().insert((hold.expires_at, number));
+        self.by_number.insert(number, hold);
+    }
+
+    /// Looks at a hold in its place; `None` when it never was, has ended or has expired.
+    pub fn peek<R>(&self, number: u64, look: impl FnOnce(&Hold<T>) -> R) -> Option<R> {
+        self.by_number.get(&number).map(|hold| look(&hold))
+    }
+
     /// Takes a hold out of the table; `None` when it never was, has ended or has expired.
-    pub fn remove(&self, number: u64) -> Option<Hold<C>> {
+    pub fn remove(&self, number: u64) -> Option<Hold<T>> {
         let (_, hold) = self.by_number.remove(&number)?;
         self.lock_expiry().remove(&(hold.expires_at, number));
         Some(hold)
     }
 
     /// Takes out every hold that has expired by `now`, at most `holds_max_per_call` of them.
-    pub fn remove_expired(&self, now: Timestamp, holds_max_per_call: usize) -> Vec<Hold<C>> {
+    pub fn remove_expired(&self, now: Timestamp, holds_max_per_call: usize) -> Vec<Hold<T>> {
         let due: Vec<u64> = self
             .lock_expiry()
             .iter()
@@ -77,6 +86,11 @@ impl<C> Holds<C> {
             .map(|(_, number)| *number)
             .collect();
         due.into_iter().filter_map(|number| self.remove(number)).collect()
+    }
+
+    /// The number that the next hold gets; every hold there ever was has a lower one.
+    pub fn next_number(&self) -> u64 {
+        self.next_number.load(Ordering::Relaxed)
     }
 
     /// Number of holds in the table.
@@ -99,7 +113,7 @@ mod tests {
     use super::*;
 
     fn hold(seconds: i64) -> Hold<&'static str> {
-        Hold { counter: "tokens", amount: 5, expires_at: Timestamp::from_second(seconds).unwrap() }
+        Hold { taken: "5 tokens", expires_at: Timestamp::from_second(seconds).unwrap() }
     }
 
     #[test]

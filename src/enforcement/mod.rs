@@ -1,6 +1,27 @@
 //! What the sidecar decides: the engine.
 
+mod admission;
+mod answer;
+pub mod background;
 pub mod config;
+pub mod counter;
+pub mod directory;
+pub mod embedded;
+pub mod engine;
+
 pub mod error;
-pub mod holds;
-pub mod repeats;
+pub mod floors;
+pub mod flusher;
+mod holds;
+mod labelling;
+pub mod leasing;
+mod look;
+mod metrics;
+mod quota;
+mod recording;
+mod repeats;
+mod reserve;
+mod settling;
+mod status;
+mod taken;
+pub mod values;

@@ -14,6 +14,7 @@ mod inline;
 pub mod listen;
 pub mod record_stream;
 pub mod serve;
+pub mod service;
 pub mod status;
 
 pub use call::GrpcService;

@@ -50,6 +50,7 @@ struct Handle {
     /// Guards the thread's handle, taken by the first who closes.
     writer: Mutex<Option<JoinHandle<()>>>,
     lock: Arc<dyn Any + Send + Sync>,
+    boot_id: String,
 }
 
 impl Drop for Handle {
@@ -81,6 +82,7 @@ impl Journal {
             weakest_durability: Durability::Sync,
             end: None,
         };
+        let boot_id = run_file.boot_id.clone();
         let run_dir = run_file.create_dir(&*files, &config.data_dir)?;
         let intake = Intake::new(&config, disk.clone(), FrameSeed::of(run));
         let dirs = (config.data_dir.clone(), run_dir);
@@ -90,7 +92,8 @@ impl Journal {
             .name("journal".into())
             .spawn(move || writer.run())
             .map_err(JournalError::io("start the writer of", &config.data_dir))?;
-        Ok(Self { handle: Arc::new(Handle { shared, writer: Mutex::new(Some(writer)), lock }) })
+        let writer = Mutex::new(Some(writer));
+        Ok(Self { handle: Arc::new(Handle { shared, writer, lock, boot_id }) })
     }
 
     /// Appends `record` and waits until it has reached `level`.
@@ -145,6 +148,11 @@ impl Journal {
     /// The run whose journal it is.
     pub fn run(&self) -> RunId {
         self.handle.shared.run
+    }
+
+    /// The boot of this host, as the run's file has it.
+    pub fn boot_id(&self) -> String {
+        self.handle.boot_id.clone()
     }
 
     /// Follows the position up to which the journal is on disk.

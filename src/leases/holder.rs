@@ -129,6 +129,8 @@ pub struct Holder {
     answered: u64,
     /// A recall has come that the last call did not answer.
     recall_due: bool,
+    /// Someone wants to know how the key stands.
+    look_due: bool,
     /// A hint said that our want stands first or that something came free for it.
     turn_due: bool,
     demand: Demand,
@@ -202,6 +204,7 @@ impl Holder {
             recalled: false,
             answered: 0,
             recall_due: false,
+            look_due: false,
             turn_due: false,
             demand: Demand::default(),
             retiring: None,
@@ -273,6 +276,25 @@ impl Holder {
         } else if recall.ticket > self.answered {
             self.recall_due = true;
         }
+    }
+
+    /// Has the next [`Holder::next`] call the key, so that what is known of it is fresh.
+    pub fn look(&mut self) {
+        self.look_due = true;
+    }
+
+    /// Own usage that the key has not confirmed yet, in units; negative when more was undone.
+    pub fn unsettled(&self, cell: &Cell) -> i64 {
+        let net = |consumed: u64, recorded: u64, undone: u64| {
+            consumed.saturating_add(recorded).cast_signed().saturating_sub(undone.cast_signed())
+        };
+        let own = cell.counts();
+        let told = self.told.unwrap_or_default();
+        net(own.consumed, own.recorded, own.undone).saturating_sub(net(
+            told.consumed,
+            told.recorded,
+            told.undone,
+        ))
     }
 
     /// From now on only return, settle and end: the window is over, the cell idle, or the process
@@ -371,7 +393,7 @@ impl Holder {
         let reported = self.has_reported(cell, self.epoch);
         let settled = self.is_settled(cell);
         let refill = cell.is_low() && !self.recalled && self.retiring.is_none();
-        let urgent = self.return_due(cell) || self.queued || !reported || refill;
+        let urgent = self.look_due || self.return_due(cell) || self.queued || !reported || refill;
         let parting = self.retiring.is_some();
         if settled && !urgent && !self.uncertain && !self.retention_due {
             let done = parting && self.outstanding(cell) == 0;
@@ -443,6 +465,7 @@ impl Holder {
         });
         self.called_at = Some(now);
         self.recall_due = false;
+        self.look_due = false;
         self.turn_due = false;
         self.verdict = None;
         Step::Send(Box::new(call))

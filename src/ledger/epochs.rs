@@ -1,8 +1,7 @@
 //! Epochs: the lives of the shared counters.
 //!
-//! An epoch begins when somebody finds that the counters may have lost data: another server
-//! answers, or the server does not know the epoch in force. Whoever adds the epoch here marks the
-//! server with it, once.
+//! An epoch begins when somebody finds that the counters may have lost data, because others answer than
+//! those that the epoch in force began on.
 
 use sqlx::PgConnection;
 
@@ -14,8 +13,8 @@ use crate::domain::ids::RunId;
 pub struct Epoch {
     /// Counts from 1; the highest is in force.
     pub number: u64,
-    /// The `run_id` of the Redis server that it began on.
-    pub redis_run_id: String,
+    /// The counters that it began on, as `store` identifies them.
+    pub counters: String,
     /// Whether every run has reported, or was closed and folded, so that escrow may be granted.
     pub is_recovered: bool,
 }
@@ -24,7 +23,7 @@ impl Ledger {
     /// The epoch in force; `None` before any Redis was seen.
     pub async fn latest_epoch(&self) -> Result<Option<Epoch>, LedgerError> {
         let row = sqlx::query!(
-            "SELECT epoch, redis_run_id, recovered_at IS NOT NULL AS \"is_recovered!\"
+            "SELECT epoch, counters, recovered_at IS NOT NULL AS \"is_recovered!\"
              FROM epochs ORDER BY epoch DESC LIMIT 1"
         )
         .fetch_optional(&self.pool)
@@ -32,29 +31,29 @@ impl Ledger {
         row.map(|row| {
             Ok(Epoch {
                 number: read_unsigned("epochs", "epoch", row.epoch, row.epoch)?,
-                redis_run_id: row.redis_run_id,
+                counters: row.counters,
                 is_recovered: row.is_recovered,
             })
         })
         .transpose()
     }
 
-    /// Begins the epoch that follows `after` (0 = none yet) on the server `redis_run_id`. `None`:
+    /// Begins the epoch that follows `after` (0 = none yet) on `counters`. `None`:
     /// somebody else began it first.
     pub async fn begin_epoch(
         &self,
-        redis_run_id: &str,
+        counters: &str,
         after: u64,
     ) -> Result<Option<u64>, LedgerError> {
         let number = after + 1;
         let column = i64::try_from(number).map_err(|_| LedgerError::not_found("epoch", number))?;
         // The number is the primary key: of two who begin it, one inserts.
         let begun = sqlx::query!(
-            "INSERT INTO epochs (epoch, redis_run_id)
+            "INSERT INTO epochs (epoch, counters)
              SELECT $1, $2 WHERE $1 = (SELECT coalesce(max(epoch), 0) + 1 FROM epochs)
              ON CONFLICT (epoch) DO NOTHING",
             column,
-            redis_run_id
+            counters
         )
         .execute(&self.pool)
         .await?;

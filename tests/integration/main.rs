@@ -14,5 +14,6 @@ mod ledger;
 mod overages;
 mod private_servers;
 mod shared_counters;
+mod sidecars;
 mod tenant_cli;
 mod worker;

@@ -17,7 +17,7 @@ async fn an_epoch_begins_after_the_one_that_was_seen_or_not_at_all() {
     assert_eq!(world.ledger.begin_epoch("b", 0).await.unwrap(), None);
     assert_eq!(world.ledger.begin_epoch("b", 1).await.unwrap(), Some(2));
     assert_eq!(world.ledger.begin_epoch("c", 7).await.unwrap(), None);
-    let latest = Epoch { number: 2, redis_run_id: "b".into(), is_recovered: false };
+    let latest = Epoch { number: 2, counters: "b".into(), is_recovered: false };
     assert_eq!(world.ledger.latest_epoch().await.unwrap(), Some(latest));
 }
 

@@ -29,7 +29,7 @@ use tollgate::{
         charges::{Charge, ChargesQuery},
         config::LedgerConfig,
         flush::{FlushBatch, FlushOutcome},
-        runs::NewRun,
+        runs::{ClosedHow, NewRun},
         subscriptions::{PlanChange, WindowsAfter},
         tenants::NewTenant,
     },
@@ -47,6 +47,7 @@ const AUTHOR: Author<'_> = Author { actor: "test", reason: "" };
 pub struct World {
     pub ledger: Ledger,
     pub pool: PgPool,
+    /// Of the database.
     pub url: String,
     plans: Vec<CompiledPlan>,
     run: RunId,
@@ -76,16 +77,16 @@ impl World {
         };
         ledger.register_run(&new).await.unwrap();
         let pool = database.pool().await;
-        let mut world = Self {
-            ledger,
-            pool,
-            url: database.url,
-            plans: Vec::new(),
-            run,
-            position: Mutex::new(0),
-        };
+        let url = database.url;
+        let mut world = Self { ledger, pool, url, plans: Vec::new(), run, position: Mutex::new(0) };
         world.apply(name, text).await;
         world
+    }
+
+    /// Closes the run that the world flushes as, so that real ones need not wait for it.
+    pub async fn close_own_run(&self) {
+        self.ledger.close_run(self.run, ClosedHow::Stopped, &[]).await.unwrap();
+        self.ledger.note_folded(self.run).await.unwrap();
     }
 
     /// Puts a catalog in force; plans whose content changed go one version up.

@@ -1,0 +1,110 @@
+//! `tollgate sidecar`: answers checks and takes usage in.
+
+mod alone;
+mod shared;
+mod start;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::sidecar::start::Started,
+    clock::Clock,
+    config::SettingsArgs,
+    grpc::{faces::faces, health::Health, listen::Listeners, serve::serve, service::EngineService},
+    http,
+    lifecycle::{readiness::Readiness, signals::StopSignals, tasks::TaskGroup},
+    telemetry::{logging, metrics::Metrics},
+};
+
+/// How long the first requests are kept waiting for Redis and Postgres; then outage policies decide.
+const START_WAIT: Duration = Duration::from_secs(3);
+/// Longest that tasks may take to stop once the intake is drained.
+const STOP_WAIT: Duration = Duration::from_secs(20);
+
+/// Answer checks from memory and record usage.
+///
+/// With a ledger (Postgres) and a Redis it shares its counters with other sidecars. With --catalog
+/// it runs alone: plans and tenants come from the file, counters live in this process, and the
+/// journal is the durable store.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Run alone, from this catalog file (YAML) with its tenants
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// More tenants for --catalog, in a file of their own (YAML)
+    #[arg(long, value_name = "FILE", requires = "catalog")]
+    tenants: Option<PathBuf>,
+}
+
+/// Serves until it is told to stop.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let settings = args.settings.load()?.settings;
+    let mode = start::Mode::of(&settings, args.catalog.as_deref(), args.tenants.as_deref())?;
+    logging::init(&settings.log)?;
+    let metrics = Metrics::install()?;
+    let mut signals = StopSignals::catch()?;
+    let readiness = Readiness::new(Clock::System);
+    let tasks = TaskGroup::new(readiness.clone());
+
+    // Sockets first: a port that is taken is found before anything is locked or written.
+    let listeners = Listeners::open(&settings.grpc).await?;
+    let http_listener = tokio::net::TcpListener::bind(settings.http.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (http.listen)", settings.http.listen))?;
+    let grpc_at = listeners.tcp_address();
+    let http_at = http_listener.local_addr()?;
+    let started = start::start(&settings, mode, &readiness, &tasks).await?;
+    started.wait_for_counters(START_WAIT).await;
+
+    let grpc_stop = CancellationToken::new();
+    let health = Health::new().await;
+    let service = EngineService::new(started.engine.clone(), grpc_stop.clone());
+    let service = faces(service, health.server(), &settings.grpc)?;
+    let following = tokio::spawn(health.follow(readiness.subscribe(), grpc_stop.clone()));
+    let grpc = tokio::spawn(serve(listeners, service, settings.grpc.clone(), grpc_stop.clone()));
+    let http_stop = CancellationToken::new();
+    let router = http::router(readiness.clone(), {
+        let metrics = metrics.clone();
+        move || metrics.render()
+    });
+    let http_config = settings.http.clone();
+    let http = tokio::spawn({
+        let stop = http_stop.clone();
+        async move { http::serve::serve(http_listener, router, &http_config, stop).await }
+    });
+    tracing::info!(
+        run = %started.engine.run(),
+        grpc = ?grpc_at,
+        socket = ?settings.grpc.socket,
+        http = %http_at,
+        "serving"
+    );
+
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        () = started.fenced() => "closed by an operator",
+    };
+    tracing::info!(signal, "stopping");
+    grpc_stop.cancel();
+    grpc.await.context("the gRPC face ended oddly")?;
+    stop(started, &tasks).await;
+    http_stop.cancel();
+    http.await.context("the HTTP face ended oddly")??;
+    following.abort();
+    Ok(())
+}
+
+async fn stop(started: Started, tasks: &TaskGroup) {
+    let finished = tokio::time::timeout(STOP_WAIT, started.finish()).await;
+    if finished.is_err() {
+        tracing::warn!("stopping took too long; the next start closes this run");
+    }
+    if let Err(error) = tasks.stop(STOP_WAIT).await {
+        tracing::warn!(%error, "some tasks were left behind");
+    }
+}

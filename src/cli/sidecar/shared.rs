@@ -1,0 +1,259 @@
+//! A sidecar among others: plans and tenants from the ledger, counters in Redis.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::start::{Backing, Base, Finish, Started, build, follow};
+use crate::{
+    enforcement::{
+        background::{epochs::EpochKeeper, leftovers::Closer, registration::register},
+        directory::{Directory, Source},
+        engine::Engine,
+        floors::Floors,
+        flusher::Flusher,
+        leasing::Leasing,
+        values::Values,
+    },
+    leases::message::Epoch,
+    ledger::{
+        Ledger,
+        runs::{ClosedHow, NewRun},
+    },
+    lifecycle::{
+        readiness::{Condition, Readiness},
+        tasks::TaskGroup,
+    },
+    store::{LocalCounters, RedisCounters, counters::Counters},
+};
+
+/// How long retiring counters may take at the end.
+const RETIRE_WAIT: Duration = Duration::from_secs(5);
+/// How often they are looked at meanwhile.
+const RETIRE_LOOK: Duration = Duration::from_millis(10);
+
+/// What is left to do at the end.
+pub struct Shared {
+    closer: Arc<Closer>,
+    directory: Arc<Directory>,
+    leasing: Arc<Leasing>,
+    flusher_stop: CancellationToken,
+    flusher_done: CancellationToken,
+}
+
+impl Shared {
+    /// Flushes everything, returns all escrow, and closes the run. What is not done in time, the
+    /// next start does.
+    pub async fn finish(self, engine: &Engine) {
+        let counters = self.directory.all_counters();
+        for counter in &counters {
+            counter.slow().holder.retire(None);
+            self.leasing.wake(counter);
+        }
+        let all_retired = async {
+            while !counters.iter().all(|counter| counter.is_retired()) {
+                tokio::time::sleep(RETIRE_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(RETIRE_WAIT, all_retired).await.is_err() {
+            tracing::warn!("not all escrow could be returned in time");
+        }
+        self.closer.journal.close().await;
+        self.flusher_stop.cancel();
+        self.flusher_done.cancelled().await;
+        if !engine.is_flushed() {
+            tracing::warn!("not all usage could be flushed; the next start does it");
+            return;
+        }
+        match self.closer.close(engine.run(), ClosedHow::Stopped, &[]).await {
+            Ok(()) => {
+                if let Err(error) = self.closer.journal.clone().delete() {
+                    tracing::warn!(%error, "cannot delete the closed run's journal");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot close the run; the next start does"),
+        }
+    }
+}
+
+/// Starts the sidecar. Neither Postgres nor Redis has to be up.
+pub async fn start(
+    base: Base,
+    readiness: &Readiness,
+    tasks: &TaskGroup,
+) -> anyhow::Result<Started> {
+    let ledger = Ledger::new(&base.settings.ledger)?;
+    let (epoch_sender, epoch) = watch::channel(None);
+    let redis = match base.settings.redis.url.is_empty() {
+        true => None,
+        false => Some(RedisCounters::new(base.settings.redis.clone())?),
+    };
+    let counters = match &redis {
+        Some(redis) => Counters::Redis(redis.clone()),
+        None => Counters::Local(LocalCounters::new()),
+    };
+    let backing = Backing {
+        source: Source::Ledger(ledger.clone()),
+        counters,
+        floors: Floors::Ledger(ledger.clone()),
+        epoch: epoch.clone(),
+        journals_keys: true,
+    };
+    let (engine, leasing, directory) = build(&base, backing, tasks);
+    follow(&base, &ledger, &leasing, &directory, tasks);
+    let identity = NewRun {
+        run: base.run,
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        boot_id: base.journal.boot_id(),
+        started_at: base.clock.now(),
+    };
+    let closer = Arc::new(Closer {
+        journal: base.journal.clone(),
+        ledger: ledger.clone(),
+        leasing: leasing.clone(),
+        directory: directory.clone(),
+        clock: base.clock.clone(),
+        identity: identity.clone(),
+    });
+    let flusher_stop = CancellationToken::new();
+    let flusher_done = CancellationToken::new();
+    watch_epoch(epoch, readiness.condition("shared_counters"), tasks);
+    let work = SharedWork {
+        ledger,
+        identity,
+        redis,
+        epoch: epoch_sender,
+        engine: engine.clone(),
+        leasing: leasing.clone(),
+        values: base.values.clone(),
+        directory: directory.clone(),
+        closer: closer.clone(),
+        flush_interval: base.settings.enforcement.flush_interval(),
+        ledger_condition: readiness.condition("ledger"),
+        flusher_stop: flusher_stop.clone(),
+        flusher_done: flusher_done.clone(),
+    };
+    work.spawn(tasks);
+    let finish = Finish::Shared(Shared {
+        closer,
+        directory,
+        leasing: leasing.clone(),
+        flusher_stop,
+        flusher_done,
+    });
+    Ok(Started { engine, leasing, finish })
+}
+
+/// The tasks that need the run to be registered first.
+struct SharedWork {
+    ledger: Ledger,
+    identity: NewRun,
+    redis: Option<RedisCounters>,
+    epoch: watch::Sender<Option<Epoch>>,
+    engine: Arc<Engine>,
+    leasing: Arc<Leasing>,
+    values: Arc<Values>,
+    directory: Arc<Directory>,
+    closer: Arc<Closer>,
+    flush_interval: Duration,
+    ledger_condition: Condition,
+    flusher_stop: CancellationToken,
+    flusher_done: CancellationToken,
+}
+
+impl SharedWork {
+    fn spawn(self, tasks: &TaskGroup) {
+        let group = tasks.clone();
+        tasks.run("registration", move |stop| async move {
+            self.ledger_condition.degrade("this run is not registered in Postgres yet");
+            if register(&self.ledger, &self.identity, &stop).await {
+                self.ledger_condition.ok();
+                self.spawn_registered(&group);
+            } else {
+                self.flusher_done.cancel();
+            }
+            stop.cancelled().await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+
+    fn spawn_registered(self, tasks: &TaskGroup) {
+        let run = self.identity.run;
+        let condition = self.ledger_condition;
+        let report = move |problem: Option<String>| match problem {
+            None => condition.ok(),
+            Some(problem) => condition.degrade(problem),
+        };
+        let (engine, ledger) = (self.engine.clone(), self.ledger.clone());
+        let mut flusher = Flusher::new(engine, ledger, self.flush_interval, Box::new(report));
+        let (stop, done) = (self.flusher_stop, self.flusher_done);
+        tasks.run("flusher", move |group_stop| async move {
+            let done = done.drop_guard();
+            let result = flusher.run(stop).await;
+            drop(done);
+            if result.is_ok() {
+                group_stop.cancelled().await;
+            }
+            result
+        });
+        match self.redis {
+            Some(counters) => {
+                let connections = counters.clone();
+                tasks.run("redis", move |stop| async move {
+                    connections.run(stop).await;
+                    Ok::<_, std::convert::Infallible>(())
+                });
+                let keeper = EpochKeeper {
+                    ledger: self.ledger,
+                    counters,
+                    leasing: self.leasing,
+                    directory: self.directory,
+                    values: self.values,
+                    epoch: self.epoch,
+                };
+                tasks.run("epochs", move |stop| async move {
+                    keeper.keep(run, stop).await;
+                    Ok::<_, std::convert::Infallible>(())
+                });
+            }
+            None => {
+                // Without a Redis the counters are this process' own, and so is their only epoch.
+                let epoch = self.epoch;
+                epoch.send_replace(Some(Epoch { number: 1, recovered: true }));
+                tasks.run("epoch", move |stop| async move {
+                    stop.cancelled().await;
+                    drop(epoch);
+                    Ok::<_, std::convert::Infallible>(())
+                });
+            }
+        }
+        tasks.run("leftovers", move |stop| async move {
+            self.closer.close_all(&stop).await;
+            stop.cancelled().await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+}
+
+/// Says in readiness when the shared counters cannot be used: limits are then decided by their
+/// outage policies, which is no reason to send work elsewhere.
+fn watch_epoch(mut epoch: watch::Receiver<Option<Epoch>>, condition: Condition, tasks: &TaskGroup) {
+    tasks.run("epoch_health", move |stop| async move {
+        loop {
+            match *epoch.borrow_and_update() {
+                Some(Epoch { recovered: true, .. }) => condition.ok(),
+                Some(Epoch { recovered: false, number }) => condition.degrade(format!(
+                    "epoch {number} waits for all runs to report; no escrow is granted"
+                )),
+                None => condition.degrade("Redis is out of reach; outage policies decide"),
+            }
+            tokio::select! {
+                changed = epoch.changed() => if changed.is_err() { break },
+                () = stop.cancelled() => break,
+            }
+        }
+        stop.cancelled().await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+}

@@ -1,0 +1,233 @@
+//! Puts a sidecar's parts together.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::{alone, shared};
+use crate::{
+    clock::Clock,
+    config::Settings,
+    domain::{catalog::Catalog, ids::RunId},
+    enforcement::{
+        background::{changes, housekeeping, recalls},
+        counter::CounterSeed,
+        directory::{Directory, Source},
+        engine::{Engine, EngineParts},
+        floors::Floors,
+        leasing::Leasing,
+        values::Values,
+    },
+    journal::{Journal, disk::Disk, shared::Health},
+    leases::{holder::LeaseTimes, message::Epoch},
+    ledger::Ledger,
+    lifecycle::{readiness::Readiness, tasks::TaskGroup},
+    store::counters::Counters,
+};
+
+/// With whom a sidecar shares.
+pub enum Mode {
+    /// Alone, from a catalog file.
+    Alone(Box<Catalog>),
+    /// With a ledger, and a Redis if there is to be more than one sidecar.
+    Shared,
+}
+
+impl Mode {
+    /// Chooses from what was given; both or neither is a mistake.
+    pub fn of(
+        settings: &Settings,
+        catalog: Option<&Path>,
+        tenants: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let has_ledger = !settings.ledger.url.is_empty();
+        match catalog {
+            Some(_) if has_ledger => bail!(
+                "--catalog and ledger.url are both given; a sidecar runs from a file or from a \
+                 ledger: leave one of them out"
+            ),
+            Some(file) => Ok(Self::Alone(Box::new(alone::read(file, tenants)?))),
+            None if has_ledger => Ok(Self::Shared),
+            None => bail!(
+                "neither ledger.url nor --catalog is given; set ledger.url (and redis.url) to \
+                 share counters, or give --catalog FILE to run alone"
+            ),
+        }
+    }
+}
+
+/// A sidecar at work.
+pub struct Started {
+    pub engine: Arc<Engine>,
+    pub leasing: Arc<Leasing>,
+    pub finish: Finish,
+}
+
+/// What is left to do at the end.
+pub enum Finish {
+    Alone(alone::Alone),
+    Shared(shared::Shared),
+}
+
+impl Started {
+    /// Waits until the counters can be leased from, at most `wait`.
+    pub async fn wait_for_counters(&self, wait: Duration) {
+        let mut epoch = self.leasing.epoch.clone();
+        let recovered = epoch.wait_for(|epoch| epoch.is_some_and(|epoch| epoch.recovered));
+        if tokio::time::timeout(wait, recovered).await.is_err() {
+            tracing::warn!("serving without the shared counters");
+        }
+    }
+
+    /// Resolves when this run has been closed by someone else.
+    pub async fn fenced(&self) {
+        self.leasing.fenced.cancelled().await;
+    }
+
+    /// Everything acknowledged goes to where it belongs, and escrow back.
+    pub async fn finish(self) {
+        self.engine.close_intake();
+        self.engine.release_all_reservations();
+        match self.finish {
+            Finish::Alone(alone) => alone.finish().await,
+            Finish::Shared(shared) => shared.finish(&self.engine).await,
+        }
+    }
+}
+
+/// What both modes build on.
+pub struct Base {
+    pub settings: Settings,
+    pub journal: Journal,
+    pub run: RunId,
+    pub clock: Clock,
+    pub seed: CounterSeed,
+    pub values: Arc<Values>,
+}
+
+/// What tells the modes apart.
+pub struct Backing {
+    pub source: Source,
+    pub counters: Counters,
+    pub floors: Floors,
+    pub epoch: tokio::sync::watch::Receiver<Option<Epoch>>,
+    /// Whether keys that are touched have to be journalled, for whoever closes the run.
+    pub journals_keys: bool,
+}
+
+/// Starts everything but the faces.
+pub async fn start(
+    settings: &Settings,
+    mode: Mode,
+    readiness: &Readiness,
+    tasks: &TaskGroup,
+) -> anyhow::Result<Started> {
+    let run = RunId(Uuid::new_v4());
+    let config = settings.journal.clone();
+    let journal = tokio::task::spawn_blocking(move || Journal::open(config, run, Disk))
+        .await
+        .context("opening the journal")??;
+    watch_journal(&journal, readiness, tasks);
+    let times = LeaseTimes {
+        recall_wait: settings.enforcement.recall_wait(),
+        settle: settings.enforcement.settle_interval(),
+        ..LeaseTimes::default()
+    };
+    let seed = CounterSeed { run, times };
+    let base = Base {
+        settings: settings.clone(),
+        journal,
+        run,
+        clock: Clock::System,
+        seed,
+        values: Arc::default(),
+    };
+    match mode {
+        Mode::Alone(catalog) => alone::start(base, &catalog, tasks).await,
+        Mode::Shared => shared::start(base, readiness, tasks).await,
+    }
+}
+
+/// The engine over a backing, with the tasks that every engine has.
+pub fn build(
+    base: &Base,
+    backing: Backing,
+    tasks: &TaskGroup,
+) -> (Arc<Engine>, Arc<Leasing>, Arc<Directory>) {
+    let Backing { source, counters, floors, epoch, journals_keys } = backing;
+    let snapshot = matches!(source, Source::Ledger(_))
+        .then(|| base.settings.journal.data_dir.join("tenants.json"));
+    let directory = Arc::new(Directory::new(source, base.seed, snapshot));
+    directory.restore();
+    let leasing = Arc::new(Leasing {
+        counters,
+        floors,
+        opened_keys: journals_keys.then(|| base.journal.clone()),
+        epoch,
+        epoch_doubt: Notify::new(),
+        fenced: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        started: Instant::now(),
+        denial_cache: base.settings.enforcement.denial_cache(),
+    });
+    let engine = Arc::new(Engine::new(EngineParts {
+        config: base.settings.enforcement.clone(),
+        clock: base.clock.clone(),
+        directory: directory.clone(),
+        leasing: leasing.clone(),
+        journal: base.journal.clone(),
+        values: base.values.clone(),
+    }));
+    let keeper = engine.clone();
+    tasks.run("housekeeping", |stop| async move {
+        housekeeping::keep(keeper, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    (engine, leasing, directory)
+}
+
+/// Follows changes of tenants and recall hints.
+pub fn follow(
+    base: &Base,
+    ledger: &Ledger,
+    leasing: &Arc<Leasing>,
+    directory: &Arc<Directory>,
+    tasks: &TaskGroup,
+) {
+    let poll = base.settings.enforcement.change_poll();
+    let (leasing, directory, ledger) = (leasing.clone(), directory.clone(), ledger.clone());
+    {
+        let (leasing, directory) = (leasing.clone(), directory.clone());
+        tasks.run("changes", move |stop| async move {
+            changes::follow(directory, leasing, ledger, poll, stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+    tasks.run("recalls", move |stop| async move {
+        recalls::listen(directory, leasing, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+}
+
+/// A journal that has stopped takes readiness with it.
+fn watch_journal(journal: &Journal, readiness: &Readiness, tasks: &TaskGroup) {
+    let condition = readiness.condition("journal");
+    let mut health = journal.health();
+    tasks.run("journal_health", move |stop| async move {
+        loop {
+            match &*health.borrow_and_update() {
+                Health::Running => condition.ok(),
+                other => condition.fail(format!("{other:?}")),
+            }
+            tokio::select! {
+                changed = health.changed() => if changed.is_err() { break },
+                () = stop.cancelled() => break,
+            }
+        }
+        stop.cancelled().await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+}

@@ -1,0 +1,205 @@
+//! Whether a request may go ahead, and what it takes for that.
+
+use std::sync::Arc;
+
+use super::{
+    answer::{Decision, Figures, answer, reason_allowed},
+    counter::{Counter, Verdict},
+    engine::Engine,
+    error::EngineError,
+    labelling,
+    quota::Asked,
+    taken::Taken,
+};
+use crate::{
+    domain::{
+        cell_key::CellKey,
+        limit::OutagePolicy,
+        meter::Aggregation,
+        quota::{DecidedBy, QuotaAnswer, QuotaReason},
+        window::Window,
+    },
+    journal::position::Position,
+};
+
+/// What came of a request.
+pub(super) enum Admission {
+    Admitted(Admitted),
+    Denied(QuotaAnswer),
+}
+
+/// An admitted request that is not recorded yet. Dropped, it leaves no trace.
+pub(super) struct Admitted {
+    pub key: CellKey,
+    window: Window,
+    /// Absent for meters that are not sums.
+    counter: Option<Arc<Counter>>,
+    /// Escrow, where the meter has a ceiling.
+    taken: Option<Taken>,
+    decided_by: DecidedBy,
+}
+
+impl Admitted {
+    /// Units taken from escrow.
+    pub fn leased_units(&self) -> u64 {
+        self.taken.as_ref().map_or(0, Taken::amount)
+    }
+
+    /// The counter of a summed meter.
+    pub fn counter(&self) -> Option<Arc<Counter>> {
+        self.counter.clone()
+    }
+
+    /// Where it was decided.
+    pub fn decided_by(&self) -> DecidedBy {
+        self.decided_by
+    }
+
+    /// The escrow, to be held.
+    pub fn into_taken(self) -> Option<Taken> {
+        self.taken
+    }
+
+    /// Counts what the journal now has, and answers.
+    pub fn settle(self, engine: &Engine, asked: &Asked<'_>, position: Position) -> QuotaAnswer {
+        let figures = match &self.counter {
+            Some(counter) => {
+                counter.journalled(position.into(), engine.leasing.now());
+                match self.taken {
+                    Some(taken) => taken.spend(asked.units),
+                    None => {
+                        counter.cell.record(asked.units);
+                        engine.leasing.wake_if_idle(counter);
+                    }
+                }
+                Figures::of(counter)
+            }
+            None => engine.value_figures(asked.meter, &self.key),
+        };
+        let reason = match self.decided_by {
+            DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
+            _ => reason_allowed(asked.meter, figures.used),
+        };
+        let decision = Decision { reason, decided_by: self.decided_by };
+        answer(asked.meter, Some(&self.window), figures, decision)
+    }
+}
+
+impl Engine {
+    /// Decides whether what is asked may go ahead, and takes what it needs.
+    pub(super) async fn admit(&self, asked: &Asked<'_>) -> Result<Admission, EngineError> {
+        match asked.meter.meter.aggregation {
+            Aggregation::Sum | Aggregation::Count => self.admit_units(asked).await,
+            Aggregation::Max | Aggregation::Last => Ok(self.admit_value(asked)),
+            Aggregation::DistinctCount => self.admit_distinct(asked).await,
+        }
+    }
+
+    async fn admit_units(&self, asked: &Asked<'_>) -> Result<Admission, EngineError> {
+        let Ok(counter) = asked.state.current_counter(
+            &asked.terms,
+            asked.meter,
+            asked.subject.as_ref(),
+            asked.now,
+            self.config.subjects_max,
+        ) else {
+            return Ok(Admission::Denied(asked.denial(QuotaReason::TooManySubjects)));
+        };
+        counter.touch(self.leasing.now());
+        let admitted = |taken, decided_by| {
+            Admission::Admitted(Admitted {
+                key: counter.key.clone(),
+                window: counter.window,
+                counter: Some(counter.clone()),
+                taken,
+                decided_by,
+            })
+        };
+        if asked.meter.limit.ceiling().is_none() || asked.request.amount < 0 {
+            return Ok(admitted(None, DecidedBy::Memory));
+        }
+        if let Some(taken) = self.leasing.take(&counter, asked.units) {
+            return Ok(admitted(Some(taken), DecidedBy::Memory));
+        }
+        let Ok(_permit) = self.slow_path.try_acquire() else {
+            let bound = self.config.slow_path_max;
+            return Err(EngineError::Overloaded { what: "checks that wait for a refill", bound });
+        };
+        Ok(match self.leasing.acquire(&counter, asked.units).await {
+            Verdict::Granted(taken) => admitted(Some(taken), DecidedBy::Redis),
+            Verdict::Denied { remaining, .. } => {
+                Admission::Denied(denied(asked, &counter, remaining))
+            }
+            Verdict::Unavailable => match asked.meter.limit.on_outage {
+                OutagePolicy::Allow => {
+                    self.metrics.units_unbacked.increment(asked.units);
+                    admitted(None, DecidedBy::Fallback)
+                }
+                OutagePolicy::Deny => {
+                    let figures = Figures::of(&counter);
+                    Admission::Denied(denied_by_outage(asked, &counter.window, figures))
+                }
+            },
+        })
+    }
+
+    /// A value stands for itself: it is compared with the limit, and nothing is taken.
+    fn admit_value(&self, asked: &Asked<'_>) -> Admission {
+        let window = asked.window();
+        let key = asked.key(&window);
+        if asked.meter.limit.ceiling().is_some_and(|ceiling| asked.units > ceiling) {
+            let figures = self.value_figures(asked.meter, &key);
+            let decision =
+                Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Memory };
+            return Admission::Denied(answer(asked.meter, Some(&window), figures, decision));
+        }
+        Admission::Admitted(unleased(key, window, DecidedBy::Memory))
+    }
+
+    /// A value that this sidecar knows to be counted costs nothing; a new one is asked for once.
+    async fn admit_distinct(&self, asked: &Asked<'_>) -> Result<Admission, EngineError> {
+        let window = asked.window();
+        let key = asked.key(&window);
+        let value = labelling::distinct_value(&asked.meter.meter, &asked.request.properties)?;
+        let (Some(value), Some(ceiling)) = (value, asked.meter.limit.ceiling()) else {
+            return Ok(Admission::Admitted(unleased(key, window, DecidedBy::Memory)));
+        };
+        if self.values.knows(&key, value) {
+            return Ok(Admission::Admitted(unleased(key, window, DecidedBy::Memory)));
+        }
+        let figures = |used| Figures { used, blocked: 0 };
+        Ok(match self.leasing.admit_distinct(&key, value, ceiling).await {
+            Some((true, _)) => Admission::Admitted(unleased(key, window, DecidedBy::Redis)),
+            Some((false, count)) => {
+                let decision =
+                    Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Redis };
+                let denial = answer(asked.meter, Some(&window), figures(count), decision);
+                Admission::Denied(denial)
+            }
+            None if asked.meter.limit.on_outage == OutagePolicy::Allow => {
+                self.metrics.units_unbacked.increment(1);
+                Admission::Admitted(unleased(key, window, DecidedBy::Fallback))
+            }
+            None => {
+                let used = self.value_figures(asked.meter, &key);
+                Admission::Denied(denied_by_outage(asked, &window, used))
+            }
+        })
+    }
+}
+
+fn unleased(key: CellKey, window: Window, decided_by: DecidedBy) -> Admitted {
+    Admitted { key, window, counter: None, taken: None, decided_by }
+}
+
+fn denied(asked: &Asked<'_>, counter: &Counter, remaining: u64) -> QuotaAnswer {
+    let decision = Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Redis };
+    let denial = answer(asked.meter, Some(&counter.window), Figures::of(counter), decision);
+    QuotaAnswer { remaining: Some(remaining), ..denial }
+}
+
+fn denied_by_outage(asked: &Asked<'_>, window: &Window, figures: Figures) -> QuotaAnswer {
+    let decision =
+        Decision { reason: QuotaReason::DeniedByOutagePolicy, decided_by: DecidedBy::Fallback };
+    answer(asked.meter, Some(window), figures, decision)
+}

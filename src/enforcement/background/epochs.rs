@@ -1,0 +1,161 @@
+//! Keeps this run in the right epoch of the shared counters: notices that they have lost data,
+//! sees to it that there is a new epoch, and re-sends what this run knows.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::ids::RunId,
+    enforcement::{counter::Counter, directory::Directory, leasing::Leasing, values::Values},
+    leases::message::Epoch,
+    ledger::{Ledger, LedgerError},
+    store::{RedisCounters, identity::Identity},
+};
+
+/// Pause after a failure, and between looks at what others have done.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why there is no epoch now.
+#[derive(Debug, thiserror::Error)]
+enum NoEpoch {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The counters went away, were replaced or emptied meanwhile.
+    #[error("the shared counters have changed")]
+    Changed,
+}
+
+/// Looks after the epoch of one run.
+pub struct EpochKeeper {
+    pub ledger: Ledger,
+    pub counters: RedisCounters,
+    pub leasing: Arc<Leasing>,
+    pub directory: Arc<Directory>,
+    pub values: Arc<Values>,
+    /// Where the drivers read it.
+    pub epoch: watch::Sender<Option<Epoch>>,
+}
+
+impl EpochKeeper {
+    /// Keeps until `stop`.
+    pub async fn keep(self, run: RunId, stop: CancellationToken) {
+        let work = async {
+            loop {
+                if let Err(error) = self.enter(run).await {
+                    tracing::warn!(%error, "no epoch of the shared counters yet");
+                }
+                self.epoch.send_replace(None);
+                sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Enters the epoch in force and stays in it until it is over.
+    async fn enter(&self, run: RunId) -> Result<(), NoEpoch> {
+        let mut found = self.counters.identity();
+        let identity = found.wait_for(Option::is_some).await.map_err(|_| NoEpoch::Changed)?.clone();
+        let Some(identity) = identity else { return Err(NoEpoch::Changed) };
+        let (number, is_recovered) = self.epoch_of(&identity).await?;
+        tracing::info!(epoch = number, %identity, "in an epoch of the shared counters");
+        self.counters.bind(number, identity.clone());
+        if !(is_recovered && self.has_nothing_to_tell(number)) {
+            self.announce(Epoch { number, recovered: false });
+            self.resend_all(number, &found, &identity).await?;
+        }
+        let mut recovered = self.ledger.report_epoch(number, run).await?;
+        if !recovered {
+            let awaited = self.ledger.unreported_runs(number).await?;
+            tracing::warn!(epoch = number, ?awaited, "no escrow before these runs have reported");
+        }
+        while !recovered {
+            sleep(PAUSE).await;
+            check_identity(&found, &identity)?;
+            recovered = match self.ledger.latest_epoch().await? {
+                Some(latest) if latest.number == number => latest.is_recovered,
+                _ => return Err(NoEpoch::Changed),
+            };
+        }
+        self.announce(Epoch { number, recovered: true });
+        let changed = found.wait_for(|now| now.as_ref() != Some(&identity));
+        tokio::select! {
+            _ = changed => Ok(()),
+            () = self.leasing.epoch_doubt.notified() => Ok(()),
+        }
+    }
+
+    /// The epoch that stands for these counters, begun now if none does, and whether it is
+    /// recovered.
+    async fn epoch_of(&self, identity: &Identity) -> Result<(u64, bool), NoEpoch> {
+        let latest = self.ledger.latest_epoch().await?;
+        let number = latest.as_ref().map_or(0, |latest| latest.number);
+        let name = identity.to_string();
+        if let Some(latest) = latest.filter(|latest| latest.counters == name) {
+            return Ok((number, latest.is_recovered));
+        }
+        let begun = self.ledger.begin_epoch(&name, number).await?.ok_or(NoEpoch::Changed)?;
+        tracing::warn!(epoch = begun, %identity, "the shared counters are new or have lost data");
+        metrics::counter!("tollgate_epochs_begun_total").increment(1);
+        Ok((begun, false))
+    }
+
+    fn announce(&self, epoch: Epoch) {
+        self.epoch.send_replace(Some(epoch));
+        for counter in self.directory.all_counters() {
+            self.leasing.wake(&counter);
+        }
+    }
+
+    /// Whether the epoch knows all that this run does, as it does after a lost connection.
+    fn has_nothing_to_tell(&self, number: u64) -> bool {
+        let has_told =
+            |counter: &Arc<Counter>| counter.slow().holder.has_reported(&counter.cell, number);
+        self.directory.all_counters().iter().all(has_told)
+    }
+
+    /// Waits until every counter of this run has told the new epoch what it knows.
+    async fn resend_all(
+        &self,
+        number: u64,
+        found: &watch::Receiver<Option<Identity>>,
+        identity: &Identity,
+    ) -> Result<(), NoEpoch> {
+        loop {
+            let untold: Vec<_> = self
+                .directory
+                .all_counters()
+                .into_iter()
+                .filter(|counter| !counter.slow().holder.has_reported(&counter.cell, number))
+                .collect();
+            if untold.is_empty() {
+                return self.resend_distinct().await;
+            }
+            check_identity(found, identity)?;
+            untold.iter().for_each(|counter| self.leasing.wake(counter));
+            sleep(PAUSE / 5).await;
+        }
+    }
+
+    /// Tells the distinct values that this run has counted; values that are admitted meanwhile are
+    /// told as they are.
+    async fn resend_distinct(&self) -> Result<(), NoEpoch> {
+        for (key, known) in self.values.all_distinct() {
+            if !self.leasing.tell_distinct(&key, known).await {
+                return Err(NoEpoch::Changed);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_identity(
+    found: &watch::Receiver<Option<Identity>>,
+    identity: &Identity,
+) -> Result<(), NoEpoch> {
+    if found.borrow().as_ref() == Some(identity) { Ok(()) } else { Err(NoEpoch::Changed) }
+}

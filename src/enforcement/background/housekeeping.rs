@@ -1,0 +1,96 @@
+//! What has to be done every now and then: lapse holds, retire counters, save the snapshot.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::enforcement::{counter::Counter, directory::tenant_state::TenantState, engine::Engine};
+
+/// How often lapsed holds are given back.
+const EXPIRE_EVERY: Duration = Duration::from_millis(100);
+/// How often counters are looked at, and the snapshot saved.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// A counter that was not used for so long is retired, its escrow returned.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
+/// A counter whose window is over and that was not used for so long is retired.
+const OVER_AFTER: Duration = Duration::from_secs(30);
+/// How long the shared counters keep the key of a window that is over. Late usage within this time
+/// finds it; later usage has it rebuilt from the ledger.
+pub const KEY_RETENTION: Duration = Duration::from_secs(24 * 3_600);
+
+/// Keeps house until `stop`.
+pub async fn keep(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut expire = interval(EXPIRE_EVERY);
+    let mut sweep = interval(SWEEP_EVERY);
+    expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = expire.tick() => engine.expire_reservations(engine.clock.now()),
+            _ = sweep.tick() => {
+                engine.sweep();
+                save(&engine).await;
+            }
+            () = stop.cancelled() => {
+                save(&engine).await;
+                return;
+            }
+        }
+    }
+}
+
+async fn save(engine: &Engine) {
+    let directory = engine.directory.clone();
+    let saved = tokio::task::spawn_blocking(move || directory.save()).await;
+    if let Ok(Err(error)) = saved {
+        tracing::warn!(%error, "cannot save the snapshot of tenants and plans");
+    }
+}
+
+impl Engine {
+    /// Retires counters that are over or idle, drops those that are done, and sets the gauges.
+    pub fn sweep(self: &Arc<Self>) {
+        let real_now = self.clock.now();
+        let mut live = 0;
+        for state in self.directory.all() {
+            let now = state.terms().tenant.now(real_now);
+            let counters = state.all_counters();
+            live += counters.len();
+            for counter in counters {
+                self.retire_if_done(&counter, now);
+            }
+            state.drop_idle_counters(Counter::is_retired);
+            self.forget_values(&state, now);
+        }
+        #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
+        {
+            metrics::gauge!("tollgate_counters_live").set(live as f64);
+            metrics::gauge!("tollgate_tenants_live").set(self.directory.len() as f64);
+            metrics::gauge!("tollgate_reservations_live").set(self.holds.len() as f64);
+        }
+    }
+
+    fn retire_if_done(&self, counter: &Arc<Counter>, now: Timestamp) {
+        let is_over = counter.window.end.is_some_and(|end| end <= now);
+        let unused_for = if is_over { OVER_AFTER } else { IDLE_AFTER };
+        let flushed_to = self.flushed_to.load(std::sync::atomic::Ordering::Acquire);
+        let Some(since) = self.leasing.now().checked_sub(unused_for) else { return };
+        if !counter.is_retired() && counter.is_idle(since, flushed_to) {
+            counter.slow().holder.retire(is_over.then_some(KEY_RETENTION));
+            self.leasing.wake(counter);
+        }
+    }
+
+    fn forget_values(&self, state: &TenantState, now: Timestamp) {
+        let terms = state.terms();
+        let schedule = &terms.tenant.subscription.schedule;
+        self.values.forget(|key| {
+            key.tenant == terms.tenant.id
+                && schedule
+                    .window_of_label(key.label)
+                    .is_none_or(|window| window.end.is_some_and(|end| end <= now))
+        });
+    }
+}

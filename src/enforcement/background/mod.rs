@@ -1,0 +1,9 @@
+//! What a sidecar does beside answering: each file is one task.
+
+pub mod changes;
+pub mod embedded;
+pub mod epochs;
+pub mod housekeeping;
+pub mod leftovers;
+pub mod recalls;
+pub mod registration;

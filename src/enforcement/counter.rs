@@ -1,0 +1,293 @@
+//! One counter in this sidecar: the lock-free cell that requests take from, and the slow side that
+//! a driver works for it.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, futures::Notified, oneshot};
+
+use super::taken::Taken;
+use crate::{
+    domain::{cell_key::CellKey, ids::RunId, window::Window},
+    leases::{
+        cell::Cell,
+        holder::{Denial, Holder, LeaseTimes, Waiting},
+        message::Ceiling,
+    },
+};
+
+/// What every counter of a run is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct CounterSeed {
+    pub run: RunId,
+    pub times: LeaseTimes,
+}
+
+/// How a request that found too little in hand was decided.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The units are taken. Undelivered, they go back by themselves.
+    Granted(Taken),
+    /// No more than `remaining` can be had.
+    Denied { why: Denial, remaining: u64 },
+    /// The shared counters are out of reach: the limit's policy decides.
+    Unavailable,
+}
+
+/// A request that waits for units.
+#[derive(Debug)]
+pub struct Waiter {
+    pub amount: u64,
+    /// In order of arrival.
+    number: u64,
+    pub verdict: oneshot::Sender<Verdict>,
+}
+
+/// A denial that may be repeated from memory.
+#[derive(Clone, Copy, Debug)]
+struct CachedDenial {
+    remaining: u64,
+    generation: u64,
+    /// Since the start of the run.
+    until: Duration,
+}
+
+/// The slow side: the holder and those who wait.
+#[derive(Debug)]
+pub struct Slow {
+    pub holder: Holder,
+    pub ceiling: Ceiling,
+    pub waiters: VecDeque<Waiter>,
+    next_number: u64,
+    /// Waiters below this number were waiting when the last call was built.
+    call_saw_below: u64,
+    /// The journal knows that this run touches the key.
+    pub is_opened: bool,
+}
+
+/// One (tenant, meter, subject, window) of a summed meter.
+#[derive(Debug)]
+pub struct Counter {
+    pub key: CellKey,
+    pub window: Window,
+    pub cell: Cell,
+    /// Guards the slow side; held for a decision, never across an await.
+    slow: Mutex<Slow>,
+    /// Guards the cached denial; only requests that found too little look at it.
+    denial: Mutex<Option<CachedDenial>>,
+    /// Wakes the driver before its time.
+    wake: Notify,
+    /// A driver is at work.
+    driven: AtomicBool,
+    /// The driver was woken and has not looked since.
+    woken: AtomicBool,
+    /// Told after each answer or failure of a call.
+    called: Notify,
+    /// When the last answer came, milliseconds since the start of the run; 0 = never.
+    answered_at_ms: AtomicU64,
+    /// Everything was returned and told at the end of its life; it may be dropped.
+    is_retired: AtomicBool,
+    /// Units held by reservations, for display.
+    pub reserved: AtomicU64,
+    /// When it was last used, milliseconds since the start of the run.
+    used_at_ms: AtomicU64,
+    /// Journal position of its latest event, as the ledger's mark counts.
+    journalled_to: AtomicU64,
+}
+
+impl Counter {
+    /// A counter with nothing in hand.
+    pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: CounterSeed) -> Self {
+        let slow = Slow {
+            holder: Holder::new(seed.run, seed.times),
+            ceiling,
+            waiters: VecDeque::new(),
+            next_number: 0,
+            call_saw_below: 0,
+            is_opened: false,
+        };
+        Self {
+            key,
+            window,
+            cell: Cell::new(),
+            slow: Mutex::new(slow),
+            denial: Mutex::default(),
+            wake: Notify::new(),
+            driven: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
+            called: Notify::new(),
+            answered_at_ms: AtomicU64::new(0),
+            is_retired: AtomicBool::new(false),
+            reserved: AtomicU64::new(0),
+            used_at_ms: AtomicU64::new(0),
+            journalled_to: AtomicU64::new(0),
+        }
+    }
+
+    /// The slow side. Nothing that holds the lock panics half way through a change.
+    pub fn slow(&self) -> MutexGuard<'_, Slow> {
+        self.slow.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes over a newer ceiling; whether it was newer.
+    pub fn set_ceiling(&self, ceiling: Ceiling) -> bool {
+        let mut slow = self.slow();
+        let is_newer = ceiling.version > slow.ceiling.version;
+        if is_newer {
+            slow.ceiling = ceiling;
+            *self.lock_denial() = None;
+        }
+        is_newer
+    }
+
+    /// Remembers that more than `remaining` units cannot be had, until `until` at the latest.
+    pub fn remember_denial(&self, remaining: u64, until: Duration) {
+        let generation = self.cell.generation();
+        *self.lock_denial() = Some(CachedDenial { remaining, generation, until });
+    }
+
+    /// What a remembered denial left remaining, if it still holds for `amount` at `now`.
+    pub fn remembered_denial(&self, amount: u64, now: Duration) -> Option<u64> {
+        let denial = (*self.lock_denial())?;
+        let holds = denial.generation == self.cell.generation()
+            && now < denial.until
+            && amount > denial.remaining;
+        holds.then_some(denial.remaining)
+    }
+
+    /// Notes that an event for this counter was handed to the journal at `position`.
+    pub fn journalled(&self, position: u64, now: Duration) {
+        self.journalled_to.fetch_max(position, Ordering::Relaxed);
+        self.touch(now);
+    }
+
+    /// Notes that a call has come back; `answered` unless it failed.
+    pub fn called(&self, answered: Option<Duration>) {
+        if let Some(now) = answered {
+            self.answered_at_ms.store(millis(now).max(1), Ordering::Relaxed);
+        }
+        self.called.notify_waiters();
+    }
+
+    /// Waits until a call comes back that is sent after this.
+    pub fn next_call(&self) -> Notified<'_> {
+        self.called.notified()
+    }
+
+    /// How long ago the last answer came; `None` = there was none.
+    pub fn answer_age(&self, now: Duration) -> Option<Duration> {
+        match self.answered_at_ms.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(now.saturating_sub(Duration::from_millis(at))),
+        }
+    }
+
+    /// Notes a use.
+    pub fn touch(&self, now: Duration) {
+        self.used_at_ms.store(millis(now), Ordering::Relaxed);
+    }
+
+    /// Whether it has not been used since `since`, and all that was is in the ledger.
+    pub fn is_idle(&self, since: Duration, flushed_to: u64) -> bool {
+        u128::from(self.used_at_ms.load(Ordering::Relaxed)) < since.as_millis()
+            && self.journalled_to.load(Ordering::Relaxed) <= flushed_to
+            && self.reserved.load(Ordering::Relaxed) == 0
+    }
+
+    /// Has the driver, if there is one, look now.
+    pub fn wake_driver(&self) {
+        self.woken.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Waits for [`Counter::wake_driver`].
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Notes that the driver looks now.
+    pub fn look(&self) {
+        self.woken.store(false, Ordering::Release);
+    }
+
+    /// Notes whether everything is returned and told, and nothing more expected.
+    pub fn set_retired(&self, is_retired: bool) {
+        self.is_retired.store(is_retired, Ordering::Release);
+    }
+
+    /// Whether it may be dropped.
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
+    }
+
+    /// Whether a driver has to be started; the caller is the one to start it.
+    ///
+    /// Call it after the change that the driver has to see: the fence pairs with the one in
+    /// [`Counter::leave`], so that either the change is seen there, or the absence here.
+    pub fn needs_driver(&self) -> bool {
+        fence(Ordering::SeqCst);
+        !self.driven.load(Ordering::Relaxed) && !self.driven.swap(true, Ordering::AcqRel)
+    }
+
+    /// The driver has nothing to do. Whether it may go; if not, something came up meanwhile.
+    pub fn leave(&self) -> bool {
+        self.driven.store(false, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let news = self.woken.load(Ordering::Relaxed) || {
+            let slow = self.slow();
+            !slow.waiters.is_empty() || !slow.holder.is_settled(&self.cell)
+        };
+        !news || self.driven.swap(true, Ordering::AcqRel)
+    }
+
+    fn lock_denial(&self) -> MutexGuard<'_, Option<CachedDenial>> {
+        self.denial.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Slow {
+    /// Queues a request.
+    pub fn wait(&mut self, amount: u64) -> oneshot::Receiver<Verdict> {
+        let (verdict, receiver) = oneshot::channel();
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiters.push_back(Waiter { amount, number, verdict });
+        receiver
+    }
+
+    /// Those who wait, for the holder; whoever has gone away is forgotten.
+    pub fn waiting(&mut self) -> Option<Waiting> {
+        self.waiters.retain(|waiter| !waiter.verdict.is_closed());
+        let head = self.waiters.front()?.amount;
+        let total = self.waiters.iter().map(|waiter| waiter.amount).sum();
+        Some(Waiting { head, total })
+    }
+
+    /// Notes that the call that is being sent knows of all who wait now.
+    pub fn call_built(&mut self) {
+        self.call_saw_below = self.next_number;
+    }
+
+    /// Takes out whom a denial applies to: the head, and who was waiting when the last call was
+    /// built and asks for more than `remaining`.
+    pub fn take_denied(&mut self, remaining: u64) -> Vec<Waiter> {
+        let mut denied: Vec<Waiter> = self.waiters.pop_front().into_iter().collect();
+        let saw_below = self.call_saw_below;
+        let (out, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .partition(|waiter| waiter.number < saw_below && waiter.amount > remaining);
+        denied.extend(out);
+        self.waiters = rest.into();
+        denied
+    }
+}

@@ -1,0 +1,235 @@
+//! The tenants that this sidecar knows, by id.
+//!
+//! A tenant is loaded when it is first asked for and stays until it has been idle; changes reach it
+//! by [`Directory::follow`]. What is known is also kept on disk, so that a sidecar which starts
+//! while Postgres is away serves whom it served before.
+
+mod snapshot;
+mod source;
+pub mod tenant_state;
+mod unknown;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ahash::RandomState;
+use dashmap::DashMap;
+
+pub use self::source::{FileSource, Source};
+use self::{
+    snapshot::Snapshot,
+    tenant_state::{TenantState, Terms},
+    unknown::UnknownTenants,
+};
+use super::{
+    counter::{Counter, CounterSeed},
+    error::{EngineError, Unknown, UnknownName},
+};
+use crate::{
+    domain::{
+        catalog::compiled_plan::CompiledPlan,
+        ids::TenantId,
+        tenant::{PlanVersion, Tenant},
+    },
+    ledger::tenants::ChangeCursor,
+};
+
+/// How long a name that nobody knows is refused from memory.
+const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+/// Unknown names remembered at a time.
+const UNKNOWN_MAX: usize = 10_000;
+
+/// A plan version, with the definition that it was made of.
+#[derive(Debug)]
+struct KnownPlan {
+    compiled: Arc<CompiledPlan>,
+    definition: serde_json::Value,
+}
+
+/// The tenants in memory.
+#[derive(Debug)]
+pub struct Directory {
+    tenants: DashMap<TenantId, Arc<TenantState>, RandomState>,
+    plans: DashMap<PlanVersion, Arc<KnownPlan>, RandomState>,
+    unknown: UnknownTenants,
+    source: Source,
+    seed: CounterSeed,
+    /// Guards how far changes are in; held for a copy.
+    cursor: Mutex<ChangeCursor>,
+    snapshot_path: Option<PathBuf>,
+    /// Something is known that the snapshot does not have.
+    is_unsaved: AtomicBool,
+}
+
+impl Directory {
+    /// An empty directory, filled from `source` as tenants are asked for.
+    pub fn new(source: Source, seed: CounterSeed, snapshot_path: Option<PathBuf>) -> Self {
+        Self {
+            tenants: DashMap::with_hasher(RandomState::new()),
+            plans: DashMap::with_hasher(RandomState::new()),
+            unknown: UnknownTenants::new(UNKNOWN_FOR, UNKNOWN_MAX),
+            source,
+            seed,
+            cursor: Mutex::new(ChangeCursor::after(0)),
+            snapshot_path,
+            is_unsaved: AtomicBool::new(false),
+        }
+    }
+
+    /// The tenant, if it is in memory.
+    #[inline]
+    pub fn known(&self, tenant: &TenantId) -> Option<Arc<TenantState>> {
+        self.tenants.get(tenant).map(|state| state.clone())
+    }
+
+    /// The tenant, loaded if need be. `field` is what the caller calls it.
+    pub async fn find(
+        &self,
+        tenant: &TenantId,
+        field: &str,
+    ) -> Result<Arc<TenantState>, EngineError> {
+        if let Some(state) = self.known(tenant) {
+            return Ok(state);
+        }
+        let unknown = || {
+            let name = UnknownName::Tenant(tenant.clone());
+            EngineError::from(Unknown { field: field.to_owned(), name })
+        };
+        if self.unknown.holds(tenant) {
+            return Err(unknown());
+        }
+        match self.source.tenant(tenant).await? {
+            Some(loaded) => self.admit(loaded).await,
+            None => {
+                self.unknown.remember(tenant.clone());
+                Err(unknown())
+            }
+        }
+    }
+
+    async fn admit(&self, tenant: Tenant) -> Result<Arc<TenantState>, EngineError> {
+        let id = tenant.id.clone();
+        let plan = self.plan(&tenant.subscription.plan).await?;
+        let state = TenantState::new(Terms::new(tenant, plan), self.seed);
+        self.is_unsaved.store(true, Ordering::Relaxed);
+        Ok(self.tenants.entry(id).or_insert_with(|| Arc::new(state)).clone())
+    }
+
+    async fn plan(&self, version: &PlanVersion) -> Result<Arc<CompiledPlan>, EngineError> {
+        if let Some(known) = self.plans.get(version) {
+            return Ok(known.compiled.clone());
+        }
+        let definition = self.source.plan_definition(version).await?;
+        self.learn_plan(version.clone(), definition)
+    }
+
+    fn learn_plan(
+        &self,
+        version: PlanVersion,
+        definition: serde_json::Value,
+    ) -> Result<Arc<CompiledPlan>, EngineError> {
+        let compiled = CompiledPlan::from_json(&definition).map_err(|invalid| {
+            EngineError::Unavailable(format!(
+                "the stored definition of plan {}/{} version {} cannot be read: {invalid}",
+                version.catalog, version.plan, version.version
+            ))
+        })?;
+        let compiled = Arc::new(compiled);
+        let known = KnownPlan { compiled: compiled.clone(), definition };
+        self.plans.insert(version, Arc::new(known));
+        Ok(compiled)
+    }
+
+    /// Takes in what has changed since the last time, at most one page of it. Answers the counters
+    /// whose ceilings changed, and whether there may be more.
+    pub async fn follow(&self) -> Result<(Vec<Arc<Counter>>, bool), EngineError> {
+        let since = self.lock_cursor().clone();
+        let (tenants, cursor) = self.source.changes_since(since).await?;
+        let has_more = !tenants.is_empty();
+        let mut counters = vec![];
+        for tenant in tenants {
+            self.unknown.forget(&tenant.id);
+            if let Some(state) = self.known(&tenant.id) {
+                let plan = self.plan(&tenant.subscription.plan).await?;
+                counters.extend(state.replace_terms(Terms::new(tenant, plan)));
+                self.is_unsaved.store(true, Ordering::Relaxed);
+            }
+        }
+        *self.lock_cursor() = cursor;
+        Ok((counters, has_more))
+    }
+
+    /// Begins with what the last snapshot knew. An unreadable one is as good as none.
+    pub fn restore(&self) {
+        let Some(path) = &self.snapshot_path else { return };
+        let snapshot = match Snapshot::read(path) {
+            Ok(Some(snapshot)) => snapshot,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "ignoring an unreadable snapshot");
+                return;
+            }
+        };
+        for (version, definition) in &snapshot.plans {
+            if let Err(error) = self.learn_plan(version.clone(), definition.clone()) {
+                tracing::warn!(%error, "ignoring a plan of the snapshot");
+            }
+        }
+        *self.lock_cursor() = ChangeCursor::after(snapshot.change_version);
+        for tenant in snapshot.into_tenants() {
+            let plan = self.plans.get(&tenant.subscription.plan).map(|plan| plan.compiled.clone());
+            if let Some(plan) = plan {
+                let state = TenantState::new(Terms::new(tenant.clone(), plan), self.seed);
+                self.tenants.insert(tenant.id, Arc::new(state));
+            }
+        }
+        tracing::info!(tenants = self.tenants.len(), "serving from the snapshot");
+    }
+
+    /// Writes the snapshot if there is anything new. Blocks on the disk.
+    pub fn save(&self) -> std::io::Result<()> {
+        let Some(path) = &self.snapshot_path else { return Ok(()) };
+        if !self.is_unsaved.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Of the cursor's own version some tenants may be missing: they are looked at again.
+        let version = self.lock_cursor().version.saturating_sub(1);
+        let tenants: Vec<Tenant> =
+            self.tenants.iter().map(|state| state.terms().tenant.clone()).collect();
+        let plans =
+            self.plans.iter().map(|plan| (plan.key().clone(), plan.definition.clone())).collect();
+        Snapshot::new(version, tenants.into_iter(), plans)
+            .write(path)
+            .inspect_err(|_| self.is_unsaved.store(true, Ordering::Relaxed))
+    }
+
+    fn lock_cursor(&self) -> MutexGuard<'_, ChangeCursor> {
+        self.cursor.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Every tenant in memory.
+    pub fn all(&self) -> Vec<Arc<TenantState>> {
+        self.tenants.iter().map(|state| state.clone()).collect()
+    }
+
+    /// Every live counter.
+    pub fn all_counters(&self) -> Vec<Arc<Counter>> {
+        self.tenants.iter().flat_map(|state| state.all_counters()).collect()
+    }
+
+    /// Tenants in memory.
+    pub fn len(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// Whether no tenant is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.tenants.is_empty()
+    }
+}

@@ -1,0 +1,82 @@
+//! Where tenants and plans come from.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use crate::{
+    domain::{
+        ids::TenantId,
+        tenant::{PlanVersion, Tenant},
+    },
+    enforcement::error::EngineError,
+    ledger::{Ledger, tenants::ChangeCursor},
+};
+
+/// Changed tenants taken in at a time.
+const CHANGES_MAX: u32 = 1_000;
+
+/// Where tenants and plans come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The shared ledger.
+    Ledger(Ledger),
+    /// A catalog file: everything is known from the start and nothing changes.
+    File(Arc<FileSource>),
+}
+
+/// The tenants and plans of a catalog file.
+#[derive(Debug, Default)]
+pub struct FileSource {
+    pub tenants: AHashMap<TenantId, Tenant>,
+    pub plans: AHashMap<PlanVersion, serde_json::Value>,
+}
+
+impl Source {
+    /// One tenant; `None` when there is none of that name.
+    pub async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, EngineError> {
+        match self {
+            Self::Ledger(ledger) => match ledger.tenant(tenant).await {
+                Ok(listed) => Ok(listed.map(|listed| listed.tenant)),
+                Err(error) => {
+                    Err(out_of_reach(format!("tenant {tenant} is not known here yet"), error))
+                }
+            },
+            Self::File(file) => Ok(file.tenants.get(tenant).cloned()),
+        }
+    }
+
+    /// A plan version as it was stored.
+    pub async fn plan_definition(
+        &self,
+        version: &PlanVersion,
+    ) -> Result<serde_json::Value, EngineError> {
+        let PlanVersion { catalog, plan, version: number } = version;
+        let name = format!("plan {catalog}/{plan} version {number}");
+        let found = match self {
+            Self::Ledger(ledger) => ledger
+                .plan_definition(version)
+                .await
+                .map_err(|error| out_of_reach(format!("{name} is not known here yet"), error))?,
+            Self::File(file) => file.plans.get(version).cloned(),
+        };
+        found.ok_or_else(|| EngineError::Unavailable(format!("{name} is not stored")))
+    }
+
+    /// What has changed behind `cursor`, and where to go on. An empty page means that all is seen.
+    pub async fn changes_since(
+        &self,
+        cursor: ChangeCursor,
+    ) -> Result<(Vec<Tenant>, ChangeCursor), EngineError> {
+        let Self::Ledger(ledger) = self else { return Ok((vec![], cursor)) };
+        ledger
+            .tenants_changed_since(&cursor, CHANGES_MAX)
+            .await
+            .map_err(|error| out_of_reach("cannot look for changes".into(), error))
+    }
+}
+
+fn out_of_reach(what: String, error: crate::ledger::LedgerError) -> EngineError {
+    tracing::debug!(%error, "{what}");
+    EngineError::Unavailable(format!("{what}, and Postgres cannot be asked now"))
+}

@@ -1,0 +1,199 @@
+//! The engine: what every request of the sidecar is answered by.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    config::EnforcementConfig,
+    counter::Counter,
+    directory::{Directory, tenant_state::TenantState},
+    error::EngineError,
+    holds::Holds,
+    leasing::Leasing,
+    metrics::EngineMetrics,
+    repeats::Repeats,
+    taken::Taken,
+    values::Values,
+};
+use crate::{
+    clock::Clock,
+    domain::{
+        cell_key::CellKey,
+        ids::{RunId, TenantId},
+        usage::Durability,
+        window::{Window, WindowLabel},
+    },
+    journal::{Journal, error::AppendError, position::Position},
+};
+
+/// Answers checks and takes usage in. One per run; shared by all faces.
+pub struct Engine {
+    pub(super) run: RunId,
+    pub(super) config: EnforcementConfig,
+    pub(super) clock: Clock,
+    pub(super) directory: Arc<Directory>,
+    pub(super) leasing: Arc<Leasing>,
+    pub(super) journal: Journal,
+    pub(super) repeats: Repeats<Position>,
+    pub(super) holds: Holds<Taken>,
+    pub(super) values: Arc<Values>,
+    pub(super) metrics: EngineMetrics,
+    /// Bounds how many requests wait for a refill at a time.
+    pub(super) slow_path: Semaphore,
+    /// Where the latest acknowledged event is in the journal, or a later place.
+    pub(super) handed_over: AtomicU64,
+    /// Where the ledger's mark of this run stands.
+    pub(super) flushed_to: AtomicU64,
+    is_closed: AtomicBool,
+}
+
+/// What an engine is made of.
+pub struct EngineParts {
+    pub config: EnforcementConfig,
+    pub clock: Clock,
+    pub directory: Arc<Directory>,
+    pub leasing: Arc<Leasing>,
+    pub journal: Journal,
+    pub values: Arc<Values>,
+}
+
+impl Engine {
+    /// Puts the parts together.
+    pub fn new(parts: EngineParts) -> Self {
+        let EngineParts { config, clock, directory, leasing, journal, values } = parts;
+        Self {
+            run: journal.run(),
+            repeats: Repeats::new(config.repeats_max),
+            holds: Holds::new(config.reservations_max),
+            slow_path: Semaphore::new(config.slow_path_max),
+            metrics: EngineMetrics::register(),
+            handed_over: AtomicU64::new(0),
+            flushed_to: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+            config,
+            clock,
+            directory,
+            leasing,
+            journal,
+            values,
+        }
+    }
+
+    /// The run that this engine serves.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// Takes nothing new from now on; what is under way is finished.
+    pub fn close_intake(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    /// Whether everything that was acknowledged is in the ledger.
+    pub fn is_flushed(&self) -> bool {
+        self.flushed_to.load(Ordering::Acquire) >= self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Refuses when the intake is closed, or this run has been closed by someone else.
+    pub(super) fn check_open(&self) -> Result<(), EngineError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(EngineError::ShuttingDown);
+        }
+        if self.leasing.fenced.is_cancelled() {
+            return Err(EngineError::Unavailable(
+                "this sidecar's run was closed by an operator; restart it".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn tenant(
+        &self,
+        tenant: &TenantId,
+        field: &str,
+    ) -> Result<Arc<TenantState>, EngineError> {
+        match self.directory.known(tenant) {
+            Some(state) => Ok(state),
+            None => self.directory.find(tenant, field).await,
+        }
+    }
+
+    /// Gives units of `key` back that the ledger did not count: repeats that it found, events that
+    /// it quarantined, decreases of a level that it has now counted as such.
+    pub async fn undo(&self, key: &CellKey, units: u64) {
+        let Ok(state) = self.tenant(&key.tenant, "tenant").await else {
+            tracing::warn!(%key, units, "cannot give units back: the tenant cannot be read");
+            return;
+        };
+        let counter = self.counter_of_key(&state, key);
+        counter.cell.undo(units);
+        self.metrics.undone_units.increment(units);
+        self.leasing.wake_if_idle(&counter);
+    }
+
+    /// The live counter of a key that an earlier answer named.
+    pub(super) fn counter_of_key(&self, state: &TenantState, key: &CellKey) -> Arc<Counter> {
+        if let Some(counter) = state.counter(key) {
+            return counter;
+        }
+        let terms = state.terms();
+        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
+        let ceiling = terms
+            .plan
+            .meter(key.meter.as_str())
+            .map_or(crate::leases::message::Ceiling { units: None, version: 0 }, |meter| {
+                terms.ceiling(meter)
+            });
+        state.counter_or_new(key.clone(), window.unwrap_or(endless(key.label)), ceiling)
+    }
+}
+
+/// The window of a label whose schedule has changed since: it is never current again, and its end
+/// is not known any more.
+fn endless(label: WindowLabel) -> Window {
+    let start = jiff::Timestamp::from_second(label.start).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    Window { label, start, end: None }
+}
+
+/// The durability of a call, against what its limit allows.
+pub(super) fn effective_durability(
+    asked: Option<Durability>,
+    default: Durability,
+    has_ceiling: bool,
+) -> Result<Durability, EngineError> {
+    let durability = asked.unwrap_or(default);
+    if durability == Durability::Memory && has_ceiling {
+        return Err(crate::domain::invalid::Invalid::new(
+            "durability",
+            "is memory on a meter with a hard limit",
+            "use written or sync: a crash would forget what was admitted",
+        )
+        .into());
+    }
+    Ok(durability)
+}
+
+impl From<AppendError> for EngineError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::BudgetFull { budget_bytes } => Self::JournalFull { budget_bytes },
+            AppendError::NoSpace { problem } => Self::Unavailable(problem.to_string()),
+            AppendError::QueueFull { records, .. } => {
+                Self::Overloaded { what: "records that wait for the journal", bound: records }
+            }
+            AppendError::TooLarge { bytes, bytes_max } => crate::domain::invalid::Invalid::new(
+                "events",
+                format!("take {bytes} bytes in the journal"),
+                format!("send batches of at most {bytes_max} bytes"),
+            )
+            .into(),
+            AppendError::Stopped { reason } | AppendError::Uncertain { reason } => {
+                Self::JournalStopped(reason.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Carries the journal into the ledger: reads what is synced, adds it up, writes it once.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use ahash::AHashMap;
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+use crate::{
+    domain::{cell_key::CellKey, ids::RunId},
+    journal::{
+        Journal,
+        position::Position,
+        reader::{ReadLimit, Reader},
+        record::Record,
+    },
+    ledger::{
+        Ledger, LedgerError,
+        floors::FlushedTotals,
+        flush::{FlushBatch, FlushOutcome},
+        runs::RunStanding,
+    },
+};
+
+/// Records and bytes read at a time; a batch of the ledger takes as many reads as it needs.
+const READ: ReadLimit = ReadLimit { records_max: 4_096, bytes_max: 8 << 20 };
+/// How often an idle run says that everything is flushed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What a flush may fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Journal(#[from] crate::journal::error::JournalError),
+    /// Someone has closed the run: the ledger takes nothing of it any more.
+    #[error("run {0} has been closed")]
+    Closed(RunId),
+    /// The ledger's mark stands where this journal was never flushed to.
+    #[error("the ledger's mark of run {run} stands at {found}, not at {expected}")]
+    MarkMoved { run: RunId, expected: Position, found: Position },
+}
+
+/// Reads one run's journal into batches and writes them.
+pub struct RunFlusher {
+    ledger: Ledger,
+    run: RunId,
+    reader: Reader,
+    mark: Position,
+    /// A batch whose fate is unknown, or that was refused for now; it is written before all else.
+    unwritten: Option<FlushBatch>,
+}
+
+/// What a step came to.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Events that are new in the ledger.
+    pub counted: u64,
+    /// Totals of counters in which something was undone.
+    pub undone: Vec<(CellKey, FlushedTotals)>,
+    /// There was nothing to flush.
+    pub was_idle: bool,
+}
+
+impl RunFlusher {
+    /// Goes on from the ledger's mark of the run.
+    pub fn new(ledger: Ledger, run: RunId, reader: Reader, mark: Position) -> Self {
+        Self { ledger, run, reader, mark, unwritten: None }
+    }
+
+    /// Where the ledger's mark stands.
+    pub fn mark(&self) -> Position {
+        self.mark
+    }
+
+    /// Writes one batch, if there is anything. `settled` says that all that was acknowledged until
+    /// an instant lies before a position; it is passed on when the batch gets there.
+    pub async fn step(&mut self, settled: (Position, Timestamp)) -> Result<Step, FlushError> {
+        let batch = match self.unwritten.take() {
+            Some(batch) => batch,
+            None => self.gather(settled)?,
+        };
+        if batch.is_empty() {
+            return Ok(Step { was_idle: true, ..Step::default() });
+        }
+        let outcome = match self.ledger.flush(&batch).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.unwritten = Some(batch);
+                return Err(error.into());
+            }
+        };
+        let end = Position::from(batch.end());
+        let step = match outcome {
+            FlushOutcome::Flushed(flushed) => {
+                Step { counted: flushed.counted, undone: flushed.undone, was_idle: false }
+            }
+            FlushOutcome::NotHere(RunStanding::Open { flushed_position })
+                if flushed_position == batch.end() =>
+            {
+                // An earlier try got through and its answer was lost.
+                let undone = match self.ledger.run_totals(self.run).await {
+                    Ok(totals) => totals,
+                    Err(error) => {
+                        self.unwritten = Some(batch);
+                        return Err(error.into());
+                    }
+                };
+                Step { undone, ..Step::default() }
+            }
+            FlushOutcome::NotHere(RunStanding::Open { flushed_position }) => {
+                return Err(FlushError::MarkMoved {
+                    run: self.run,
+                    expected: self.mark,
+                    found: flushed_position.into(),
+                });
+            }
+            FlushOutcome::NotHere(_) => return Err(FlushError::Closed(self.run)),
+        };
+        self.mark = end;
+        Ok(step)
+    }
+
+    fn gather(&mut self, settled: (Position, Timestamp)) -> Result<FlushBatch, FlushError> {
+        let mut batch = FlushBatch::new(self.run, self.mark.into());
+        while !batch.is_full() {
+            let entries = self.reader.read(READ)?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                let position = u64::from(entry.position);
+                match entry.record {
+                    Record::Usage(events) => {
+                        events.into_iter().for_each(|event| batch.push(position, event));
+                    }
+                    Record::CellOpened { key } => batch.open(position, key),
+                    Record::Reserved(_) | Record::ReservationEnded { .. } => {}
+                }
+                batch.advance(position, Timestamp::UNIX_EPOCH);
+            }
+        }
+        let (settled_to, through) = settled;
+        if self.reader.position() >= settled_to {
+            batch.advance(self.reader.position().into(), through);
+        }
+        Ok(batch)
+    }
+}
+
+/// Takes the reason why flushing fails, or `None` when it works.
+pub type Report = Box<dyn Fn(Option<String>) + Send + Sync>;
+
+/// Flushes the engine's own run until it is told to stop, and then what is left.
+pub struct Flusher {
+    engine: Arc<Engine>,
+    journal: Journal,
+    ledger: Ledger,
+    run_flusher: RunFlusher,
+    interval: Duration,
+    /// Undone totals that the counters have been told of.
+    told: AHashMap<CellKey, u64>,
+    heartbeat_at: Instant,
+    /// Told why flushing fails, or that it works (again).
+    report: Report,
+}
+
+impl Flusher {
+    /// Begins with an empty journal of a registered run.
+    pub fn new(engine: Arc<Engine>, ledger: Ledger, interval: Duration, report: Report) -> Self {
+        let journal = engine.journal.clone();
+        let reader = journal.reader(Position::START);
+        let run_flusher = RunFlusher::new(ledger.clone(), engine.run, reader, Position::START);
+        let heartbeat_at = Instant::now();
+        Self {
+            engine,
+            journal,
+            ledger,
+            run_flusher,
+            interval,
+            told: AHashMap::new(),
+            heartbeat_at,
+            report,
+        }
+    }
+
+    /// Runs until `stop`; then flushes what is synced, and ends. An error is one that will not
+    /// pass by itself.
+    pub async fn run(&mut self, stop: CancellationToken) -> Result<(), FlushError> {
+        let mut retry = RETRY_MIN;
+        loop {
+            let is_last_round = stop.is_cancelled();
+            match self.step().await {
+                Ok(was_idle) => {
+                    retry = RETRY_MIN;
+                    (self.report)(None);
+                    if was_idle && is_last_round {
+                        return Ok(());
+                    }
+                    if was_idle {
+                        tokio::select! {
+                            () = sleep(self.interval) => {}
+                            () = stop.cancelled() => {}
+                        }
+                    }
+                }
+                Err(FlushError::Ledger(error)) if !is_last_round => {
+                    tracing::warn!(%error, "flush failed; trying again");
+                    (self.report)(Some(format!("usage waits in the journal: {error}")));
+                    tokio::select! {
+                        () = sleep(retry) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    retry = (retry * 2).min(RETRY_MAX);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One batch. Whether there was nothing to do.
+    pub async fn step(&mut self) -> Result<bool, FlushError> {
+        // In this order: whatever was acknowledged before `through` lies before `handed_over`.
+        let through = self.engine.clock.now();
+        let handed_over = Position::from(self.engine.handed_over.load(Ordering::Acquire));
+        let step = self.run_flusher.step((handed_over, through)).await?;
+        let mark = self.run_flusher.mark();
+        metrics::gauge!("tollgate_flush_lag_bytes").set(lag_bytes(handed_over, mark));
+        if step.was_idle {
+            self.beat(mark, handed_over, through).await?;
+            return Ok(true);
+        }
+        self.heartbeat_at = Instant::now() + HEARTBEAT;
+        for (key, totals) in step.undone {
+            self.tell_undone(key, totals.undone).await;
+        }
+        self.engine.flushed_to.store(mark.into(), Ordering::Release);
+        self.journal.release(mark)?;
+        Ok(false)
+    }
+
+    async fn beat(
+        &mut self,
+        mark: Position,
+        handed_over: Position,
+        through: Timestamp,
+    ) -> Result<(), FlushError> {
+        if mark >= handed_over && self.heartbeat_at <= Instant::now() {
+            self.heartbeat_at = Instant::now() + HEARTBEAT;
+            self.ledger.mark_run(self.engine.run, mark.into(), through).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_undone(&mut self, key: CellKey, total: u64) {
+        let told = self.told.get(&key).copied().unwrap_or(0);
+        if total > told {
+            self.engine.undo(&key, total - told).await;
+            self.told.insert(key, total);
+        }
+    }
+}
+
+/// Bytes of journal that are not flushed; across segments only roughly.
+#[allow(clippy::cast_precision_loss)] // A gauge is a double.
+fn lag_bytes(handed_over: Position, mark: Position) -> f64 {
+    if handed_over.segment == mark.segment {
+        f64::from(handed_over.offset.saturating_sub(mark.offset))
+    } else {
+        let segments = handed_over.segment.saturating_sub(mark.segment);
+        f64::from(segments) * f64::from(64u32 << 20)
+    }
+}

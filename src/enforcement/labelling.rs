@@ -1,0 +1,195 @@
+//! From what a caller reports to an event that is final: checked against the plan, stamped with its
+//! counter's key.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    config::EnforcementConfig,
+    error::{EngineError, Unknown, UnknownName},
+};
+use crate::domain::{
+    amount::{check_amount, check_delta},
+    catalog::compiled_plan::{CompiledPlan, PlanMeter},
+    cell_key::CellKey,
+    ids::{IdempotencyKey, MeterName, Subject},
+    invalid::Invalid,
+    meter::{Aggregation, Meter, MeterKind},
+    properties::Properties,
+    tenant::Tenant,
+    usage::{UsageEvent, UsageReport},
+    window::Window,
+};
+
+/// Property that keeps the subject of an event whose limit does not hold per subject.
+const SUBJECT_PROPERTY: &str = "subject";
+
+/// What is wrong with one report.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refused {
+    Invalid(Invalid),
+    Unknown(Unknown),
+}
+
+impl From<Invalid> for Refused {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<Refused> for EngineError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid(invalid) => invalid.into(),
+            Refused::Unknown(unknown) => unknown.into(),
+        }
+    }
+}
+
+/// Finds a meter that the caller named.
+pub fn meter<'plan>(
+    plan: &'plan CompiledPlan,
+    tenant: &Tenant,
+    name: &MeterName,
+) -> Result<&'plan PlanMeter, Refused> {
+    plan.meter(name.as_str()).ok_or_else(|| {
+        Refused::Unknown(Unknown {
+            field: "meter".into(),
+            name: UnknownName::Meter { tenant: tenant.id.clone(), meter: name.clone() },
+        })
+    })
+}
+
+/// The subject that counts: the caller's where the limit holds per subject, none elsewhere.
+pub fn counted_subject(
+    meter: &PlanMeter,
+    subject: Option<&Subject>,
+) -> Result<Option<Subject>, Invalid> {
+    match (meter.limit.per_subject, subject) {
+        (true, None) => Err(Invalid::new(
+            "subject",
+            "is missing",
+            format!("give the subject: the limit of {} holds for each", meter.meter.name),
+        )),
+        (true, Some(subject)) => Ok(Some(subject.clone())),
+        (false, _) => Ok(None),
+    }
+}
+
+/// Checks that an amount suits the meter.
+pub fn check_meter_amount(meter: &Meter, amount: i64) -> Result<(), Invalid> {
+    match meter.kind {
+        MeterKind::Static => Err(Invalid::new(
+            "meter",
+            format!("{} is only read", meter.name),
+            "look at it with MODE_CHECK; nothing is recorded on a static meter",
+        )),
+        MeterKind::Level if meter.aggregation == Aggregation::Sum => {
+            check_delta("amount", amount).map(drop)
+        }
+        MeterKind::Level | MeterKind::Counter => check_amount("amount", amount).map(drop),
+    }
+}
+
+/// The value that a distinct-count meter counts; `None` for the others.
+pub fn distinct_value<'p>(
+    meter: &Meter,
+    properties: &'p Properties,
+) -> Result<Option<&'p str>, Invalid> {
+    let Some(name) = &meter.distinct_property else { return Ok(None) };
+    match properties.get(name) {
+        Some(value) if !value.is_empty() => Ok(Some(value)),
+        _ => Err(Invalid::new(
+            format!("properties[{name:?}]"),
+            "is missing",
+            format!("give it: {} counts its distinct values", meter.name),
+        )),
+    }
+}
+
+/// Checks a reported time against the tenant's now.
+fn check_time(
+    config: &EnforcementConfig,
+    time: Timestamp,
+    now: Timestamp,
+) -> Result<Timestamp, Invalid> {
+    let age_max = SignedDuration::from_hours(24 * i64::from(config.event_age_days_max));
+    let ahead_max = SignedDuration::from_secs(i64::from(config.event_ahead_s_max));
+    let age = now.duration_since(time);
+    if age > age_max {
+        return Err(Invalid::new(
+            "time",
+            format!("lies too far in the past ({time}, the tenant's now is {now})"),
+            format!("report within {} days", config.event_age_days_max),
+        ));
+    }
+    if -age > ahead_max {
+        return Err(Invalid::new(
+            "time",
+            format!("lies too far in the future ({time}, the tenant's now is {now})"),
+            format!("set the caller's clock; at most {} s ahead", config.event_ahead_s_max),
+        ));
+    }
+    Ok(time)
+}
+
+/// What makes an event besides its counter.
+#[derive(Debug)]
+pub struct Particulars {
+    pub amount: i64,
+    pub time: Timestamp,
+    pub idempotency_key: Option<IdempotencyKey>,
+    pub properties: Properties,
+}
+
+/// Stamps an event with its counter.
+pub fn event(meter: &Meter, key: CellKey, particulars: Particulars) -> Result<UsageEvent, Invalid> {
+    let Particulars { amount, time, idempotency_key, properties } = particulars;
+    let distinct_value = distinct_value(meter, &properties)?.map(str::to_owned);
+    Ok(UsageEvent {
+        key,
+        aggregation: meter.aggregation,
+        amount,
+        distinct_value,
+        time,
+        idempotency_key,
+        properties,
+        group_by: meter.group_by.clone(),
+        event_retention_days: meter.event_retention_days,
+        from_lease: 0,
+        reservation: None,
+    })
+}
+
+/// Checks a report whole and stamps it with the window of its time. Nothing is taken yet, and the
+/// hold that it may name is not looked up.
+pub fn label(
+    config: &EnforcementConfig,
+    tenant: &Tenant,
+    plan: &CompiledPlan,
+    now: Timestamp,
+    report: UsageReport,
+) -> Result<(UsageEvent, Window), Refused> {
+    let meter = meter(plan, tenant, &report.meter)?;
+    check_meter_amount(&meter.meter, report.amount)?;
+    let subject = counted_subject(meter, report.subject.as_ref())?;
+    let time = report.time.map_or(Ok(now), |time| check_time(config, time, now))?;
+    let window = tenant.subscription.schedule.window(meter.limit.period, time);
+    let properties = match (&subject, report.subject) {
+        (None, Some(given)) => report.properties.with(SUBJECT_PROPERTY, given.as_str())?,
+        _ => report.properties,
+    };
+    let key = CellKey {
+        tenant: tenant.id.clone(),
+        meter: meter.meter.name.clone(),
+        subject,
+        label: window.label,
+    };
+    let particulars = Particulars {
+        amount: report.amount,
+        time,
+        idempotency_key: report.idempotency_key,
+        properties,
+    };
+    let event = event(&meter.meter, key, particulars)?;
+    Ok((UsageEvent { reservation: report.reservation, ..event }, window))
+}

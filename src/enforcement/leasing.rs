@@ -1,0 +1,259 @@
+//! Drives the leases of a run: the waiting and the talking that the pure holder leaves to others.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    counter::{Counter, Slow, Verdict},
+    floors::Floors,
+    taken::Taken,
+};
+use crate::{
+    domain::{cell_key::CellKey, distinct::DistinctCount, usage::Durability},
+    journal::{Journal, record::Record},
+    leases::{
+        cell::Take,
+        holder::{Denial, Step, Surroundings},
+        message::{Answer, Call, Epoch},
+    },
+    store::counters::Counters,
+};
+
+/// Calls to a key that needs a floor are repeated with one at most so often in a row: a floor that
+/// was read before a closing is refused once.
+const FLOOR_TRIES_MAX: usize = 3;
+
+/// What all drivers of a run share.
+pub struct Leasing {
+    pub counters: Counters,
+    pub floors: Floors,
+    /// Journals which keys this run touches, so that whoever closes it knows. Not needed where the
+    /// counters end with the process.
+    pub opened_keys: Option<Journal>,
+    /// The epoch to call in; `None` while the shared counters must not be used: out of reach, or
+    /// this run is not registered yet.
+    pub epoch: watch::Receiver<Option<Epoch>>,
+    /// Told when an answer says that the epoch is not what it was.
+    pub epoch_doubt: Notify,
+    /// Told when this run has been closed by someone else: it must not serve any longer.
+    pub fenced: CancellationToken,
+    pub tasks: TaskTracker,
+    pub started: Instant,
+    pub denial_cache: Duration,
+}
+
+impl Leasing {
+    /// Time since the start of the run, monotonic.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Takes `amount` from what is in hand. `None` when it is too little.
+    #[inline]
+    pub fn take(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Option<Taken> {
+        match counter.cell.take(amount) {
+            Take::Short => return None,
+            Take::Taken => {}
+            Take::TakenLow => self.wake(counter),
+        }
+        Some(Taken::new(counter.clone(), self.clone(), amount))
+    }
+
+    /// Takes `amount`, waiting for a refill or for others to return what they do not need.
+    pub async fn acquire(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Verdict {
+        if let Some(remaining) = counter.remembered_denial(amount, self.now()) {
+            return Verdict::Denied { why: Denial::Exhausted, remaining };
+        }
+        let verdict = counter.slow().wait(amount);
+        self.wake(counter);
+        // The driver answers everyone before it ends; it only vanishes with the process' tasks.
+        verdict.await.unwrap_or(Verdict::Unavailable)
+    }
+
+    /// Has the driver look at `counter` now.
+    pub fn wake(self: &Arc<Self>, counter: &Arc<Counter>) {
+        counter.wake_driver();
+        self.wake_if_idle(counter);
+    }
+
+    /// Makes sure that `counter` has a driver, which sees to it in its own time.
+    #[inline]
+    pub fn wake_if_idle(self: &Arc<Self>, counter: &Arc<Counter>) {
+        if counter.needs_driver() {
+            counter.set_retired(false);
+            let (leasing, counter) = (self.clone(), counter.clone());
+            self.tasks.spawn(async move { leasing.drive(&counter).await });
+        }
+    }
+
+    async fn drive(self: &Arc<Self>, counter: &Arc<Counter>) {
+        loop {
+            match self.next_step(counter) {
+                Step::Retry => {}
+                Step::Send(call) => self.send(counter, *call).await,
+                Step::Deny { why, remaining } => self.deny(counter, why, remaining),
+                Step::Unavailable => answer_all_unavailable(&mut counter.slow()),
+                Step::Wait { until } => self.sleep(counter, until).await,
+                Step::Rest { until: Some(until) } => self.sleep(counter, until).await,
+                Step::Fenced => {
+                    self.fenced.cancel();
+                    answer_all_unavailable(&mut counter.slow());
+                    return;
+                }
+                Step::Retired => {
+                    counter.set_retired(true);
+                    if counter.leave() {
+                        return;
+                    }
+                    counter.set_retired(false);
+                }
+                // `InFlight` cannot be: this driver is the only one and has no call under way.
+                Step::Rest { until: None } | Step::InFlight => {
+                    if counter.leave() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_step(self: &Arc<Self>, counter: &Arc<Counter>) -> Step {
+        let epoch = *self.epoch.borrow();
+        counter.look();
+        let mut slow = counter.slow();
+        self.serve_waiters(counter, &mut slow);
+        let waiting = slow.waiting();
+        let Some(epoch) = epoch else {
+            // Whoever makes the epoch known wakes all counters that have something to say.
+            let nobody_waits = waiting.is_none();
+            return if nobody_waits {
+                Step::Rest { until: Some(self.later()) }
+            } else {
+                Step::Unavailable
+            };
+        };
+        let around = Surroundings { epoch, ceiling: slow.ceiling, now: self.now() };
+        let step = slow.holder.next(&counter.cell, waiting, &around);
+        if matches!(step, Step::Send(_)) {
+            slow.call_built();
+        }
+        step
+    }
+
+    /// How long a counter without shared counters sleeps before it looks again.
+    fn later(&self) -> Duration {
+        self.now() + Duration::from_secs(1)
+    }
+
+    fn serve_waiters(self: &Arc<Self>, counter: &Arc<Counter>, slow: &mut Slow) {
+        while let Some(head) = slow.waiters.front() {
+            if counter.cell.take(head.amount) == Take::Short {
+                return;
+            }
+            if let Some(head) = slow.waiters.pop_front() {
+                let taken = Taken::new(counter.clone(), self.clone(), head.amount);
+                // A caller that has gone away gives its units back by dropping the verdict.
+                let _ = head.verdict.send(Verdict::Granted(taken));
+            }
+        }
+    }
+
+    fn deny(&self, counter: &Counter, why: Denial, remaining: u64) {
+        let denied = counter.slow().take_denied(remaining);
+        if why == Denial::Exhausted {
+            counter.remember_denial(remaining, self.now() + self.denial_cache);
+        }
+        for waiter in denied {
+            let _ = waiter.verdict.send(Verdict::Denied { why, remaining });
+        }
+    }
+
+    async fn send(&self, counter: &Counter, mut call: Call) {
+        let answer = match self.open(counter).await {
+            true => self.call(counter, &mut call).await,
+            false => None,
+        };
+        let is_answered = answer.is_some();
+        let mut slow = counter.slow();
+        match answer {
+            Some(answer) => {
+                slow.holder.answered(&counter.cell, &call, &answer, self.now());
+                if matches!(answer, Answer::StaleEpoch { .. } | Answer::EpochLost) {
+                    self.epoch_doubt.notify_one();
+                }
+            }
+            None => slow.holder.failed(self.now()),
+        }
+        drop(slow);
+        counter.called(is_answered.then(|| self.now()));
+    }
+
+    /// Asks the shared counters how `counter` stands, and waits for the answer, at most `wait`.
+    pub async fn refresh(self: &Arc<Self>, counter: &Arc<Counter>, wait: Duration) {
+        if self.epoch.borrow().is_none() {
+            return;
+        }
+        let called = counter.next_call();
+        tokio::pin!(called);
+        called.as_mut().enable();
+        counter.slow().holder.look();
+        self.wake(counter);
+        let _ = tokio::time::timeout(wait, called).await;
+    }
+
+    /// Journals that this run touches the key, before it first does.
+    async fn open(&self, counter: &Counter) -> bool {
+        let Some(journal) = &self.opened_keys else { return true };
+        if counter.slow().is_opened {
+            return true;
+        }
+        let record = Record::CellOpened { key: counter.key.clone() };
+        let is_opened = journal.append(&record, Durability::Written).await.is_ok();
+        counter.slow().is_opened = is_opened;
+        is_opened
+    }
+
+    async fn call(&self, counter: &Counter, call: &mut Call) -> Option<Answer> {
+        for _ in 0..FLOOR_TRIES_MAX {
+            let answer = self.counters.call(&counter.key, call).await.ok()?;
+            let Answer::NeedFloor { closed_seq_min } = answer else { return Some(answer) };
+            let floor = self.floors.floor(&counter.key).await?;
+            if floor.closed_seq < closed_seq_min {
+                return None;
+            }
+            call.floor = Some(Box::new(floor));
+        }
+        None
+    }
+
+    /// Whether `value` may be counted among the distinct ones of `key`, and how many there are then.
+    /// `None` while the shared counters are out of reach.
+    pub async fn admit_distinct(
+        &self,
+        _key: &CellKey,
+        _value: &str,
+        _ceiling: u64,
+    ) -> Option<(bool, u64)> {
+        None
+    }
+
+    /// Tells the counters which distinct values of `key` this run has counted.
+    pub async fn tell_distinct(&self, _key: &CellKey, _known: DistinctCount) -> bool {
+        true
+    }
+
+    async fn sleep(&self, counter: &Counter, until: Duration) {
+        let _ = tokio::time::timeout_at(self.started + until, counter.woken()).await;
+    }
+}
+
+fn answer_all_unavailable(slow: &mut Slow) {
+    for waiter in slow.waiters.drain(..) {
+        let _ = waiter.verdict.send(Verdict::Unavailable);
+    }
+}

@@ -1,0 +1,92 @@
+//! CHECK: looks, and takes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    answer::{Decision, Figures, answer, reason_allowed, remaining},
+    counter::Counter,
+    engine::Engine,
+    error::EngineError,
+    labelling,
+    quota::Asked,
+};
+use crate::domain::{
+    limit::OutagePolicy,
+    meter::Aggregation,
+    quota::{DecidedBy, QuotaAnswer, QuotaReason},
+};
+
+/// What is known of a counter is good enough for a look for so long.
+const FRESH_ENOUGH: Duration = Duration::from_secs(1);
+/// How long a look waits for the shared counters.
+const REFRESH_WAIT: Duration = Duration::from_millis(50);
+
+impl Engine {
+    pub(super) async fn look(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
+        match asked.meter.meter.aggregation {
+            Aggregation::Sum | Aggregation::Count => self.look_at_units(asked).await,
+            Aggregation::Max | Aggregation::Last => Ok(self.look_at_value(asked, asked.units)),
+            Aggregation::DistinctCount => {
+                let properties = &asked.request.properties;
+                let value = labelling::distinct_value(&asked.meter.meter, properties)?;
+                let key = asked.key(&asked.window());
+                let is_known = value.is_some_and(|value| self.values.knows(&key, value));
+                let seen = self.value_figures(asked.meter, &key).used;
+                Ok(self.look_at_value(asked, seen + u64::from(!is_known)))
+            }
+        }
+    }
+
+    async fn look_at_units(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
+        let Ok(counter) = asked.state.current_counter(
+            &asked.terms,
+            asked.meter,
+            asked.subject.as_ref(),
+            asked.now,
+            self.config.subjects_max,
+        ) else {
+            return Ok(asked.denial(QuotaReason::TooManySubjects));
+        };
+        counter.touch(self.leasing.now());
+        let limited = asked.meter.limit.ceiling().is_some();
+        let decided_by = if limited && counter.cell.available() < asked.units {
+            self.freshen(&counter).await
+        } else {
+            DecidedBy::Memory
+        };
+        let figures = Figures::of(&counter);
+        let fits = counter.cell.available() >= asked.units
+            || remaining(asked.meter, figures).is_none_or(|left| asked.units <= left);
+        let reason = match (decided_by, asked.meter.limit.on_outage) {
+            (DecidedBy::Fallback, OutagePolicy::Deny) => QuotaReason::DeniedByOutagePolicy,
+            (DecidedBy::Fallback, OutagePolicy::Allow) => QuotaReason::AllowedByOutagePolicy,
+            _ if fits => reason_allowed(asked.meter, figures.used.saturating_add(asked.units)),
+            _ => QuotaReason::LimitExceeded,
+        };
+        Ok(answer(asked.meter, Some(&counter.window), figures, Decision { reason, decided_by }))
+    }
+
+    /// Makes sure that what is known is fresh enough to look at.
+    async fn freshen(&self, counter: &Arc<Counter>) -> DecidedBy {
+        let is_fresh = |counter: &Counter| {
+            let age = counter.answer_age(self.leasing.now());
+            age.is_some_and(|age| age <= FRESH_ENOUGH)
+        };
+        if is_fresh(counter) {
+            return DecidedBy::Memory;
+        }
+        self.leasing.refresh(counter, REFRESH_WAIT).await;
+        if is_fresh(counter) { DecidedBy::Redis } else { DecidedBy::Fallback }
+    }
+
+    fn look_at_value(&self, asked: &Asked<'_>, value: u64) -> QuotaAnswer {
+        let window = asked.window();
+        let figures: Figures = self.value_figures(asked.meter, &asked.key(&window));
+        let reason = match asked.meter.limit.ceiling() {
+            Some(ceiling) if value > ceiling => QuotaReason::LimitExceeded,
+            _ => reason_allowed(asked.meter, value),
+        };
+        let decision = Decision { reason, decided_by: DecidedBy::Memory };
+        answer(asked.meter, Some(&window), figures, decision)
+    }
+}

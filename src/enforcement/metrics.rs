@@ -1,0 +1,87 @@
+//! The engine's figures for Prometheus: handles are registered once, so that counting formats and
+//! allocates nothing.
+
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+
+use crate::domain::quota::{DecidedBy, QuotaAnswer, QuotaReason};
+
+const REASONS: [(QuotaReason, &str); 9] = [
+    (QuotaReason::WithinLimit, "within_limit"),
+    (QuotaReason::Unlimited, "unlimited"),
+    (QuotaReason::Overage, "overage"),
+    (QuotaReason::AllowedByOutagePolicy, "allowed_by_outage_policy"),
+    (QuotaReason::LimitExceeded, "limit_exceeded"),
+    (QuotaReason::DeniedByOutagePolicy, "denied_by_outage_policy"),
+    (QuotaReason::NotInPlan, "not_in_plan"),
+    (QuotaReason::SubscriptionInactive, "subscription_inactive"),
+    (QuotaReason::TooManySubjects, "too_many_subjects"),
+];
+
+const DECIDERS: [(DecidedBy, &str); 4] = [
+    (DecidedBy::Memory, "memory"),
+    (DecidedBy::Redis, "redis"),
+    (DecidedBy::Fallback, "fallback"),
+    (DecidedBy::Replay, "replay"),
+];
+
+/// Handles of everything that requests count.
+pub struct EngineMetrics {
+    checks: [[Counter; DECIDERS.len()]; REASONS.len()],
+    check_seconds: [Histogram; DECIDERS.len()],
+    pub events_recorded: Counter,
+    pub events_repeated: Counter,
+    pub units_unbacked: Counter,
+    pub events_late: Counter,
+    pub reservations_expired: Counter,
+    pub undone_units: Counter,
+}
+
+impl EngineMetrics {
+    /// Registers every series, so that each is there before it first counts.
+    pub fn register() -> Self {
+        describe_counter!("tollgate_checks_total", "Quota checks by reason and by what decided");
+        describe_histogram!("tollgate_check_seconds", "Time to answer a quota check, by decider");
+        describe_counter!("tollgate_usage_events_total", "Usage events accepted, by outcome");
+        describe_counter!(
+            "tollgate_unbacked_units_total",
+            "Units admitted by outage policy, without cover of the shared counters"
+        );
+        describe_counter!(
+            "tollgate_late_settlements_total",
+            "Usage that named a reservation which had ended; recorded without admission"
+        );
+        describe_counter!("tollgate_reservations_expired_total", "Reservations that lapsed");
+        describe_counter!(
+            "tollgate_undone_units_total",
+            "Units given back to the counters after the flush: repeats, quarantined, decreases"
+        );
+        Self {
+            checks: REASONS.map(|(_, reason)| {
+                DECIDERS.map(|(_, decided_by)| {
+                    counter!("tollgate_checks_total", "reason" => reason, "decided_by" => decided_by)
+                })
+            }),
+            check_seconds: DECIDERS.map(|(_, decided_by)| {
+                histogram!("tollgate_check_seconds", "decided_by" => decided_by)
+            }),
+            events_recorded: counter!("tollgate_usage_events_total", "outcome" => "recorded"),
+            events_repeated: counter!("tollgate_usage_events_total", "outcome" => "repeated"),
+            units_unbacked: counter!("tollgate_unbacked_units_total"),
+            events_late: counter!("tollgate_late_settlements_total"),
+            reservations_expired: counter!("tollgate_reservations_expired_total"),
+            undone_units: counter!("tollgate_undone_units_total"),
+        }
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, answer: &QuotaAnswer, took: Duration) {
+        let reason = REASONS.iter().position(|(reason, _)| *reason == answer.reason);
+        let decider = DECIDERS.iter().position(|(decider, _)| *decider == answer.decided_by);
+        if let (Some(reason), Some(decider)) = (reason, decider) {
+            self.checks[reason][decider].increment(1);
+            self.check_seconds[decider].record(took);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `CheckQuota`: may this tenant do this now?
+
+use std::{sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+
+use super::{
+    admission::Admission,
+    answer::{Decision, Figures, answer, reason_allowed},
+    directory::tenant_state::{TenantState, Terms},
+    engine::{Engine, effective_durability},
+    error::EngineError,
+    labelling,
+    settling::Settling,
+};
+use crate::domain::{
+    amount::check_amount,
+    catalog::compiled_plan::PlanMeter,
+    cell_key::CellKey,
+    ids::Subject,
+    invalid::Invalid,
+    meter::{Aggregation, MeterKind},
+    quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
+    usage::UsageEvent,
+    window::Window,
+};
+
+/// A request, with what it names looked up and checked.
+pub(super) struct Asked<'r> {
+    pub request: &'r QuotaRequest,
+    pub state: Arc<TenantState>,
+    pub terms: Arc<Terms>,
+    pub meter: &'r PlanMeter,
+    pub subject: Option<Subject>,
+    /// The tenant's now: the one clock reading that everything of this request is stamped with.
+    pub now: Timestamp,
+    /// Units that the request adds to a summed counter; 0 when it lowers a level.
+    pub units: u64,
+}
+
+impl Asked<'_> {
+    pub(super) fn window(&self) -> Window {
+        self.terms.tenant.subscription.schedule.window(self.meter.limit.period, self.now)
+    }
+
+    pub(super) fn key(&self, window: &Window) -> CellKey {
+        CellKey {
+            tenant: self.terms.tenant.id.clone(),
+            meter: self.meter.meter.name.clone(),
+            subject: self.subject.clone(),
+            label: window.label,
+        }
+    }
+
+    pub(super) fn event(&self, key: CellKey) -> Result<UsageEvent, Invalid> {
+        let particulars = labelling::Particulars {
+            amount: self.request.amount,
+            time: self.now,
+            idempotency_key: self.request.idempotency_key.clone(),
+            properties: self.request.properties.clone(),
+        };
+        labelling::event(&self.meter.meter, key, particulars)
+    }
+
+    pub(super) fn denial(&self, reason: QuotaReason) -> QuotaAnswer {
+        let decision = Decision { reason, decided_by: DecidedBy::Memory };
+        answer(self.meter, Some(&self.window()), Figures::default(), decision)
+    }
+}
+
+impl Engine {
+    /// Answers one quota check. A denial is an answer; an error means that nothing was decided.
+    pub async fn check_quota(&self, request: QuotaRequest) -> Result<QuotaAnswer, EngineError> {
+        let began = Instant::now();
+        self.check_open()?;
+        let state = self.tenant(&request.tenant, "tenant").await?;
+        let terms = state.terms();
+        let plan = terms.plan.clone();
+        let meter = labelling::meter(&plan, &terms.tenant, &request.meter)?;
+        let now = terms.tenant.now(self.clock.now());
+        let subject = labelling::counted_subject(meter, request.subject.as_ref())?;
+        let units = requested_units(meter, &request)?;
+        let asked = Asked { request: &request, state, terms, meter, subject, now, units };
+        let answer = self.decide(&asked).await?;
+        self.metrics.answered(&answer, began.elapsed());
+        Ok(answer)
+    }
+
+    async fn decide(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
+        if !asked.terms.tenant.subscription.status.is_served() {
+            return Ok(asked.denial(QuotaReason::SubscriptionInactive));
+        }
+        if asked.meter.meter.kind == MeterKind::Static {
+            return Ok(static_answer(asked));
+        }
+        match asked.request.mode {
+            QuotaMode::Check => self.look(asked).await,
+            QuotaMode::Consume => self.consume(asked).await,
+            QuotaMode::Reserve { ttl } => self.reserve(asked, ttl).await,
+        }
+    }
+
+    async fn consume(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
+        let durability = self.durability(asked)?;
+        let mut settling = match self.begin(asked, durability).await? {
+            Ok(settling) => settling,
+            Err(first_answer) => return Ok(first_answer),
+        };
+        let admitted = match self.admit(asked).await? {
+            Admission::Admitted(admitted) => admitted,
+            Admission::Denied(denial) => return Ok(denial),
+        };
+        let mut event = asked.event(admitted.key.clone())?;
+        event.from_lease = admitted.leased_units();
+        let pending = self.hand_over(vec![event], durability)?;
+        let answer = admitted.settle(self, asked, pending.position());
+        settling.answered(Some(answer.clone()), Some(pending.position()));
+        self.acknowledge(pending, settling).await?;
+        Ok(answer)
+    }
+
+    pub(super) fn durability(
+        &self,
+        asked: &Asked<'_>,
+    ) -> Result<crate::domain::usage::Durability, EngineError> {
+        let has_ceiling = asked.meter.limit.ceiling().is_some();
+        effective_durability(asked.request.durability, self.config.durability, has_ceiling)
+    }
+
+    /// Claims the request's key, if it has one. The inner error is the first answer to it.
+    pub(super) async fn begin(
+        &self,
+        asked: &Asked<'_>,
+        durability: crate::domain::usage::Durability,
+    ) -> Result<Result<Settling, QuotaAnswer>, EngineError> {
+        let Some(key) = &asked.request.idempotency_key else {
+            return Ok(Ok(Settling::new(vec![])));
+        };
+        let content = super::repeats::Content {
+            meter: asked.meter.meter.name.clone(),
+            subject: asked.subject.clone(),
+            amount: asked.request.amount,
+        };
+        match self.repeats.begin(&asked.terms.tenant.id, key, &content).await {
+            super::repeats::Begun::Fresh(claim) => Ok(Ok(Settling::new(vec![claim]))),
+            super::repeats::Begun::Conflict(other) => {
+                Err(EngineError::IdempotencyConflict(conflict("idempotency_key", &other).into()))
+            }
+            super::repeats::Begun::Repeat(first) => {
+                if let Some(position) = first.position {
+                    self.wait_durable(position, durability).await?;
+                }
+                self.metrics.events_repeated.increment(1);
+                let answer = first.quota.unwrap_or_else(|| self.recorded_answer(asked));
+                Ok(Err(QuotaAnswer { decided_by: DecidedBy::Replay, ..answer }))
+            }
+        }
+    }
+
+    /// The answer to a CONSUME whose key was first used to record usage: it is recorded.
+    fn recorded_answer(&self, asked: &Asked<'_>) -> QuotaAnswer {
+        let window = asked.window();
+        let figures = asked
+            .state
+            .counter(&asked.key(&window))
+            .map_or(Figures::default(), |counter| Figures::of(&counter));
+        let reason = reason_allowed(asked.meter, figures.used);
+        answer(
+            asked.meter,
+            Some(&window),
+            figures,
+            Decision { reason, decided_by: DecidedBy::Replay },
+        )
+    }
+}
+
+/// How a key that is taken by other content is told.
+pub(super) fn conflict(field: &str, other: &super::repeats::Content) -> Invalid {
+    let subject = other.subject.as_ref().map_or(String::new(), |s| format!(", subject {s}"));
+    Invalid::new(
+        field,
+        format!("was used before for {} of {}{subject}", other.amount, other.meter),
+        "send a repeat with the same content, or give new usage a key of its own",
+    )
+}
+
+/// Checks the amount against the meter and the mode.
+fn requested_units(meter: &PlanMeter, request: &QuotaRequest) -> Result<u64, EngineError> {
+    let kind = meter.meter.kind;
+    if kind == MeterKind::Static {
+        if request.mode == QuotaMode::Check {
+            return Ok(check_amount("amount", request.amount)?);
+        }
+        labelling::check_meter_amount(&meter.meter, request.amount)?;
+    }
+    labelling::check_meter_amount(&meter.meter, request.amount)?;
+    if matches!(request.mode, QuotaMode::Reserve { .. }) && !meter.meter.is_summed() {
+        let remedy = "CONSUME instead: what is not added up cannot be held in advance";
+        let problem = format!("is RESERVE on {}, which is not a sum", meter.meter.name);
+        return Err(Invalid::new("mode", problem, remedy).into());
+    }
+    Ok(match meter.meter.aggregation {
+        Aggregation::Count => 1,
+        _ => u64::try_from(request.amount).unwrap_or(0),
+    })
+}
+
+fn static_answer(asked: &Asked<'_>) -> QuotaAnswer {
+    let reason = match asked.meter.limit.amount {
+        None => QuotaReason::Unlimited,
+        Some(limit) if asked.units <= limit => QuotaReason::WithinLimit,
+        Some(_) => QuotaReason::LimitExceeded,
+    };
+    let decision = Decision { reason, decided_by: DecidedBy::Memory };
+    answer(asked.meter, None, Figures::default(), decision)
+}

@@ -1,0 +1,301 @@
+//! `RecordUsage`: it used this much. All of a batch or nothing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    counter::Counter,
+    engine::{Engine, effective_durability},
+    error::{EngineError, Unknown},
+    holds::Hold,
+    labelling::{self, Refused},
+    quota::conflict,
+    repeats::{Begun, Content},
+    settling::Settling,
+    taken::Taken,
+};
+use crate::{
+    domain::{
+        ids::{IdempotencyKey, TenantId},
+        invalid::{Invalid, Problems},
+        meter::Meter,
+        reservation::ReservationId,
+        usage::{Durability, RecordReceipt, UsageEvent, UsageReport},
+        window::Window,
+    },
+    journal::position::Position,
+    leases::message::Ceiling,
+};
+
+/// One report on its way through.
+struct Labelled {
+    event: UsageEvent,
+    window: Window,
+    ceiling: Ceiling,
+    state: Arc<super::directory::tenant_state::TenantState>,
+    is_summed: bool,
+}
+
+/// What is wrong with a batch, and what is unknown in it.
+#[derive(Default)]
+struct Findings {
+    problems: Problems,
+    unknown: Vec<Unknown>,
+}
+
+impl Findings {
+    fn add(&mut self, number: usize, refused: Refused) {
+        let prefix = format!("events[{number}]");
+        match refused {
+            Refused::Invalid(invalid) => self.problems.push(invalid.within(&prefix)),
+            Refused::Unknown(unknown) => {
+                if self.unknown.len() < crate::domain::invalid::PROBLEMS_LISTED_MAX {
+                    let field = format!("{prefix}.{}", unknown.field);
+                    self.unknown.push(Unknown { field, ..unknown });
+                }
+            }
+        }
+    }
+}
+
+/// The keys of a batch, each once, in an order that all batches share: two batches that have keys
+/// in common claim them in the same order, so neither waits for the other for ever.
+type BatchKeys = BTreeMap<(TenantId, IdempotencyKey), (usize, Content)>;
+
+impl Engine {
+    /// Records what was used. Limits are not asked: it has happened.
+    ///
+    /// One invalid event refuses the batch, and every problem is told. Events whose keys this
+    /// sidecar knows are not recorded again.
+    pub async fn record_usage(
+        &self,
+        reports: Vec<UsageReport>,
+        durability: Option<Durability>,
+    ) -> Result<RecordReceipt, EngineError> {
+        self.check_open()?;
+        let labelled = self.label_all(reports).await?;
+        let has_ceiling = labelled.iter().any(|one| one.ceiling.units.is_some());
+        let durability = effective_durability(durability, self.config.durability, has_ceiling)?;
+        let (labelled, repeats, mut settling, latest) = self.claim_all(labelled).await?;
+        let receipt = RecordReceipt { accepted: labelled.len() as u64, duplicates: repeats as u64 };
+        if let Some(position) = latest {
+            self.wait_durable(position, durability).await?;
+        }
+        if labelled.is_empty() {
+            return Ok(receipt);
+        }
+        let (labelled, holds) = self.settle_holds(labelled)?;
+        let events = labelled.iter().map(|one| one.event.clone()).collect();
+        let pending = match self.hand_over(events, durability) {
+            Ok(pending) => pending,
+            Err(error) => {
+                self.restore_holds(holds);
+                return Err(error);
+            }
+        };
+        self.count(labelled, holds, pending.position());
+        settling.answered(None, Some(pending.position()));
+        self.acknowledge(pending, settling).await?;
+        self.metrics.events_recorded.increment(receipt.accepted);
+        self.metrics.events_repeated.increment(receipt.duplicates);
+        Ok(receipt)
+    }
+
+    async fn label_all(&self, reports: Vec<UsageReport>) -> Result<Vec<Labelled>, EngineError> {
+        let real_now = self.clock.now();
+        let mut findings = Findings::default();
+        let mut labelled = Vec::with_capacity(reports.len());
+        for (number, report) in reports.into_iter().enumerate() {
+            let state = match self.tenant(&report.tenant, "tenant").await {
+                Ok(state) => state,
+                Err(EngineError::Unknown(unknown)) => {
+                    unknown.into_iter().for_each(|u| findings.add(number, Refused::Unknown(u)));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let terms = state.terms();
+            let now = terms.tenant.now(real_now);
+            let meter = terms.plan.meter(report.meter.as_str());
+            let (ceiling, is_summed) = meter
+                .map_or((Ceiling { units: None, version: 0 }, false), |meter| {
+                    (terms.ceiling(meter), Meter::is_summed(&meter.meter))
+                });
+            match labelling::label(&self.config, &terms.tenant, &terms.plan, now, report) {
+                Ok((event, window)) => {
+                    labelled.push(Labelled { event, window, ceiling, state, is_summed });
+                }
+                Err(refused) => findings.add(number, refused),
+            }
+        }
+        match EngineError::refusal(findings.problems, findings.unknown) {
+            Some(refusal) => Err(refusal),
+            None => Ok(labelled),
+        }
+    }
+
+    /// Claims the keys. Answers what is left to record, how many were repeats, the claims, and the
+    /// latest place in the journal of what is repeated.
+    async fn claim_all(
+        &self,
+        labelled: Vec<Labelled>,
+    ) -> Result<(Vec<Labelled>, usize, Settling, Option<Position>), EngineError> {
+        let (keys, mut drop_numbers) = batch_keys(&labelled)?;
+        let mut claims = Vec::with_capacity(keys.len());
+        let mut conflicts = Problems::default();
+        let mut latest = None;
+        for ((tenant, key), (number, content)) in &keys {
+            match self.repeats.begin(tenant, key, content).await {
+                Begun::Fresh(claim) => claims.push(claim),
+                Begun::Repeat(first) => {
+                    latest = latest.max(first.position);
+                    drop_numbers.push(*number);
+                }
+                Begun::Conflict(other) => {
+                    conflicts.push(conflict(&format!("events[{number}].idempotency_key"), &other));
+                }
+            }
+        }
+        if !conflicts.is_empty() {
+            return Err(EngineError::IdempotencyConflict(conflicts));
+        }
+        drop_numbers.sort_unstable();
+        let repeats = drop_numbers.len();
+        let kept = labelled
+            .into_iter()
+            .enumerate()
+            .filter(|(number, _)| drop_numbers.binary_search(number).is_err())
+            .map(|(_, one)| one)
+            .collect();
+        Ok((kept, repeats, Settling::new(claims), latest))
+    }
+
+    /// Takes out the holds that the events settle; each event then belongs to its hold's window.
+    #[allow(clippy::type_complexity)] // Events, and by their number the hold that each settles.
+    fn settle_holds(
+        &self,
+        mut labelled: Vec<Labelled>,
+    ) -> Result<(Vec<Labelled>, BTreeMap<usize, (u64, Hold<Taken>)>), EngineError> {
+        let mut holds = BTreeMap::new();
+        let mut problems = Problems::default();
+        for (number, one) in labelled.iter_mut().enumerate() {
+            let Some(id) = one.event.reservation else { continue };
+            match self.take_hold(id, &one.event) {
+                Ok(Some(hold)) => {
+                    let counter = hold.taken.counter();
+                    one.event.key.label = counter.key.label;
+                    one.window = counter.window;
+                    one.event.from_lease = hold.taken.amount().min(counted_up(&one.event));
+                    holds.insert(number, (id.number, hold));
+                }
+                Ok(None) => self.metrics.events_late.increment(1),
+                Err(invalid) => problems.push(invalid.within(&format!("events[{number}]"))),
+            }
+        }
+        if problems.is_empty() {
+            return Ok((labelled, holds));
+        }
+        self.restore_holds(holds);
+        Err(EngineError::InvalidRequest(problems))
+    }
+
+    /// `None`: it has ended, or another run keeps it; the usage is recorded as late.
+    fn take_hold(
+        &self,
+        id: ReservationId,
+        event: &UsageEvent,
+    ) -> Result<Option<Hold<Taken>>, Invalid> {
+        if id.run != self.run {
+            return Ok(None);
+        }
+        let fits = self.holds.peek(id.number, |hold| {
+            let held = &hold.taken.counter().key;
+            held.tenant == event.key.tenant
+                && held.meter == event.key.meter
+                && held.subject == event.key.subject
+        });
+        match fits {
+            Some(true) => Ok(self.holds.remove(id.number)),
+            None => Ok(None),
+            Some(false) => Err(Invalid::new(
+                "reservation_id",
+                "is of another tenant, meter or subject",
+                "settle a reservation with usage of what was reserved",
+            )),
+        }
+    }
+
+    fn restore_holds(&self, holds: BTreeMap<usize, (u64, Hold<Taken>)>) {
+        for (number, hold) in holds.into_values() {
+            self.holds.restore(number, hold);
+        }
+    }
+
+    /// Counts what the journal now has.
+    fn count(
+        &self,
+        labelled: Vec<Labelled>,
+        mut holds: BTreeMap<usize, (u64, Hold<Taken>)>,
+        position: Position,
+    ) {
+        let now = self.leasing.now();
+        for (number, one) in labelled.into_iter().enumerate() {
+            if !one.is_summed {
+                self.values.observe(&one.event);
+                continue;
+            }
+            let units = counted_up(&one.event);
+            let counter = match holds.remove(&number) {
+                Some((_, hold)) => {
+                    let counter = hold.taken.counter().clone();
+                    hold.taken.unreserve();
+                    hold.taken.spend(units);
+                    counter
+                }
+                None => self.counter_of(&one),
+            };
+            counter.cell.record(units - one.event.from_lease);
+            counter.journalled(position.into(), now);
+            self.leasing.wake_if_idle(&counter);
+        }
+    }
+
+    fn counter_of(&self, one: &Labelled) -> Arc<Counter> {
+        one.state.counter(&one.event.key).unwrap_or_else(|| {
+            one.state.counter_or_new(one.event.key.clone(), one.window, one.ceiling)
+        })
+    }
+}
+
+/// Units that an event adds; 0 when it lowers a level, which counts once the ledger has it.
+fn counted_up(event: &UsageEvent) -> u64 {
+    u64::try_from(event.counted()).unwrap_or(0)
+}
+
+/// The batch's keys, and the events that repeat an earlier one of the same batch.
+fn batch_keys(labelled: &[Labelled]) -> Result<(BatchKeys, Vec<usize>), EngineError> {
+    let mut keys = BatchKeys::new();
+    let mut repeated = vec![];
+    let mut conflicts = Problems::default();
+    for (number, one) in labelled.iter().enumerate() {
+        let Some(key) = &one.event.idempotency_key else { continue };
+        let event_key = &one.event.key;
+        let content = Content {
+            meter: event_key.meter.clone(),
+            subject: event_key.subject.clone(),
+            amount: one.event.amount,
+        };
+        match keys.get(&(event_key.tenant.clone(), key.clone())) {
+            None => {
+                keys.insert((event_key.tenant.clone(), key.clone()), (number, content));
+            }
+            Some((_, first)) if *first == content => repeated.push(number),
+            Some((_, first)) => {
+                conflicts.push(conflict(&format!("events[{number}].idempotency_key"), first));
+            }
+        }
+    }
+    match conflicts.is_empty() {
+        true => Ok((keys, repeated)),
+        false => Err(EngineError::IdempotencyConflict(conflicts)),
+    }
+}

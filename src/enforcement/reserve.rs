@@ -1,0 +1,131 @@
+//! RESERVE, `ReleaseReservation`, and the lapse of holds.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    admission::Admission,
+    answer::{Decision, Figures, answer, reason_allowed},
+    engine::Engine,
+    error::{EngineError, Unknown, UnknownName},
+    holds::Hold,
+    quota::Asked,
+    taken::Taken,
+};
+use crate::domain::{
+    ids::TenantId,
+    invalid::Invalid,
+    quota::{DecidedBy, QuotaAnswer, QuotaReason},
+    reservation::{Reservation, ReservationId},
+};
+
+/// Lapsed holds that one sweep gives back.
+const EXPIRED_MAX: usize = 10_000;
+
+impl Engine {
+    /// Holds what is asked until it is settled, released or `ttl` has passed.
+    ///
+    /// On a meter without a ceiling nothing has to be held; the reservation is only a name.
+    pub(super) async fn reserve(
+        &self,
+        asked: &Asked<'_>,
+        ttl: Option<Duration>,
+    ) -> Result<QuotaAnswer, EngineError> {
+        let ttl = self.ttl(ttl)?;
+        let durability = self.durability(asked)?;
+        let mut settling = match self.begin(asked, durability).await? {
+            Ok(settling) => settling,
+            Err(first_answer) => return Ok(first_answer),
+        };
+        let admitted = match self.admit(asked).await? {
+            Admission::Admitted(admitted) => admitted,
+            Admission::Denied(denial) => return Ok(denial),
+        };
+        let Some(counter) = admitted.counter() else {
+            // `requested_units` has refused meters that are not sums.
+            return Err(EngineError::Unavailable("nothing to hold".into()));
+        };
+        let decided_by = admitted.decided_by();
+        let taken = admitted
+            .into_taken()
+            .unwrap_or_else(|| Taken::new(counter.clone(), self.leasing.clone(), 0));
+        let expires_at = self.clock.now().saturating_add(ttl).unwrap_or(Timestamp::MAX);
+        taken.reserve();
+        let held = taken.amount();
+        let number = self.holds.place(Hold { taken, expires_at }).map_err(|refused| {
+            refused.taken.unreserve();
+            EngineError::Overloaded { what: "reservations", bound: self.config.reservations_max }
+        })?;
+        let figures = Figures::of(&counter);
+        let reason = match decided_by {
+            DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
+            _ => reason_allowed(asked.meter, figures.used + held),
+        };
+        let decision = Decision { reason, decided_by };
+        let id = ReservationId { run: self.run, number };
+        let answer = QuotaAnswer {
+            reservation: Some(Reservation { id, amount: asked.units, expires_at }),
+            ..answer(asked.meter, Some(&counter.window), figures, decision)
+        };
+        settling.answered(Some(answer.clone()), None);
+        Ok(answer)
+    }
+
+    fn ttl(&self, asked: Option<Duration>) -> Result<SignedDuration, Invalid> {
+        let max = Duration::from_secs(self.config.reservation_ttl_s_max);
+        let ttl = asked.unwrap_or(Duration::from_secs(self.config.reservation_ttl_s));
+        if ttl > max || ttl < Duration::from_secs(1) {
+            return Err(Invalid::new(
+                "reservation_ttl",
+                format!("is out of range ({} s)", ttl.as_secs_f64()),
+                format!("give 1 to {} s", max.as_secs()),
+            ));
+        }
+        Ok(SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX))
+    }
+
+    /// Gives a hold back. Answers the units that became free: 0 when it had ended already.
+    pub async fn release_reservation(
+        &self,
+        tenant: &TenantId,
+        id: ReservationId,
+    ) -> Result<u64, EngineError> {
+        self.check_open()?;
+        self.tenant(tenant, "tenant").await?;
+        if id.run != self.run {
+            // Another run keeps it, or kept it: it lapses there by itself.
+            return Err(unknown(id));
+        }
+        let of_tenant =
+            self.holds.peek(id.number, |hold| hold.taken.counter().key.tenant == *tenant);
+        match of_tenant {
+            Some(false) => Err(unknown(id)),
+            None if id.number >= self.holds.next_number() => Err(unknown(id)),
+            None => Ok(0),
+            Some(true) => Ok(self.holds.remove(id.number).map_or(0, |hold| {
+                hold.taken.unreserve();
+                hold.taken.amount()
+            })),
+        }
+    }
+
+    /// Gives everything back that is held: the run ends, and its holds with it.
+    pub fn release_all_reservations(&self) {
+        while !self.holds.is_empty() {
+            let ended = self.holds.remove_expired(Timestamp::MAX, EXPIRED_MAX);
+            ended.iter().for_each(|hold| hold.taken.unreserve());
+        }
+    }
+
+    /// Gives back what has lapsed by `now`.
+    pub fn expire_reservations(&self, now: Timestamp) {
+        let expired = self.holds.remove_expired(now, EXPIRED_MAX);
+        self.metrics.reservations_expired.increment(expired.len() as u64);
+        expired.iter().for_each(|hold| hold.taken.unreserve());
+    }
+}
+
+fn unknown(id: ReservationId) -> EngineError {
+    Unknown { field: "reservation_id".into(), name: UnknownName::Reservation(id) }.into()
+}

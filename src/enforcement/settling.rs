@@ -1,0 +1,108 @@
+//! From the hand-over to the journal to the acknowledgement.
+
+use std::sync::atomic::Ordering;
+
+use super::{
+    engine::Engine,
+    error::EngineError,
+    repeats::{Claim, FirstAnswer},
+};
+use crate::{
+    domain::{
+        quota::QuotaAnswer,
+        usage::{Durability, UsageEvent},
+    },
+    journal::{Pending, position::Position, record::Record, shared::Health},
+};
+
+/// The keys of a request on their way from claim to answer.
+///
+/// Once the journal has the record, the answer stands, whether or not the caller waits for it: a
+/// settling that is dropped then (the caller hung up) answers its keys. Before that, or after the
+/// journal has certainly refused the record, dropping it frees them.
+#[derive(Debug)]
+pub struct Settling {
+    claims: Vec<Claim<Position>>,
+    first: Option<FirstAnswer<Position>>,
+}
+
+impl Settling {
+    /// Of a request with these keys; none is fine.
+    pub fn new(claims: Vec<Claim<Position>>) -> Self {
+        Self { claims, first: None }
+    }
+
+    /// The journal has the record: from now on this is the answer.
+    pub fn answered(&mut self, quota: Option<QuotaAnswer>, position: Option<Position>) {
+        self.first = Some(FirstAnswer { quota, position });
+    }
+
+    /// The record is certainly not kept: the keys are free again. Its units stay counted until the
+    /// run is closed, which replaces what it told by what the ledger has.
+    fn refused(mut self) {
+        self.first = None;
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        if let Some(first) = &self.first {
+            for claim in self.claims.drain(..) {
+                claim.answer(first.clone());
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Hands events to the journal as one record.
+    pub(super) fn hand_over(
+        &self,
+        events: Vec<UsageEvent>,
+        durability: Durability,
+    ) -> Result<Pending, EngineError> {
+        let pending = self.journal.enqueue(&Record::Usage(events), durability)?;
+        self.handed_over.fetch_max(pending.position().into(), Ordering::AcqRel);
+        Ok(pending)
+    }
+
+    /// Waits until the record is as durable as was asked.
+    pub(super) async fn acknowledge(
+        &self,
+        pending: Pending,
+        settling: Settling,
+    ) -> Result<(), EngineError> {
+        match pending.await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if error.is_certain() {
+                    settling.refused();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Waits until what was journalled at `position` is as durable as a repeat asks.
+    pub(super) async fn wait_durable(
+        &self,
+        position: Position,
+        durability: Durability,
+    ) -> Result<(), EngineError> {
+        if durability == Durability::Memory {
+            return Ok(());
+        }
+        let mut synced = self.journal.synced();
+        let mut health = self.journal.health();
+        let stopped = || EngineError::JournalStopped("the first request's fate is unknown".into());
+        tokio::select! {
+            biased;
+            reached = synced.wait_for(|synced| *synced >= position) => {
+                reached.map(drop).map_err(|_| stopped())
+            }
+            _ = health.wait_for(|health| *health != Health::Running) => {
+                Err(stopped())
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `GetUsage`: how much a tenant has used.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    answer::{Figures, overage, remaining},
+    counter::Counter,
+    directory::tenant_state::{TenantState, Terms},
+    engine::Engine,
+    error::EngineError,
+    labelling,
+};
+use crate::domain::{
+    catalog::compiled_plan::PlanMeter,
+    cell_key::CellKey,
+    ids::Subject,
+    meter::{Aggregation, MeterKind},
+    usage_status::{MeterStatus, UsageQuery, UsageStatus},
+};
+
+/// How long `GetUsage` waits for the shared counters before it answers from memory.
+const REFRESH_WAIT: Duration = Duration::from_millis(200);
+
+impl Engine {
+    /// Usage in the current windows: asked of the shared counters where they can be reached, and
+    /// else as of the last time they were.
+    pub async fn get_usage(&self, query: UsageQuery) -> Result<UsageStatus, EngineError> {
+        self.check_open()?;
+        let state = self.tenant(&query.tenant, "tenant").await?;
+        let terms = state.terms();
+        let now = terms.tenant.now(self.clock.now());
+        let asked: Vec<&PlanMeter> = if query.meters.is_empty() {
+            let per_subject = query.subject.is_some();
+            terms.plan.meters.iter().filter(|m| !m.limit.per_subject || per_subject).collect()
+        } else {
+            let find = |name| labelling::meter(&terms.plan, &terms.tenant, name);
+            query.meters.iter().map(find).collect::<Result<_, _>>()?
+        };
+        let mut meters = Vec::with_capacity(asked.len());
+        for meter in asked {
+            let subject = labelling::counted_subject(meter, query.subject.as_ref())?;
+            meters.push(self.meter_status(&state, &terms, meter, subject, now).await);
+        }
+        Ok(UsageStatus { as_of: now, meters })
+    }
+
+    async fn meter_status(
+        &self,
+        state: &TenantState,
+        terms: &Terms,
+        meter: &PlanMeter,
+        subject: Option<Subject>,
+        now: Timestamp,
+    ) -> MeterStatus {
+        let window = terms.tenant.subscription.schedule.window(meter.limit.period, now);
+        let key = CellKey {
+            tenant: terms.tenant.id.clone(),
+            meter: meter.meter.name.clone(),
+            subject,
+            label: window.label,
+        };
+        let counted = match (meter.meter.kind, meter.meter.is_summed()) {
+            (MeterKind::Static, _) => Counted::default(),
+            (_, true) => {
+                let ceiling = terms.ceiling(meter);
+                let counter = state.counter_or_new(key.clone(), window, ceiling);
+                self.leasing.refresh(&counter, REFRESH_WAIT).await;
+                let figures = Figures::of(&counter);
+                let unsettled = counter.slow().holder.unsettled(&counter.cell);
+                Counted {
+                    figures,
+                    reserved: counter.reserved.load(std::sync::atomic::Ordering::Relaxed),
+                    unsettled,
+                    settled_at: self.settled_at(&counter),
+                }
+            }
+            (_, false) => Counted {
+                figures: self.settled_value(meter, &key).await,
+                settled_at: Some(self.clock.now()),
+                ..Counted::default()
+            },
+        };
+        let used = counted.figures.used;
+        MeterStatus {
+            meter: key.meter,
+            subject: key.subject,
+            unit: meter.meter.unit.clone(),
+            kind: meter.meter.kind,
+            enforcement: meter.limit.enforcement,
+            limit: meter.limit.amount,
+            used,
+            remaining: remaining(meter, counted.figures),
+            overage: overage(meter, used),
+            reserved: counted.reserved,
+            settled: used.saturating_add_signed(-counted.unsettled),
+            unsettled: counted.unsettled,
+            settled_at: counted.settled_at,
+            window,
+        }
+    }
+
+    fn settled_at(&self, counter: &Counter) -> Option<Timestamp> {
+        let age = SignedDuration::try_from(counter.answer_age(self.leasing.now())?).ok()?;
+        self.clock.now().checked_sub(age).ok()
+    }
+
+    /// What this sidecar has seen of a value meter since it started.
+    pub(super) fn value_figures(&self, meter: &PlanMeter, key: &CellKey) -> Figures {
+        let seen = self.values.get(key);
+        let used = seen.map_or(0, |value| match meter.meter.aggregation {
+            Aggregation::Max => value.max,
+            Aggregation::Last => value.last,
+            Aggregation::DistinctCount => value.distinct,
+            Aggregation::Sum | Aggregation::Count => 0,
+        });
+        Figures { used, blocked: 0 }
+    }
+
+    /// A value meter as the ledger has it, and what this sidecar has seen since.
+    async fn settled_value(&self, meter: &PlanMeter, key: &CellKey) -> Figures {
+        let seen = self.values.get(key);
+        let ledger = self.leasing.floors.value(key).await;
+        let used = match (meter.meter.aggregation, ledger, seen) {
+            (_, None, None) => 0,
+            (_, None, Some(_)) => return self.value_figures(meter, key),
+            (Aggregation::Max, Some(ledger), seen) => ledger.max.max(seen.map_or(0, |s| s.max)),
+            (Aggregation::Last, Some(ledger), _) => ledger.last,
+            (_, Some(ledger), seen) => ledger.distinct.max(seen.map_or(0, |s| s.distinct)),
+        };
+        Figures { used, blocked: 0 }
+    }
+}
+
+#[derive(Default)]
+struct Counted {
+    figures: Figures,
+    reserved: u64,
+    unsettled: i64,
+    settled_at: Option<Timestamp>,
+}

@@ -1,0 +1,101 @@
+//! The product's calls: convert, ask the engine, answer.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+
+use super::{record_stream::record_stream, status::status};
+use crate::{
+    api::{
+        quota::{quota_request, quota_response, release_request, release_response},
+        refusal::Refusal,
+        usage::{UsageBatch, record_response, usage_batch},
+        usage_status::{usage_query, usage_response},
+    },
+    domain::invalid::Problems,
+    enforcement::{engine::Engine, error::EngineError},
+    proto::v1::{
+        CheckQuotaRequest, CheckQuotaResponse, GetUsageRequest, GetUsageResponse,
+        RecordUsageRequest, RecordUsageResponse, RecordUsageStreamRequest,
+        RecordUsageStreamResponse, ReleaseReservationRequest, ReleaseReservationResponse,
+        tollgate_service_server::TollgateService,
+    },
+};
+
+/// The engine behind the gRPC face.
+#[derive(Clone)]
+pub struct EngineService {
+    engine: Arc<Engine>,
+    /// Ends streams, which otherwise last as long as their callers like.
+    shutdown: CancellationToken,
+}
+
+impl EngineService {
+    /// Serves `engine`; streams end at `shutdown`.
+    pub fn new(engine: Arc<Engine>, shutdown: CancellationToken) -> Self {
+        Self { engine, shutdown }
+    }
+}
+
+fn invalid(problems: Problems) -> Status {
+    refused(EngineError::InvalidRequest(problems))
+}
+
+fn refused(error: EngineError) -> Status {
+    status(Refusal::from(error))
+}
+
+#[tonic::async_trait]
+impl TollgateService for EngineService {
+    async fn check_quota(
+        &self,
+        request: Request<CheckQuotaRequest>,
+    ) -> Result<Response<CheckQuotaResponse>, Status> {
+        let request = quota_request(request.into_inner()).map_err(invalid)?;
+        let answer = self.engine.check_quota(request).await.map_err(refused)?;
+        Ok(Response::new(quota_response(answer)))
+    }
+
+    async fn release_reservation(
+        &self,
+        request: Request<ReleaseReservationRequest>,
+    ) -> Result<Response<ReleaseReservationResponse>, Status> {
+        let (tenant, id) = release_request(request.into_inner()).map_err(invalid)?;
+        let released = self.engine.release_reservation(&tenant, id).await.map_err(refused)?;
+        Ok(Response::new(release_response(released)))
+    }
+
+    async fn record_usage(
+        &self,
+        request: Request<RecordUsageRequest>,
+    ) -> Result<Response<RecordUsageResponse>, Status> {
+        let RecordUsageRequest { events, durability } = request.into_inner();
+        let UsageBatch { reports, durability } =
+            usage_batch(events, durability).map_err(invalid)?;
+        let receipt = self.engine.record_usage(reports, durability).await.map_err(refused)?;
+        Ok(Response::new(record_response(receipt)))
+    }
+
+    async fn record_usage_stream(
+        &self,
+        request: Request<Streaming<RecordUsageStreamRequest>>,
+    ) -> Result<Response<BoxStream<RecordUsageStreamResponse>>, Status> {
+        let engine = self.engine.clone();
+        let record = move |batch: UsageBatch| {
+            let engine = engine.clone();
+            async move { engine.record_usage(batch.reports, batch.durability).await }
+        };
+        let answers = record_stream(request.into_inner(), record, self.shutdown.clone());
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn get_usage(
+        &self,
+        request: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        let query = usage_query(request.into_inner()).map_err(invalid)?;
+        let usage = self.engine.get_usage(query).await.map_err(refused)?;
+        Ok(Response::new(usage_response(usage)))
+    }
+}

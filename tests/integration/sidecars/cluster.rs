@@ -1,0 +1,241 @@
+//! Sidecars as real processes, on one Redis and one Postgres.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tollgate::{
+    dev::Redis,
+    domain::{cell_key::CellKey, ids::TenantId},
+    proto::v1::{
+        CheckQuotaRequest, CheckQuotaResponse, GetUsageRequest, MeterUsage, Mode,
+        RecordUsageRequest, RecordUsageResponse, UsageEvent,
+        tollgate_service_client::TollgateServiceClient,
+    },
+};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    fixture::{Process, Processes, start_redis},
+    overages::world::World,
+};
+
+/// How long a sidecar may take to answer its first check.
+const START_MAX: Duration = Duration::from_secs(20);
+/// How long usage may take to settle everywhere once all is quiet.
+const QUIET_MAX: Duration = Duration::from_secs(30);
+
+/// A tenant and a hard-limited meter that tell whether a sidecar can lease.
+const PROBE: (&str, &str) = ("probe", "calls");
+
+pub type Client = TollgateServiceClient<Channel>;
+
+/// Stores, and the sidecars on them.
+pub struct Cluster {
+    /// First, so that it is checked while the stores still stand.
+    pub processes: Processes,
+    pub world: World,
+    pub redis: Redis,
+    dir: TempDir,
+    flags: Vec<String>,
+}
+
+/// One sidecar's process.
+pub struct Sidecar {
+    pub process: Process,
+    pub client: Client,
+    pub endpoint: String,
+}
+
+impl Cluster {
+    /// Stores with a catalog in force.
+    pub async fn with_catalog(name: &str, text: &str) -> Self {
+        let world = World::with_catalog_text(name, text).await;
+        world.close_own_run().await;
+        world.tenant(PROBE.0, "basic").await;
+        Self {
+            processes: Processes::default(),
+            world,
+            redis: start_redis().await,
+            dir: tempfile::tempdir().unwrap(),
+            flags: vec![],
+        }
+    }
+
+    /// Gives every sidecar that is started from now on this flag.
+    pub fn flag(&mut self, flag: &str, value: &str) {
+        self.flags.extend([flag.to_owned(), value.to_owned()]);
+    }
+
+    /// Where the sidecar of this name keeps its data.
+    pub fn data_dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the sidecar of this name; a second start finds the data of the first.
+    pub async fn start(&self, name: &str) -> Sidecar {
+        let socket = self.dir.path().join(format!("{name}.sock"));
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join(format!("{name}.log")))
+            .unwrap();
+        let mut command = Processes::tollgate(&["sidecar"]);
+        command
+            .args(["--journal-data-dir".as_ref(), self.data_dir(name).as_os_str()])
+            .args(["--grpc-socket".as_ref(), socket.as_os_str()])
+            .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+            .args(["--ledger-url", &self.world.url, "--redis-url", &self.redis.url()])
+            .args(&self.flags)
+            .stderr(Stdio::from(log.try_clone().unwrap()))
+            .stdout(Stdio::from(log));
+        let process = self.processes.start(&mut command);
+        let endpoint = format!("unix://{}", socket.display());
+        let channel = Endpoint::from_shared(endpoint.clone())
+            .unwrap()
+            .timeout(Duration::from_secs(30))
+            .connect_lazy();
+        let sidecar = Sidecar { process, client: Client::new(channel), endpoint };
+        sidecar.wait_until_serving(&self.log(name)).await;
+        sidecar
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.log"))
+    }
+
+    /// What the sidecar of this name has logged.
+    pub fn logged(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log(name)).unwrap_or_default()
+    }
+
+    /// Waits until the ledger has `used` units of `key`, and fails if it ends elsewhere.
+    pub async fn wait_until_ledger_has(&self, key: &CellKey, used: i64) {
+        let started = Instant::now();
+        loop {
+            let totals = self.world.ledger.window_totals(std::slice::from_ref(key)).await.unwrap();
+            let now = totals[0].as_ref().map_or(0, |totals| totals.used);
+            if now == used {
+                return;
+            }
+            assert!(started.elapsed() < QUIET_MAX, "{key}: the ledger has {now}, not {used}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Sidecar {
+    /// Until it answers from the shared counters.
+    async fn wait_until_serving(&self, log: &std::path::Path) {
+        let started = Instant::now();
+        let mut latest = None;
+        loop {
+            match self.check(Mode::Consume, PROBE.0, PROBE.1, 1).await {
+                Ok(answer) if answer.allowed => return,
+                other => latest = Some(other).or(latest),
+            }
+            let logged = || std::fs::read_to_string(log).unwrap_or_default();
+            assert!(started.elapsed() < START_MAX, "not serving: {latest:?}\n{}", logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// One CheckQuota.
+    pub async fn check(
+        &self,
+        mode: Mode,
+        tenant: &str,
+        meter: &str,
+        amount: i64,
+    ) -> Result<CheckQuotaResponse, Status> {
+        let request = quota(mode, tenant, meter, amount);
+        Ok(self.client.clone().check_quota(request).await?.into_inner())
+    }
+
+    /// One RecordUsage at the default durability.
+    pub async fn record(&self, events: Vec<UsageEvent>) -> Result<RecordUsageResponse, Status> {
+        let request = RecordUsageRequest { events, ..Default::default() };
+        Ok(self.client.clone().record_usage(request).await?.into_inner())
+    }
+
+    /// One meter of GetUsage.
+    pub async fn usage(&self, tenant: &str, meter: &str) -> MeterUsage {
+        let request = GetUsageRequest {
+            tenant: tenant.into(),
+            meters: vec![meter.into()],
+            ..Default::default()
+        };
+        let response = self.client.clone().get_usage(request).await.unwrap().into_inner();
+        response.meters.into_iter().next().unwrap()
+    }
+
+    /// Waits until GetUsage says `used`, and fails if it ends elsewhere.
+    pub async fn wait_until_used(&self, tenant: &str, meter: &str, used: i64) {
+        let started = Instant::now();
+        loop {
+            let now = self.usage(tenant, meter).await;
+            if now.used == used && now.unsettled == 0 {
+                return;
+            }
+            assert!(started.elapsed() < QUIET_MAX, "{tenant}/{meter}: {now:?}, not {used}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A CheckQuota without a key.
+pub fn quota(mode: Mode, tenant: &str, meter: &str, amount: i64) -> CheckQuotaRequest {
+    CheckQuotaRequest {
+        tenant: tenant.into(),
+        meter: meter.into(),
+        amount: Some(amount),
+        mode: mode.into(),
+        ..Default::default()
+    }
+}
+
+/// An event with a key; an empty one is none.
+pub fn event(tenant: &str, meter: &str, amount: i64, key: &str) -> UsageEvent {
+    UsageEvent {
+        tenant: tenant.into(),
+        meter: meter.into(),
+        amount: Some(amount),
+        idempotency_key: key.into(),
+        ..Default::default()
+    }
+}
+
+/// The key of a tenant's counter in the window that holds now.
+pub async fn current_key(world: &World, tenant: &str, meter: &str) -> CellKey {
+    let tenant = TenantId::new(tenant).unwrap();
+    let found = world.ledger.tenant(&tenant).await.unwrap().unwrap().tenant;
+    let definition = world.ledger.plan_definition(&found.subscription.plan).await.unwrap().unwrap();
+    let plan =
+        tollgate::domain::catalog::compiled_plan::CompiledPlan::from_json(&definition).unwrap();
+    let meter = plan.meter(meter).unwrap();
+    #[allow(clippy::disallowed_methods)] // The sidecars ask the real clock too.
+    let now = found.now(jiff::Timestamp::now());
+    let window = found.subscription.schedule.window(meter.limit.period, now);
+    CellKey { tenant, meter: meter.meter.name.clone(), subject: None, label: window.label }
+}
+
+impl Drop for Cluster {
+    /// A failed test shows what its sidecars had to say.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for entry in std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "log") {
+                let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                eprintln!("--- {}\n{log}", entry.path().display());
+            }
+        }
+    }
+}
