@@ -98,6 +98,41 @@ async fn workers_run_what_is_due_once_tell_how_it_went_and_stop_in_good_order() 
 }
 
 #[tokio::test]
+async fn a_worker_killed_amid_its_work_leaves_it_to_another_and_nothing_is_charged_twice() {
+    let (processes, world) = (Processes::default(), World::with_catalog("hosting").await);
+    world.tenant("acme", "starter").await;
+    world.record("acme", "bandwidth", 120_000_000_000, "2015-05-20T12:00:00Z").await;
+    let mut lock = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE charges IN SHARE MODE").execute(&mut *lock).await.unwrap();
+
+    let killed = processes.start(&mut worker(&world.url, free_address()));
+    // It has read all it needs and is about to write.
+    let is_writing = "SELECT EXISTS (SELECT 1 FROM pg_locks
+                      WHERE NOT granted AND relation = 'charges'::regclass)";
+    let started = Instant::now();
+    while !sqlx::query_scalar::<_, bool>(is_writing).fetch_one(&world.pool).await.unwrap() {
+        assert!(started.elapsed() < WAIT_MAX);
+    }
+    killed.kill();
+    lock.rollback().await.unwrap();
+    // As if a minute had passed.
+    let over = "UPDATE job_runs SET lease_until = started_at WHERE job = 'overages'";
+    sqlx::raw_sql(over).execute(&world.pool).await.unwrap();
+
+    let other = processes.start(&mut worker(&world.url, free_address()));
+    let history = loop {
+        let history = printed(&world.url, &["job", "history", "overages", "--json"]);
+        if history[0]["status"] == "succeeded" {
+            break history;
+        }
+        assert!(started.elapsed() < WAIT_MAX, "{history}");
+    };
+    assert_eq!((&history[0]["attempt"], history.as_array().unwrap().len()), (&2.into(), 1));
+    assert_eq!(world.amounts().await, [("acme".to_owned(), "2015-05-01".to_owned(), 100)]);
+    other.stop();
+}
+
+#[tokio::test]
 async fn jobs_are_run_listed_and_remembered_from_the_command_line() {
     let world = World::with_catalog("hosting").await;
     let url = world.url.as_str();
