@@ -1,4 +1,5 @@
 //! Sidecars as real processes, on one Redis and one Postgres.
+#![allow(dead_code)] // Each test uses a part of it.
 
 use std::{
     path::PathBuf,

@@ -1,7 +1,11 @@
 //! Sidecars as users see them: several processes, one Redis, one Postgres.
 
 mod cluster;
+mod crash;
 mod hard_limit;
+mod outages;
+mod repeats;
+mod window_end;
 
 /// A catalog with a meter of each kind.
 const CATALOG: &str = r"
@@ -10,7 +14,7 @@ title: Proving ground
 currency: USD
 meters:
   - { name: calls, title: Calls, kind: counter, unit: call, period: month }
-  - { name: quick, title: Quick calls, kind: counter, unit: call, period: minute }
+  - { name: quick, title: Quick calls, kind: counter, unit: call, period: interval_3s }
   - { name: tokens, title: Tokens, kind: counter, unit: token, period: month }
   - { name: seats, title: Seats, kind: level, unit: seat }
 plans:
