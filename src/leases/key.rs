@@ -182,6 +182,21 @@ impl KeyState {
         self.forfeited
     }
 
+    /// Whether it counts; otherwise it is a stub.
+    pub fn is_founded(&self) -> bool {
+        self.ledger.is_some()
+    }
+
+    /// The ceiling in force, once a call has brought one.
+    pub fn ceiling(&self) -> Option<Ceiling> {
+        self.ceiling
+    }
+
+    /// The open runs in the order of their ids: totals, and what the floor had of each.
+    pub fn runs(&self) -> impl Iterator<Item = (RunId, Totals, u64)> {
+        self.entries.iter().map(|(run, entry)| (*run, entry.totals, entry.flushed))
+    }
+
     /// Makes sure that the key is there in the call's epoch, or says which floor it needs.
     fn establish(slot: &mut Option<Self>, epoch: u64, floor: Option<&Floor>) -> Result<(), u64> {
         let known = slot.as_ref().filter(|key| key.epoch == epoch);

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     distinct::{DistinctAnswer, DistinctCall},
     error::StoreError,
+    inspect::{Cursor, Inspection, KeyPage},
     local::LocalCounters,
     redis_counters::RedisCounters,
 };
@@ -47,6 +48,22 @@ impl Counters {
         match self {
             Self::Redis(redis) => redis.distinct(key, call).await,
             Self::Local(local) => local.distinct(key, call),
+        }
+    }
+
+    /// One counter as it stands; `None` if it is not there, or only remembers a closing.
+    pub async fn inspect(&self, key: &CellKey) -> Result<Option<Inspection>, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.inspect(key).await,
+            Self::Local(local) => Ok(local.inspect(key)),
+        }
+    }
+
+    /// Lists the counters, page by page; `from` is the page before's `next`.
+    pub async fn keys(&self, from: Option<Cursor>) -> Result<KeyPage, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.keys(from).await,
+            Self::Local(local) => Ok(KeyPage { keys: local.keys(), next: None }),
         }
     }
 

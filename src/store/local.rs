@@ -3,6 +3,7 @@
 use super::{
     distinct::{DistinctAnswer, DistinctCall, DistinctState},
     error::StoreError,
+    inspect::Inspection,
     shelf::{Keep, Shelf},
 };
 use crate::{
@@ -68,5 +69,15 @@ impl LocalCounters {
             let answer = DistinctState::apply(slot, true, call);
             (answer, if call.retention.is_some() { Keep::No } else { Keep::Yes })
         })
+    }
+
+    /// One counter as it stands.
+    pub fn inspect(&self, key: &CellKey) -> Option<Inspection> {
+        self.counters.look(key, Inspection::of).flatten()
+    }
+
+    /// All counters, in no order.
+    pub fn keys(&self) -> Vec<CellKey> {
+        self.counters.keys()
     }
 }

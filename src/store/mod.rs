@@ -3,6 +3,7 @@
 //! [`counters::Counters`] carries the messages of `leases` to the keys: to the scripts in Redis,
 //! or, in local mode, to the same state machines in this process.
 
+mod browse;
 pub mod config;
 mod connection;
 pub mod counters;
@@ -10,6 +11,7 @@ pub mod distinct;
 mod encoding;
 mod error;
 pub mod identity;
+pub mod inspect;
 pub mod keys;
 mod local;
 mod metrics;

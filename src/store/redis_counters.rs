@@ -1,6 +1,6 @@
 //! The counters in Redis.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use redis::{Script, Value};
@@ -8,15 +8,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    browse::Browser,
     config::RedisConfig,
     connection::Connections,
     distinct::{DistinctAnswer, DistinctCall},
     encoding,
     error::StoreError,
     identity::Identity,
-    keys::{
-        COUNTER_PREFIX, LIFE, counter_name, counter_of_name, distinct_head_name, distinct_name,
-    },
+    inspect::{Cursor, Inspection, KeyPage},
+    keys::{LIFE, counter_name, distinct_head_name, distinct_name},
     metrics::Kind,
     recall,
 };
@@ -24,9 +24,6 @@ use crate::{
     domain::{cell_key::CellKey, ids::RunId},
     leases::message::{Answer, Call, CloseAnswer, CloseCall, Recall},
 };
-
-/// Keys that one step of a scan looks at.
-const SCAN_STEP: usize = 1_000;
 
 /// The counters in Redis. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +33,7 @@ pub struct RedisCounters {
 
 struct Shared {
     connections: Connections,
+    browser: Browser,
     bound: ArcSwapOption<Bound>,
     lease: Script,
     close: Script,
@@ -52,9 +50,9 @@ impl RedisCounters {
     /// Prepares the counters at the configured server. Nothing is connected before
     /// [`RedisCounters::run`].
     pub fn new(config: RedisConfig) -> Result<Self, StoreError> {
-        let connections = Connections::new(config)?;
         let shared = Shared {
-            connections,
+            browser: Browser::new(&config)?,
+            connections: Connections::new(config)?,
             bound: ArcSwapOption::empty(),
             lease: Script::new(concat!(
                 include_str!("scripts/key.lua"),
@@ -160,46 +158,21 @@ impl RedisCounters {
         recall::listen(&self.shared.connections, &token, on_recall).await;
     }
 
-    /// The keys that have an entry of `run`, for operators: it looks at every key in Redis, a
-    /// thousand at a time. Keys that come or go meanwhile may be missed.
+    /// One counter as it stands; `None` if it is not there, or only remembers a closing. Needs
+    /// neither [`RedisCounters::run`] nor an epoch, like all looking.
+    pub async fn inspect(&self, key: &CellKey) -> Result<Option<Inspection>, StoreError> {
+        self.shared.browser.inspect(key).await
+    }
+
+    /// Lists the counters, page by page; `from` is the page before's `next`.
+    pub async fn keys(&self, from: Option<Cursor>) -> Result<KeyPage, StoreError> {
+        self.shared.browser.keys(from).await
+    }
+
+    /// The keys that have an entry of `run`, for operators: it looks at every key in Redis, page
+    /// by page. Keys that come or go meanwhile may be missed.
     pub async fn keys_of_run(&self, run: RunId) -> Result<Vec<CellKey>, StoreError> {
-        let field = format!("r:{run}");
-        let mut found = HashSet::new();
-        let mut cursor = 0_u64;
-        loop {
-            let (next, names): (u64, Vec<String>) = self
-                .on_bound(Kind::Close, async |connection| {
-                    redis::cmd("SCAN")
-                        .arg(cursor)
-                        .arg("MATCH")
-                        .arg(format!("{COUNTER_PREFIX}*"))
-                        .arg("COUNT")
-                        .arg(SCAN_STEP)
-                        .query_async(connection)
-                        .await
-                })
-                .await?;
-            let mut pipeline = redis::pipe();
-            for name in &names {
-                pipeline.cmd("HEXISTS").arg(name).arg(&field);
-            }
-            let touched: Vec<bool> = match names.is_empty() {
-                true => Vec::new(),
-                false => {
-                    self.on_bound(Kind::Close, async |connection| {
-                        pipeline.query_async(connection).await
-                    })
-                    .await?
-                }
-            };
-            let touched = names.iter().zip(touched).filter(|(_, touched)| *touched);
-            found.extend(touched.filter_map(|(name, _)| counter_of_name(name)));
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
-        Ok(found.into_iter().collect())
+        self.shared.browser.keys_of_run(run).await
     }
 
     async fn invoke(
@@ -224,16 +197,5 @@ impl RedisCounters {
                 invocation.invoke_async(connection).await
             })
             .await
-    }
-
-    async fn on_bound<T>(
-        &self,
-        kind: Kind,
-        act: impl AsyncFnOnce(&mut redis::aio::MultiplexedConnection) -> redis::RedisResult<T>,
-    ) -> Result<T, StoreError> {
-        let bound = self.shared.bound.load_full();
-        let epoch = bound.as_ref().map_or(0, |bound| bound.epoch);
-        let identity = bound.as_ref().map(|bound| &bound.identity);
-        self.shared.connections.call(kind, epoch, identity, act).await
     }
 }

@@ -46,6 +46,16 @@ impl<S> Shelf<S> {
             }
         }
     }
+
+    /// What `look` sees in the state of `key`.
+    pub(super) fn look<R>(&self, key: &CellKey, look: impl FnOnce(&S) -> R) -> Option<R> {
+        self.slots.get(key).and_then(|slot| slot.as_ref().map(look))
+    }
+
+    /// All keys, in no order.
+    pub(super) fn keys(&self) -> Vec<CellKey> {
+        self.slots.iter().map(|slot| slot.key().clone()).collect()
+    }
 }
 
 /// Whether a state is needed any longer.

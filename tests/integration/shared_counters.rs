@@ -9,7 +9,7 @@ use tollgate::{
     dev::Redis,
     domain::{cell_key::CellKey, ids::RunId},
     leases::message::{Answer, Ask, Call, Ceiling, Counted, Epoch, Floor, Totals},
-    store::{RedisConfig, RedisCounters, StoreError, identity::Identity},
+    store::{RedisConfig, RedisCounters, StoreError, identity::Identity, inspect::KeyPage},
 };
 use uuid::Uuid;
 
@@ -110,6 +110,9 @@ async fn nothing_is_served_before_the_ledger_has_named_the_epoch() {
     world.counters.bind(1, identity);
     assert_eq!(world.granted(1).await.totals.granted, 5);
     world.error(2, |error| matches!(error, StoreError::NotServed { epoch: 2 })).await;
+    let seen = world.counters.inspect(&key()).await.unwrap().unwrap();
+    assert_eq!((seen.epoch, seen.used, seen.outstanding, seen.taken()), (1, 0, 5, 5));
+    assert_eq!(world.counters.keys(None).await.unwrap(), KeyPage { keys: vec![key()], next: None });
     assert_eq!(world.counters.keys_of_run(RUN).await.unwrap(), [key()]);
     assert_eq!(world.counters.keys_of_run(RunId(Uuid::nil())).await.unwrap(), []);
     world.stop().await;
@@ -195,5 +198,33 @@ async fn a_server_that_may_evict_counters_is_not_used() {
     world.command("CONFIG SET maxmemory-policy allkeys-lru").await;
     world.command("CLIENT KILL TYPE normal SKIPME yes").await;
     world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn every_counter_is_in_some_page_of_a_listing() {
+    let world = World::start().await;
+    world.counters.bind(1, world.identity_other_than(None).await);
+    let mut expected: Vec<_> = (0..2_500)
+        .map(|window| CellKey { label: format!("day:{window}:1").parse().unwrap(), ..key() })
+        .collect();
+    for key in &expected {
+        world.counters.call(key, &call(1, 1)).await.unwrap();
+    }
+    let (mut found, mut pages, mut from) = (Vec::new(), 0, None);
+    loop {
+        let page = world.counters.keys(from).await.unwrap();
+        pages += 1;
+        found.extend(page.keys);
+        match page.next {
+            Some(_) => from = page.next,
+            None => break,
+        }
+    }
+    found.sort();
+    found.dedup();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert!(pages > 2, "{pages}");
     world.stop().await;
 }
