@@ -6,24 +6,36 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tollgate::{
     dev::Redis,
-    domain::{cell_key::CellKey, ids::RunId},
+    domain::{amount::AMOUNT_MAX, cell_key::CellKey, ids::RunId},
     leases::{
-        key::KeyState,
+        key::{KeyState, WANTS_MAX},
         message::{
-            Answer, Ask, Call, Ceiling, CloseCall, CloseStep, Epoch, Floor, Flushed, Recall, Totals,
+            Answer, Ask, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Epoch, Floor, Flushed,
+            Outcome, Recall, Totals,
         },
     },
-    store::{RedisConfig, RedisCounters},
+    store::{
+        RedisConfig, RedisCounters, StoreError, identity::Identity, inspect::Inspection,
+        keys::RECALL_CHANNEL,
+    },
 };
 use uuid::Uuid;
 
 /// Histories, and steps in each. `TOLLGATE_SEED` replays one.
 const HISTORIES: u64 = 30;
 const STEPS: usize = 250;
+/// Steps and runs of every tenth history: enough to fill the queue and the list of the fenced.
+const CROWDED_STEPS: usize = 1_000;
+const CROWD: usize = 400;
+/// What counts as one unit in every third history: sums of it pass 10^15, the first number that Lua
+/// would write with an exponent.
+const LARGE_UNIT: u64 = 1_000_000_000_007;
+/// Steps between two looks at the whole key.
+const LOOK_EVERY: usize = 10;
 
 /// Draws messages that a protocol gone mad could send: every field at random, most of them small.
 struct Draw {
@@ -34,19 +46,29 @@ struct Draw {
     epoch: u64,
     ceiling: Ceiling,
     past: Vec<Call>,
+    unit: u64,
+    crowded: bool,
 }
 
 impl Draw {
     fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let runs: Vec<_> = (0..4).map(|_| RunId(Uuid::from_u128(rng.random()))).collect();
+        let crowded = seed.is_multiple_of(10);
+        let unit = if seed.is_multiple_of(3) { LARGE_UNIT } else { 1 };
+        let runs = if crowded { CROWD } else { 4 };
+        let runs: Vec<_> = (0..runs).map(|_| RunId(Uuid::from_u128(rng.random()))).collect();
         let totals = vec![Totals::default(); runs.len()];
-        let ceiling = Ceiling { units: Some(50), version: 1 };
-        Self { rng, runs, totals, sequence: 1, epoch: 1, ceiling, past: Vec::new() }
+        let ceiling = Ceiling { units: Some(50 * unit), version: 1 };
+        let past = Vec::new();
+        Self { rng, runs, totals, sequence: 1, epoch: 1, ceiling, past, unit, crowded }
     }
 
     fn up_to(&mut self, most: u64) -> u64 {
         self.rng.random_range(0..=most)
+    }
+
+    fn units(&mut self, most: u64) -> u64 {
+        self.up_to(most) * self.unit
     }
 
     fn one_in(&mut self, n: u32) -> bool {
@@ -61,23 +83,23 @@ impl Draw {
         self.sequence += 1;
         let totals = self.totals[run];
         let grown = Totals {
-            granted: totals.granted + self.up_to(6),
-            returned: totals.returned + self.up_to(4),
-            consumed: totals.consumed + self.up_to(4),
-            recorded: totals.recorded + self.up_to(2),
-            undone: totals.undone + self.up_to(1),
+            granted: totals.granted + self.units(6),
+            returned: totals.returned + self.units(4),
+            consumed: totals.consumed + self.units(4),
+            recorded: totals.recorded + self.units(2),
+            undone: totals.undone + self.units(1),
         };
         self.totals[run] = grown;
-        let need_to = grown.granted + self.up_to(20).saturating_sub(10);
-        let wanted_to = need_to + self.up_to(10);
+        let need_to = grown.granted + self.units(20).saturating_sub(10 * self.unit);
+        let wanted_to = need_to + self.units(10);
         if self.one_in(6) {
             // Around what is taken, so that wants come and go.
             let taken: u64 =
                 self.totals.iter().map(|t| t.granted - t.returned.min(t.granted)).sum();
-            let units = (!self.one_in(20)).then(|| taken + self.up_to(60));
+            let units = (!self.one_in(20)).then(|| taken + self.units(60));
             self.ceiling = Ceiling { units, version: self.ceiling.version + 1 };
         }
-        let stale = Ceiling { units: Some(self.up_to(99)), version: self.ceiling.version - 1 };
+        let stale = Ceiling { units: Some(self.units(99)), version: self.ceiling.version - 1 };
         let call = Call {
             run: self.runs[run],
             sequence: if self.one_in(12) { self.up_to(self.sequence) } else { self.sequence },
@@ -88,7 +110,7 @@ impl Draw {
                 want: 1 + self.up_to(2),
                 need_to,
                 wanted_to,
-                target: wanted_to + self.up_to(200),
+                target: wanted_to + self.units(200),
                 last: self.one_in(8),
             },
             closed: self.one_in(3),
@@ -103,13 +125,13 @@ impl Draw {
     fn floor(&mut self) -> Floor {
         Floor {
             closed_seq: self.up_to(3),
-            base_used: self.up_to(12).cast_signed() - 2,
-            base_forfeited: self.up_to(3),
+            base_used: self.units(12).cast_signed() - 2,
+            base_forfeited: self.units(3),
             open_runs: (0..self.up_to(3) as usize)
                 .map(|run| Flushed {
                     run: self.runs[run],
-                    used: self.up_to(9),
-                    undone: self.up_to(3),
+                    used: self.units(9),
+                    undone: self.units(3),
                 })
                 .collect(),
         }
@@ -121,9 +143,9 @@ impl Draw {
         } else {
             CloseStep::Fold {
                 closed_seq: self.up_to(4),
-                used: self.up_to(20),
-                undone: self.up_to(3),
-                forfeit: self.up_to(5),
+                used: self.units(20),
+                undone: self.units(3),
+                forfeit: self.units(5),
             }
         };
         let retention = self.one_in(5).then_some(Duration::from_secs(1_000));
@@ -146,62 +168,143 @@ fn key(number: u64) -> CellKey {
     }
 }
 
+/// The scripts in a private Redis, and the hints that were heard.
+struct Scripts {
+    redis: Redis,
+    counters: RedisCounters,
+    identity: Identity,
+    heard: Arc<Mutex<Vec<(CellKey, Recall)>>>,
+    token: CancellationToken,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// A counter in Redis, and the state machine that is to say the same.
+struct Twins<'a> {
+    scripts: &'a Scripts,
+    key: CellKey,
+    state: Option<KeyState>,
+    /// The hints that the state machine gave.
+    told: Vec<(CellKey, Recall)>,
+}
+
+impl Scripts {
+    async fn start() -> Self {
+        let redis = spawn_blocking(|| Redis::scratch().unwrap()).await.unwrap();
+        let counters = RedisCounters::new(RedisConfig::at(redis.url())).unwrap();
+        let token = CancellationToken::new();
+        let heard = Arc::default();
+        let connections = tokio::spawn({
+            let (counters, token) = (counters.clone(), token.clone());
+            async move { counters.run(token).await }
+        });
+        let listening = tokio::spawn({
+            let (counters, token, heard) = (counters.clone(), token.clone(), Arc::clone(&heard));
+            async move {
+                let hear = |key, recall| -> () {
+                    let heard: &Mutex<Vec<(CellKey, Recall)>> = &heard;
+                    heard.lock().unwrap().push((key, recall));
+                };
+                counters.listen(token, hear).await;
+            }
+        });
+        let mut identities = counters.identity();
+        let identity = identities.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        let scripts =
+            Self { redis, counters, identity, heard, token, tasks: [connections, listening] };
+        scripts.until_listening().await;
+        scripts
+    }
+
+    /// A hint that comes before the subscription would be lost.
+    async fn until_listening(&self) {
+        let client = redis::Client::open(self.redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        loop {
+            let mut ask = redis::cmd("PUBSUB");
+            ask.arg("NUMSUB").arg(RECALL_CHANNEL);
+            let (_, listeners): (String, u64) = ask.query_async(&mut connection).await.unwrap();
+            if listeners > 0 {
+                return;
+            }
+        }
+    }
+
+    fn twins(&self, key: CellKey) -> Twins<'_> {
+        Twins { scripts: self, key, state: None, told: Vec::new() }
+    }
+
+    async fn stop(self) {
+        self.token.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        spawn_blocking(move || drop(self.redis)).await.unwrap();
+    }
+}
+
+impl Twins<'_> {
+    async fn call(&mut self, call: &Call, which: &str) -> Answer {
+        let Scripts { counters, identity, .. } = self.scripts;
+        counters.bind(call.epoch.number, identity.clone());
+        let before = self.state.clone();
+        let (expected, recall) = KeyState::apply(&mut self.state, true, call);
+        let answer = counters.call(&self.key, call).await.unwrap();
+        assert_eq!(answer, expected, "{which}: {call:?} on {before:?}");
+        self.told.extend(recall.map(|recall| (self.key.clone(), recall)));
+        answer
+    }
+
+    async fn close(&mut self, close: &CloseCall, which: &str) -> CloseAnswer {
+        let Scripts { counters, identity, .. } = self.scripts;
+        counters.bind(close.epoch, identity.clone());
+        let expected = KeyState::close(&mut self.state, true, close);
+        let answer = counters.close(&self.key, close).await.unwrap();
+        assert_eq!(answer, expected, "{which}: {close:?}");
+        answer
+    }
+
+    async fn look(&self, which: &str) {
+        let seen = self.scripts.counters.inspect(&self.key).await.unwrap();
+        assert_eq!(seen, self.state.as_ref().and_then(Inspection::of), "{which}");
+    }
+}
+
 #[tokio::test]
 async fn the_scripts_answer_as_the_state_machine_does_through_random_histories() {
-    let redis = spawn_blocking(|| Redis::scratch().unwrap()).await.unwrap();
-    let counters = RedisCounters::new(RedisConfig::at(redis.url())).unwrap();
-    let token = CancellationToken::new();
-    let connections = tokio::spawn({
-        let (counters, token) = (counters.clone(), token.clone());
-        async move { counters.run(token).await }
-    });
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let listening = tokio::spawn({
-        let (counters, token, heard) = (counters.clone(), token.clone(), Arc::clone(&heard));
-        async move {
-            counters.listen(token, |key, recall| heard.lock().unwrap().push((key, recall))).await;
-        }
-    });
-    let mut identities = counters.identity();
-    let identity = identities.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-
+    let scripts = Scripts::start().await;
     let seed = std::env::var("TOLLGATE_SEED").ok().map(|seed| seed.parse().unwrap());
     let first_seed: u64 = seed.unwrap_or_else(|| rand::rng().random());
     let histories = if seed.is_some() { 1 } else { HISTORIES };
     let mut told: Vec<(CellKey, Recall)> = Vec::new();
     for history in 0..histories {
         let seed = first_seed.wrapping_add(history);
-        let replay = format!("history {history}; replay with TOLLGATE_SEED={seed}");
         let mut draw = Draw::new(seed);
-        let key = key(history);
-        let mut state: Option<KeyState> = None;
-        counters.bind(1, identity.clone());
-        for step in 0..STEPS {
-            if draw.one_in(80) {
+        let mut twins = scripts.twins(key(history));
+        let (steps, epochs, closings) = match draw.crowded {
+            true => (CROWDED_STEPS, 2_000, 8),
+            false => (STEPS, 80, 25),
+        };
+        for step in 0..steps {
+            let which = format!("step {step}; replay with TOLLGATE_SEED={seed}");
+            if step % LOOK_EVERY == 0 {
+                twins.look(&which).await;
+            }
+            if draw.one_in(epochs) {
                 draw.epoch += 1;
             }
-            if draw.one_in(25) {
-                let close = draw.close();
-                counters.bind(close.epoch, identity.clone());
-                let expected = KeyState::close(&mut state, true, &close);
-                let answer = counters.close(&key, &close).await.unwrap();
-                assert_eq!(answer, expected, "step {step} of {replay}: {close:?}");
+            if draw.one_in(closings) {
+                twins.close(&draw.close(), &which).await;
                 continue;
             }
             let call = draw.call();
-            counters.bind(call.epoch.number, identity.clone());
-            let before = state.clone();
-            let (expected, recall) = KeyState::apply(&mut state, true, &call);
-            let answer = counters.call(&key, &call).await.unwrap();
-            assert_eq!(answer, expected, "step {step} of {replay}: {call:?} on {before:?}");
-            told.extend(recall.map(|recall| (key.clone(), recall)));
-            if let Answer::Counted(counted) = expected {
+            if let Answer::Counted(counted) = twins.call(&call, &which).await {
                 // Runs learn what they were granted.
                 if let Some(run) = draw.runs.iter().position(|run| *run == call.run) {
                     draw.totals[run] = draw.totals[run].merged(counted.totals);
                 }
             }
         }
+        told.extend(twins.told);
     }
     assert!(
         told.len() as u64 > 20 * histories,
@@ -209,16 +312,81 @@ async fn the_scripts_answer_as_the_state_machine_does_through_random_histories()
         told.len()
     );
     tokio::time::timeout(Duration::from_secs(10), async {
-        while heard.lock().unwrap().len() < told.len() {
+        while scripts.heard.lock().unwrap().len() < told.len() {
             tokio::task::yield_now().await;
         }
     })
     .await
     .expect("every hint arrives");
-    assert_eq!(*heard.lock().unwrap(), told);
+    assert_eq!(*scripts.heard.lock().unwrap(), told);
+    scripts.stop().await;
+}
 
-    token.cancel();
-    connections.await.unwrap();
-    listening.await.unwrap();
-    spawn_blocking(move || drop(redis)).await.unwrap();
+/// A call of run `number` that needs `need` units beyond nothing.
+fn plain(number: u64, need: u64, units: Option<u64>) -> Call {
+    Call {
+        run: RunId(Uuid::from_u128(u128::from(number))),
+        sequence: 1,
+        epoch: Epoch { number: 1, recovered: true },
+        totals: Totals::default(),
+        ceiling: Ceiling { units, version: 1 },
+        ask: Ask { want: 1, need_to: need, wanted_to: need, target: need, last: false },
+        closed: false,
+        depose: None,
+        retention: None,
+        floor: Some(Box::default()),
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_leaves_out_those_who_come_later_and_takes_them_in_turn() {
+    let scripts = Scripts::start().await;
+    let mut twins = scripts.twins(key(0));
+    let all = Some(WANTS_MAX as u64);
+    twins.call(&plain(1, WANTS_MAX as u64, all), "the holder").await;
+    for run in 2..WANTS_MAX as u64 + 10 {
+        twins.call(&plain(run, 1, all), "a want").await;
+    }
+    let queued = |twins: &Twins<'_>| format!("{:?}", twins.state).matches("Want {").count();
+    assert_eq!(queued(&twins), WANTS_MAX);
+    // The holder returns everything; those in the queue, and those left out, ask again in turn.
+    let returned =
+        Totals { granted: WANTS_MAX as u64, returned: WANTS_MAX as u64, ..Totals::default() };
+    let back = Call { sequence: 2, totals: returned, closed: true, ..plain(1, 0, all) };
+    twins.call(&back, "the return").await;
+    for run in (2..WANTS_MAX as u64 + 10).rev().chain(2..WANTS_MAX as u64 + 10) {
+        let again = Call { sequence: 1_000 - run, ..plain(run, 1, all) };
+        twins.call(&again, "again").await;
+    }
+    twins.look("the end").await;
+    assert!(queued(&twins) < WANTS_MAX);
+    scripts.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_granted_beyond_what_a_double_holds_exactly() {
+    let scripts = Scripts::start().await;
+    let mut twins = scripts.twins(key(0));
+    let held = AMOUNT_MAX - 10;
+    let mut call = plain(1, held, None);
+    twins.call(&call, "nearly all").await;
+    call.totals = Totals { granted: held, consumed: held, ..Totals::default() };
+    for (sequence, to) in [(2, AMOUNT_MAX + 1), (3, 2 * AMOUNT_MAX), (4, u64::MAX)] {
+        call.sequence = sequence;
+        call.ask = Ask { want: 1, need_to: to, wanted_to: to, target: to, last: false };
+        let answer = twins.call(&call, "too much").await;
+        let refused = |answer: &Answer| match answer {
+            Answer::Counted(counted) => counted.outcome == Outcome::Refused,
+            _ => false,
+        };
+        assert!(refused(&answer), "{answer:?}");
+    }
+    call.sequence = 5;
+    call.ask = Ask { want: 1, need_to: 0, wanted_to: 0, target: u64::MAX, last: false };
+    twins.call(&call, "as much as there is").await;
+    twins.look("the end").await;
+    let beyond = Call { totals: Totals { granted: AMOUNT_MAX + 1, ..Totals::default() }, ..call };
+    let refused = scripts.counters.call(&twins.key, &beyond).await;
+    assert!(matches!(refused, Err(StoreError::TooLarge)), "{refused:?}");
+    scripts.stop().await;
 }
