@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::{
     answer::{Decision, Figures, answer, reason_allowed},
-    counter::{Counter, Verdict},
+    asked::Asked,
+    counter::Counter,
     engine::Engine,
     error::EngineError,
     labelling,
-    quota::Asked,
-    taken::Taken,
+    taken::{Acquired, Taken},
 };
 use crate::{
     domain::{
@@ -126,11 +126,9 @@ impl Engine {
             return Err(EngineError::Overloaded { what: "checks that wait for a refill", bound });
         };
         Ok(match self.leasing.acquire(&counter, asked.units).await {
-            Verdict::Granted(taken) => admitted(Some(taken), DecidedBy::Redis),
-            Verdict::Denied { remaining, .. } => {
-                Admission::Denied(denied(asked, &counter, remaining))
-            }
-            Verdict::Unavailable => match asked.meter.limit.on_outage {
+            Acquired::Taken(taken) => admitted(Some(taken), DecidedBy::Redis),
+            Acquired::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
+            Acquired::Unavailable => match asked.meter.limit.on_outage {
                 OutagePolicy::Allow => {
                     self.metrics.units_unbacked.increment(asked.units);
                     admitted(None, DecidedBy::Fallback)

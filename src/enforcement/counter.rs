@@ -12,7 +12,6 @@ use std::{
 
 use tokio::sync::{Notify, futures::Notified, oneshot};
 
-use super::taken::Taken;
 use crate::{
     domain::{cell_key::CellKey, ids::RunId, window::Window},
     leases::{
@@ -30,10 +29,10 @@ pub struct CounterSeed {
 }
 
 /// How a request that found too little in hand was decided.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The units are taken. Undelivered, they go back by themselves.
-    Granted(Taken),
+    /// The units are taken from the cell: whoever receives this owns them.
+    Granted,
     /// No more than `remaining` can be had.
     Denied { why: Denial, remaining: u64 },
     /// The shared counters are out of reach: the limit's policy decides.

@@ -11,7 +11,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     counter::{Counter, Slow, Verdict},
     floors::Floors,
-    taken::Taken,
 };
 use crate::{
     domain::{cell_key::CellKey, distinct::DistinctCount, usage::Durability},
@@ -51,28 +50,6 @@ impl Leasing {
     /// Time since the start of the run, monotonic.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
-    }
-
-    /// Takes `amount` from what is in hand. `None` when it is too little.
-    #[inline]
-    pub fn take(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Option<Taken> {
-        match counter.cell.take(amount) {
-            Take::Short => return None,
-            Take::Taken => {}
-            Take::TakenLow => self.wake(counter),
-        }
-        Some(Taken::new(counter.clone(), self.clone(), amount))
-    }
-
-    /// Takes `amount`, waiting for a refill or for others to return what they do not need.
-    pub async fn acquire(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Verdict {
-        if let Some(remaining) = counter.remembered_denial(amount, self.now()) {
-            return Verdict::Denied { why: Denial::Exhausted, remaining };
-        }
-        let verdict = counter.slow().wait(amount);
-        self.wake(counter);
-        // The driver answers everyone before it ends; it only vanishes with the process' tasks.
-        verdict.await.unwrap_or(Verdict::Unavailable)
     }
 
     /// Has the driver look at `counter` now.
@@ -155,10 +132,11 @@ impl Leasing {
             if counter.cell.take(head.amount) == Take::Short {
                 return;
             }
-            if let Some(head) = slow.waiters.pop_front() {
-                let taken = Taken::new(counter.clone(), self.clone(), head.amount);
-                // A caller that has gone away gives its units back by dropping the verdict.
-                let _ = head.verdict.send(Verdict::Granted(taken));
+            if let Some(head) = slow.waiters.pop_front()
+                && head.verdict.send(Verdict::Granted).is_err()
+            {
+                // The caller has gone away. This driver sees what came back at its next step.
+                let _ = counter.cell.give_back(head.amount);
             }
         }
     }

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     answer::{Decision, Figures, answer, reason_allowed, remaining},
+    asked::Asked,
     counter::Counter,
     engine::Engine,
     error::EngineError,
     labelling,
-    quota::Asked,
 };
 use crate::domain::{
     limit::OutagePolicy,

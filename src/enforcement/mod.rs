@@ -2,6 +2,7 @@
 
 mod admission;
 mod answer;
+mod asked;
 pub mod background;
 pub mod config;
 pub mod counter;

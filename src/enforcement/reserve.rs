@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     admission::Admission,
     answer::{Decision, Figures, answer, reason_allowed},
+    asked::Asked,
     engine::Engine,
     error::{EngineError, Unknown, UnknownName},
     holds::Hold,
-    quota::Asked,
     taken::Taken,
 };
 use crate::domain::{

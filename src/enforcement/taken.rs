@@ -5,8 +5,16 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{counter::Counter, leasing::Leasing};
-use crate::leases::cell::GivenBack;
+use tokio::sync::oneshot;
+
+use super::{
+    counter::{Counter, Verdict},
+    leasing::Leasing,
+};
+use crate::leases::{
+    cell::{GivenBack, Take},
+    holder::Denial,
+};
 
 /// Taken units: spent, held, or given back by being dropped. A request that ends early (a denial
 /// further on, a refusal by the journal, a caller that hung up) leaks nothing.
@@ -63,6 +71,74 @@ impl Drop for Taken {
         let amount = mem::take(&mut self.amount);
         if amount > 0 && self.counter.cell.give_back(amount) == GivenBack::Recalled {
             self.leasing.wake(&self.counter);
+        }
+    }
+}
+
+/// What came of asking for units.
+#[derive(Debug)]
+pub enum Acquired {
+    /// The units.
+    Taken(Taken),
+    /// No more than `remaining` can be had.
+    Denied { remaining: u64 },
+    /// The shared counters are out of reach: the limit's policy decides.
+    Unavailable,
+}
+
+impl Leasing {
+    /// Takes `amount` from what is in hand. `None` when it is too little.
+    #[inline]
+    pub fn take(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Option<Taken> {
+        match counter.cell.take(amount) {
+            Take::Short => return None,
+            Take::Taken => {}
+            Take::TakenLow => self.wake(counter),
+        }
+        Some(Taken::new(counter.clone(), self.clone(), amount))
+    }
+
+    /// Takes `amount`, waiting for a refill or for others to return what they do not need.
+    pub async fn acquire(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Acquired {
+        if let Some(remaining) = counter.remembered_denial(amount, self.now()) {
+            return Acquired::Denied { remaining };
+        }
+        let verdict = counter.slow().wait(amount);
+        self.wake(counter);
+        let mut wait =
+            Wait { verdict, counter: counter.clone(), leasing: self.clone(), amount, done: false };
+        // The driver answers everyone before it ends; it only vanishes with the process' tasks.
+        let verdict = (&mut wait.verdict).await.unwrap_or(Verdict::Unavailable);
+        wait.done = true;
+        match verdict {
+            Verdict::Granted => Acquired::Taken(Taken::new(counter.clone(), self.clone(), amount)),
+            Verdict::Denied { remaining, why: Denial::Exhausted | Denial::RecallTimedOut } => {
+                Acquired::Denied { remaining }
+            }
+            Verdict::Unavailable => Acquired::Unavailable,
+        }
+    }
+}
+
+/// A place in the queue. Left early (the caller hung up), it gives back what was granted to it
+/// meanwhile.
+struct Wait {
+    verdict: oneshot::Receiver<Verdict>,
+    counter: Arc<Counter>,
+    leasing: Arc<Leasing>,
+    amount: u64,
+    done: bool,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        // Closed first: from here on the driver's answer fails, and it keeps the units itself.
+        self.verdict.close();
+        if matches!(self.verdict.try_recv(), Ok(Verdict::Granted)) {
+            drop(Taken::new(self.counter.clone(), self.leasing.clone(), self.amount));
         }
     }
 }

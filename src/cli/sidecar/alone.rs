@@ -10,14 +10,16 @@ use anyhow::{Context, bail};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::start::{Backing, Base, Finish, Started, build};
+use super::parts::{Backing, Base, build};
 use crate::{
     domain::{catalog::Catalog, tenant::PlanVersion},
     enforcement::{
         background::embedded::{EmbeddedFlusher, take_in_leftovers},
         directory::{FileSource, Source},
         embedded::EmbeddedTotals,
+        engine::Engine,
         floors::Floors,
+        leasing::Leasing,
     },
     journal::{
         Journal,
@@ -73,7 +75,11 @@ fn parse<T>(
 }
 
 /// Starts the sidecar.
-pub async fn start(base: Base, catalog: &Catalog, tasks: &TaskGroup) -> anyhow::Result<Started> {
+pub async fn start(
+    base: Base,
+    catalog: &Catalog,
+    tasks: &TaskGroup,
+) -> anyhow::Result<(Arc<Engine>, Arc<Leasing>, Alone)> {
     let (journal, clock) = (base.journal.clone(), base.clock.clone());
     let data_dir = base.settings.journal.data_dir.clone();
     let store = tokio::task::spawn_blocking(move || {
@@ -109,8 +115,8 @@ pub async fn start(base: Base, catalog: &Catalog, tasks: &TaskGroup) -> anyhow::
         }
         result
     });
-    let finish = Finish::Alone(Alone { journal: base.journal, flusher_stop, flusher_done });
-    Ok(Started { engine, leasing, finish })
+    let alone = Alone { journal: base.journal, flusher_stop, flusher_done };
+    Ok((engine, leasing, alone))
 }
 
 fn file_source(catalog: &Catalog) -> FileSource {

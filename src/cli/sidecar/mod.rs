@@ -1,6 +1,7 @@
 //! `tollgate sidecar`: answers checks and takes usage in.
 
 mod alone;
+mod parts;
 mod shared;
 mod start;
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::start::{Backing, Base, Finish, Started, build, follow};
+use super::parts::{Backing, Base, build, follow};
 use crate::{
     enforcement::{
         background::{epochs::EpochKeeper, leftovers::Closer, registration::register},
@@ -78,11 +78,11 @@ impl Shared {
 }
 
 /// Starts the sidecar. Neither Postgres nor Redis has to be up.
-pub async fn start(
+pub fn start(
     base: Base,
     readiness: &Readiness,
     tasks: &TaskGroup,
-) -> anyhow::Result<Started> {
+) -> anyhow::Result<(Arc<Engine>, Arc<Leasing>, Shared)> {
     let ledger = Ledger::new(&base.settings.ledger)?;
     let (epoch_sender, epoch) = watch::channel(None);
     let redis = match base.settings.redis.url.is_empty() {
@@ -135,14 +135,8 @@ pub async fn start(
         flusher_done: flusher_done.clone(),
     };
     work.spawn(tasks);
-    let finish = Finish::Shared(Shared {
-        closer,
-        directory,
-        leasing: leasing.clone(),
-        flusher_stop,
-        flusher_done,
-    });
-    Ok(Started { engine, leasing, finish })
+    let shared = Shared { closer, directory, leasing: leasing.clone(), flusher_stop, flusher_done };
+    Ok((engine, leasing, shared))
 }
 
 /// The tasks that need the run to be registered first.

@@ -3,29 +3,17 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use tokio::{sync::Notify, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{alone, shared};
+use super::{alone, parts::Base, shared};
 use crate::{
     clock::Clock,
     config::Settings,
     domain::{catalog::Catalog, ids::RunId},
-    enforcement::{
-        background::{changes, housekeeping, recalls},
-        counter::CounterSeed,
-        directory::{Directory, Source},
-        engine::{Engine, EngineParts},
-        floors::Floors,
-        leasing::Leasing,
-        values::Values,
-    },
+    enforcement::{counter::CounterSeed, engine::Engine, leasing::Leasing},
     journal::{Journal, disk::Disk, shared::Health},
-    leases::{holder::LeaseTimes, message::Epoch},
-    ledger::Ledger,
+    leases::holder::LeaseTimes,
     lifecycle::{readiness::Readiness, tasks::TaskGroup},
-    store::counters::Counters,
 };
 
 /// With whom a sidecar shares.
@@ -62,12 +50,12 @@ impl Mode {
 /// A sidecar at work.
 pub struct Started {
     pub engine: Arc<Engine>,
-    pub leasing: Arc<Leasing>,
-    pub finish: Finish,
+    leasing: Arc<Leasing>,
+    finish: Finish,
 }
 
 /// What is left to do at the end.
-pub enum Finish {
+enum Finish {
     Alone(alone::Alone),
     Shared(shared::Shared),
 }
@@ -98,26 +86,6 @@ impl Started {
     }
 }
 
-/// What both modes build on.
-pub struct Base {
-    pub settings: Settings,
-    pub journal: Journal,
-    pub run: RunId,
-    pub clock: Clock,
-    pub seed: CounterSeed,
-    pub values: Arc<Values>,
-}
-
-/// What tells the modes apart.
-pub struct Backing {
-    pub source: Source,
-    pub counters: Counters,
-    pub floors: Floors,
-    pub epoch: tokio::sync::watch::Receiver<Option<Epoch>>,
-    /// Whether keys that are touched have to be journalled, for whoever closes the run.
-    pub journals_keys: bool,
-}
-
 /// Starts everything but the faces.
 pub async fn start(
     settings: &Settings,
@@ -146,70 +114,15 @@ pub async fn start(
         values: Arc::default(),
     };
     match mode {
-        Mode::Alone(catalog) => alone::start(base, &catalog, tasks).await,
-        Mode::Shared => shared::start(base, readiness, tasks).await,
+        Mode::Alone(catalog) => {
+            let (engine, leasing, alone) = alone::start(base, &catalog, tasks).await?;
+            Ok(Started { engine, leasing, finish: Finish::Alone(alone) })
+        }
+        Mode::Shared => {
+            let (engine, leasing, shared) = shared::start(base, readiness, tasks)?;
+            Ok(Started { engine, leasing, finish: Finish::Shared(shared) })
+        }
     }
-}
-
-/// The engine over a backing, with the tasks that every engine has.
-pub fn build(
-    base: &Base,
-    backing: Backing,
-    tasks: &TaskGroup,
-) -> (Arc<Engine>, Arc<Leasing>, Arc<Directory>) {
-    let Backing { source, counters, floors, epoch, journals_keys } = backing;
-    let snapshot = matches!(source, Source::Ledger(_))
-        .then(|| base.settings.journal.data_dir.join("tenants.json"));
-    let directory = Arc::new(Directory::new(source, base.seed, snapshot));
-    directory.restore();
-    let leasing = Arc::new(Leasing {
-        counters,
-        floors,
-        opened_keys: journals_keys.then(|| base.journal.clone()),
-        epoch,
-        epoch_doubt: Notify::new(),
-        fenced: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-        started: Instant::now(),
-        denial_cache: base.settings.enforcement.denial_cache(),
-    });
-    let engine = Arc::new(Engine::new(EngineParts {
-        config: base.settings.enforcement.clone(),
-        clock: base.clock.clone(),
-        directory: directory.clone(),
-        leasing: leasing.clone(),
-        journal: base.journal.clone(),
-        values: base.values.clone(),
-    }));
-    let keeper = engine.clone();
-    tasks.run("housekeeping", |stop| async move {
-        housekeeping::keep(keeper, stop).await;
-        Ok::<_, std::convert::Infallible>(())
-    });
-    (engine, leasing, directory)
-}
-
-/// Follows changes of tenants and recall hints.
-pub fn follow(
-    base: &Base,
-    ledger: &Ledger,
-    leasing: &Arc<Leasing>,
-    directory: &Arc<Directory>,
-    tasks: &TaskGroup,
-) {
-    let poll = base.settings.enforcement.change_poll();
-    let (leasing, directory, ledger) = (leasing.clone(), directory.clone(), ledger.clone());
-    {
-        let (leasing, directory) = (leasing.clone(), directory.clone());
-        tasks.run("changes", move |stop| async move {
-            changes::follow(directory, leasing, ledger, poll, stop).await;
-            Ok::<_, std::convert::Infallible>(())
-        });
-    }
-    tasks.run("recalls", move |stop| async move {
-        recalls::listen(directory, leasing, stop).await;
-        Ok::<_, std::convert::Infallible>(())
-    });
 }
 
 /// A journal that has stopped takes readiness with it.

@@ -1,0 +1,107 @@
+//! What both kinds of sidecar are made of.
+
+use std::sync::Arc;
+
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::Clock,
+    config::Settings,
+    domain::ids::RunId,
+    enforcement::{
+        background::{changes, housekeeping, recalls},
+        counter::CounterSeed,
+        directory::{Directory, Source},
+        engine::{Engine, EngineParts},
+        floors::Floors,
+        leasing::Leasing,
+        values::Values,
+    },
+    journal::Journal,
+    leases::message::Epoch,
+    ledger::Ledger,
+    lifecycle::tasks::TaskGroup,
+    store::counters::Counters,
+};
+
+/// What both modes build on.
+pub struct Base {
+    pub settings: Settings,
+    pub journal: Journal,
+    pub run: RunId,
+    pub clock: Clock,
+    pub seed: CounterSeed,
+    pub values: Arc<Values>,
+}
+
+/// What tells the modes apart.
+pub struct Backing {
+    pub source: Source,
+    pub counters: Counters,
+    pub floors: Floors,
+    pub epoch: tokio::sync::watch::Receiver<Option<Epoch>>,
+    /// Whether keys that are touched have to be journalled, for whoever closes the run.
+    pub journals_keys: bool,
+}
+
+/// The engine over a backing, with the tasks that every engine has.
+pub fn build(
+    base: &Base,
+    backing: Backing,
+    tasks: &TaskGroup,
+) -> (Arc<Engine>, Arc<Leasing>, Arc<Directory>) {
+    let Backing { source, counters, floors, epoch, journals_keys } = backing;
+    let snapshot = matches!(source, Source::Ledger(_))
+        .then(|| base.settings.journal.data_dir.join("tenants.json"));
+    let directory = Arc::new(Directory::new(source, base.seed, snapshot));
+    directory.restore();
+    let leasing = Arc::new(Leasing {
+        counters,
+        floors,
+        opened_keys: journals_keys.then(|| base.journal.clone()),
+        epoch,
+        epoch_doubt: Notify::new(),
+        fenced: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        started: Instant::now(),
+        denial_cache: base.settings.enforcement.denial_cache(),
+    });
+    let engine = Arc::new(Engine::new(EngineParts {
+        config: base.settings.enforcement.clone(),
+        clock: base.clock.clone(),
+        directory: directory.clone(),
+        leasing: leasing.clone(),
+        journal: base.journal.clone(),
+        values: base.values.clone(),
+    }));
+    let keeper = engine.clone();
+    tasks.run("housekeeping", |stop| async move {
+        housekeeping::keep(keeper, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    (engine, leasing, directory)
+}
+
+/// Follows changes of tenants and recall hints.
+pub fn follow(
+    base: &Base,
+    ledger: &Ledger,
+    leasing: &Arc<Leasing>,
+    directory: &Arc<Directory>,
+    tasks: &TaskGroup,
+) {
+    let poll = base.settings.enforcement.change_poll();
+    let (leasing, directory, ledger) = (leasing.clone(), directory.clone(), ledger.clone());
+    {
+        let (leasing, directory) = (leasing.clone(), directory.clone());
+        tasks.run("changes", move |stop| async move {
+            changes::follow(directory, leasing, ledger, poll, stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+    tasks.run("recalls", move |stop| async move {
+        recalls::listen(directory, leasing, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+}

@@ -1,0 +1,63 @@
+//! A quota request on its way through the engine.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{
+    answer::{Decision, Figures, answer},
+    directory::tenant_state::{TenantState, Terms},
+    labelling,
+};
+use crate::domain::{
+    catalog::compiled_plan::PlanMeter,
+    cell_key::CellKey,
+    ids::Subject,
+    invalid::Invalid,
+    quota::{DecidedBy, QuotaAnswer, QuotaReason, QuotaRequest},
+    usage::UsageEvent,
+    window::Window,
+};
+
+/// A request, with what it names looked up and checked.
+pub(super) struct Asked<'r> {
+    pub request: &'r QuotaRequest,
+    pub state: Arc<TenantState>,
+    pub terms: Arc<Terms>,
+    pub meter: &'r PlanMeter,
+    pub subject: Option<Subject>,
+    /// The tenant's now: the one clock reading that everything of this request is stamped with.
+    pub now: Timestamp,
+    /// Units that the request adds to a summed counter; 0 when it lowers a level.
+    pub units: u64,
+}
+
+impl Asked<'_> {
+    pub(super) fn window(&self) -> Window {
+        self.terms.tenant.subscription.schedule.window(self.meter.limit.period, self.now)
+    }
+
+    pub(super) fn key(&self, window: &Window) -> CellKey {
+        CellKey {
+            tenant: self.terms.tenant.id.clone(),
+            meter: self.meter.meter.name.clone(),
+            subject: self.subject.clone(),
+            label: window.label,
+        }
+    }
+
+    pub(super) fn event(&self, key: CellKey) -> Result<UsageEvent, Invalid> {
+        let particulars = labelling::Particulars {
+            amount: self.request.amount,
+            time: self.now,
+            idempotency_key: self.request.idempotency_key.clone(),
+            properties: self.request.properties.clone(),
+        };
+        labelling::event(&self.meter.meter, key, particulars)
+    }
+
+    pub(super) fn denial(&self, reason: QuotaReason) -> QuotaAnswer {
+        let decision = Decision { reason, decided_by: DecidedBy::Memory };
+        answer(self.meter, Some(&self.window()), Figures::default(), decision)
+    }
+}
