@@ -40,19 +40,23 @@ impl Place {
     }
 
     /// The directory `wanted`, or where it does not suit (a server that root starts cannot enter
-    /// `/root`; a socket's path is short) one in `/var/tmp` that belongs to `wanted` alone.
+    /// `/root`; a socket's path is short) one in `/var/tmp`, to which `wanted` becomes a link.
     pub(super) fn lasting(wanted: &Path, server: &str) -> Result<Self> {
         let account = Account::for_servers()?;
         let wanted = std::path::absolute(wanted)
             .with_context(|| format!("finding the directory {}", wanted.display()))?;
-        let dir = if suits(&wanted, account.as_ref()) {
-            wanted
-        } else {
-            let tag = crc32c::crc32c(wanted.as_os_str().as_encoded_bytes());
-            let uid = rustix::process::geteuid().as_raw();
-            Path::new(FALLBACK_PARENT).join(format!("tollgate-dev-{uid}-{tag:08x}-{server}"))
-        };
-        Self::make(dir, false, account)
+        if let Ok(elsewhere) = fs::read_link(&wanted) {
+            return Self::make(elsewhere, false, account);
+        }
+        if suits(&wanted, account.as_ref()) {
+            return Self::make(wanted, false, account);
+        }
+        let name = format!("tollgate-{server}-{}", Uuid::new_v4().simple());
+        let place = Self::make(Path::new(FALLBACK_PARENT).join(name), false, account)?;
+        create_parent(&wanted)?;
+        std::os::unix::fs::symlink(&place.dir, &wanted)
+            .with_context(|| format!("linking {}", wanted.display()))?;
+        Ok(place)
     }
 
     /// `dir` itself, for a process that runs as who we are.
@@ -63,9 +67,7 @@ impl Place {
     }
 
     fn make(dir: PathBuf, is_scratch: bool, account: Option<Account>) -> Result<Self> {
-        if let Some(parent) = dir.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
-        }
+        create_parent(&dir)?;
         match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => {
                 if let Some(account) = &account {
@@ -90,6 +92,11 @@ impl Drop for Place {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+fn create_parent(path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))
 }
 
 /// A directory that somebody else owns may hold somebody else's data, or a trap.
@@ -139,13 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_too_long_for_a_socket_is_replaced_by_one_that_stays_the_same() {
-        let wanted = env::temp_dir().join("x".repeat(120));
+    fn a_directory_that_is_too_long_for_a_socket_links_to_one_that_stays_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let wanted = root.path().join("x".repeat(120));
         let first = Place::lasting(&wanted, "redis").unwrap();
         let second = Place::lasting(&wanted, "redis").unwrap();
         assert_eq!(first.dir, second.dir);
         assert!(first.dir.starts_with(FALLBACK_PARENT));
         fs::remove_dir(&first.dir).unwrap();
+        assert_eq!(fs::read_link(&wanted).unwrap(), first.dir);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod fixture;
 
 mod catalog_cli;
 mod cleanup_job;
+mod dev_command;
 mod distinct_script;
 mod grpc_serving;
 mod job_runner;

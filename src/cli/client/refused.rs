@@ -8,7 +8,14 @@ use tonic_types::StatusExt;
 pub(super) fn refused(status: Status) -> anyhow::Error {
     let mut text = format!("{:?}: {}", status.code(), status.message());
     let details = status.get_error_details();
-    for violation in details.bad_request().iter().flat_map(|request| &request.field_violations) {
+    // A single problem is often the message itself.
+    let is_news = |told: &str| !status.message().contains(told);
+    for violation in details
+        .bad_request()
+        .iter()
+        .flat_map(|request| &request.field_violations)
+        .filter(|violation| is_news(&violation.description))
+    {
         text.push_str(&format!("\n  {}: {}", violation.field, violation.description));
     }
     let failures = details.precondition_failure();

@@ -16,11 +16,16 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
 use self::{addresses::Addresses, stores::Stores};
-use crate::lifecycle::signals::StopSignals;
-use crate::{dev::Companion, ledger::Ledger, ledger::config::LedgerConfig};
+use crate::{
+    dev::Companion,
+    ledger::{Ledger, config::LedgerConfig},
+    lifecycle::signals::StopSignals,
+};
 
 /// How often the processes are looked after.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Signals this close to each other are one.
+const SIGNALS_TOGETHER: Duration = Duration::from_secs(1);
 
 /// Run all of Tollgate on this machine: a private Postgres and Redis, the example catalogs, demo
 /// tenants, a sidecar and a worker, and some recorded usage
@@ -57,7 +62,7 @@ pub async fn run(args: Args) -> Result<()> {
     // A second signal ends this process at once, and the rest follows by itself.
     let stopped = tokio::select! {
         stopped = stop(up) => stopped,
-        signal = signals.next() => bail!("cut off by a second {signal}"),
+        signal = second(&mut signals) => bail!("cut off by a second {signal}"),
     };
     dead.map_or(stopped, bail_dead)
 }
@@ -132,6 +137,19 @@ async fn watch(companions: &mut [Companion]) -> String {
                     companion.last_of_log()
                 );
             }
+        }
+    }
+}
+
+/// The next signal, except those that come together with the first: what runs this process may pass
+/// on a Ctrl-C that the terminal has sent to all.
+async fn second(signals: &mut StopSignals) -> &'static str {
+    let together = tokio::time::sleep(SIGNALS_TOGETHER);
+    tokio::pin!(together);
+    loop {
+        tokio::select! {
+            () = &mut together => return signals.next().await,
+            _ = signals.next() => {}
         }
     }
 }

@@ -1,0 +1,130 @@
+//! `tollgate dev`: up by one command, found again by the next, and nothing left behind.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::fixture::{Process, Processes};
+
+/// How long the start and the end may take on a busy machine.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A directory that goes with the test, and that the stores' own user can enter.
+fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let dir = folder.path().join("dev");
+    (folder, dir)
+}
+
+/// Starts `tollgate dev` and waits until it says that it is up.
+fn start(processes: &Processes, dir: &Path) -> Process {
+    let dir = dir.to_str().unwrap();
+    let mut command = Processes::tollgate(&["dev", "--dir", dir, "--calls", "20"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = processes.start(&mut command);
+    let mut output = BufReader::new(process.child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("Ctrl-C stops") {
+        line.clear();
+        if output.read_line(&mut line).unwrap() == 0 {
+            let mut errors = String::new();
+            process.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            panic!("tollgate dev ended: {errors}");
+        }
+    }
+    // What it says at the end has to go somewhere.
+    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+    process
+}
+
+fn tollgate(arguments: &[&str]) -> serde_json::Value {
+    let output = Processes::tollgate(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}: {errors}"))
+}
+
+/// Used units of `meter` of `tenant`, as the sidecar tells.
+fn used(endpoint: &str, tenant: &str, meter: &str) -> i64 {
+    let usage = tollgate(&["usage", tenant, meter, "--json", "--endpoint", endpoint]);
+    usage["meters"][0]["used"].as_i64().unwrap()
+}
+
+/// The command lines of all processes that were started for `dir`.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let dir = dir.to_str().unwrap();
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(dir)).collect()
+}
+
+fn wait_until_gone(dir: &Path) {
+    let started = Instant::now();
+    while let Some(left) = processes_of(dir).first() {
+        assert!(started.elapsed() < WAIT_MAX, "left behind: {left}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_second_start_finds_the_data_and_each_stop_leaves_no_process() {
+    let (_folder, dir) = place();
+    let endpoint = format!("unix://{}", dir.join("tollgate.sock").display());
+    let processes = Processes::default();
+
+    let first = start(&processes, &dir);
+    let config = dir.join("tollgate.toml");
+    let config = config.to_str().unwrap();
+    let tenants = tollgate(&["tenant", "list", "--search", "demo-", "--json", "--config", config]);
+    assert_eq!(tenants.as_array().unwrap().len(), 6, "{tenants}");
+    assert!(used(&endpoint, "demo-llm", "tokens") > 10_000, "recorded calls were replayed");
+    let consume =
+        ["check", "demo-free", "queries", "30", "--mode", "consume", "--endpoint", &endpoint];
+    assert_eq!(tollgate(&[&consume[..], &["--json"]].concat())["allowed"], true);
+    let too_much = Processes::tollgate(&["check", "demo-free", "queries", "71"])
+        .args(["--endpoint", &endpoint])
+        .output()
+        .unwrap();
+    assert_eq!(too_much.status.code(), Some(3), "{too_much:?}");
+    first.stop();
+    assert_eq!(processes_of(&dir), [] as [String; 0]);
+
+    let second = start(&processes, &dir);
+    assert_eq!(used(&endpoint, "demo-free", "queries"), 30);
+    second.stop();
+    assert_eq!(processes_of(&dir), [] as [String; 0]);
+}
+
+#[test]
+fn what_was_started_ends_when_tollgate_dev_is_killed() {
+    let (_folder, dir) = place();
+    let processes = Processes::default();
+    let killed = start(&processes, &dir);
+    assert!(processes_of(&dir).len() > 10, "postgres, redis, sidecar, worker");
+    killed.kill();
+    wait_until_gone(&dir);
+}
+
+#[test]
+fn only_one_may_use_a_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("dev");
+    fs::create_dir_all(&dir).unwrap();
+    let held = fs::File::create(dir.join("LOCK")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["dev", "--dir", dir.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("another `tollgate dev`") && told.contains("--dir"), "{told}");
+}
