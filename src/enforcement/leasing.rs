@@ -20,7 +20,10 @@ use crate::{
         holder::{Denial, Step, Surroundings},
         message::{Answer, Call, Epoch},
     },
-    store::counters::Counters,
+    store::{
+        counters::Counters,
+        distinct::{DistinctAnswer, DistinctCall},
+    },
 };
 
 /// Calls to a key that needs a floor are repeated with one at most so often in a row: a floor that
@@ -213,16 +216,35 @@ impl Leasing {
     /// `None` while the shared counters are out of reach.
     pub async fn admit_distinct(
         &self,
-        _key: &CellKey,
-        _value: &str,
-        _ceiling: u64,
+        key: &CellKey,
+        value: &str,
+        ceiling: u64,
     ) -> Option<(bool, u64)> {
-        None
+        let epoch = (*self.epoch.borrow())?;
+        self.call_distinct(key, DistinctCall::admit(epoch, value, ceiling)).await
     }
 
     /// Tells the counters which distinct values of `key` this run has counted.
-    pub async fn tell_distinct(&self, _key: &CellKey, _known: DistinctCount) -> bool {
-        true
+    pub async fn tell_distinct(&self, key: &CellKey, known: DistinctCount) -> bool {
+        let Some(epoch) = *self.epoch.borrow() else { return false };
+        self.call_distinct(key, DistinctCall::tell(epoch, known)).await.is_some()
+    }
+
+    async fn call_distinct(&self, key: &CellKey, mut call: DistinctCall) -> Option<(bool, u64)> {
+        for _ in 0..FLOOR_TRIES_MAX {
+            match self.counters.distinct(key, &call).await.ok()? {
+                DistinctAnswer::Counted { admitted, count } => return Some((admitted, count)),
+                DistinctAnswer::NeedFloor => {
+                    call.floor = Some(Box::new(self.floors.distinct(key).await?));
+                }
+                DistinctAnswer::Recovering { .. } => return None,
+                DistinctAnswer::StaleEpoch { .. } | DistinctAnswer::EpochLost => {
+                    self.epoch_doubt.notify_one();
+                    return None;
+                }
+            }
+        }
+        None
     }
 
     async fn sleep(&self, counter: &Counter, until: Duration) {

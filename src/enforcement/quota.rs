@@ -63,7 +63,9 @@ impl Engine {
         };
         let mut event = asked.event(admitted.key.clone())?;
         event.from_lease = admitted.leased_units();
+        let value = (!asked.meter.meter.is_summed()).then(|| event.clone());
         let pending = self.hand_over(vec![event], durability)?;
+        value.iter().for_each(|event| self.values.observe(event));
         let answer = admitted.settle(self, asked, pending.position());
         settling.answered(Some(answer.clone()), Some(pending.position()));
         self.acknowledge(pending, settling).await?;

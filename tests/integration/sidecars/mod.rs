@@ -5,6 +5,7 @@ mod crash;
 mod hard_limit;
 mod outages;
 mod repeats;
+mod values;
 mod window_end;
 
 /// A catalog with a meter of each kind.
@@ -17,6 +18,14 @@ meters:
   - { name: quick, title: Quick calls, kind: counter, unit: call, period: interval_3s }
   - { name: tokens, title: Tokens, kind: counter, unit: token, period: month }
   - { name: seats, title: Seats, kind: level, unit: seat }
+  - name: visitors
+    title: Visitors
+    kind: counter
+    aggregation: distinct_count
+    distinct_property: visitor
+    unit: visitor
+    period: month
+  - { name: upload, title: Largest upload, kind: counter, aggregation: max, unit: byte, period: month }
 plans:
   - name: basic
     title: Basic
@@ -26,4 +35,6 @@ plans:
       quick: 1000
       tokens: { limit: 1000000, enforcement: soft }
       seats: 10
+      visitors: 3
+      upload: 500
 ";
