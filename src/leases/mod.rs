@@ -152,3 +152,4 @@ mod demand;
 pub mod holder;
 pub mod key;
 pub mod message;
+pub mod step;
