@@ -4,6 +4,7 @@ mod addresses;
 mod demo;
 mod recorded;
 mod stores;
+mod up;
 mod welcome;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
-use self::{addresses::Addresses, stores::Stores};
+use self::{addresses::Addresses, up::Up};
 use crate::{
     dev::Companion,
     ledger::{Ledger, config::LedgerConfig},
@@ -65,16 +66,6 @@ pub async fn run(args: Args) -> Result<()> {
         signal = second(&mut signals) => bail!("cut off by a second {signal}"),
     };
     dead.map_or(stopped, bail_dead)
-}
-
-/// What is running.
-pub(super) struct Up {
-    dir: PathBuf,
-    addresses: Addresses,
-    /// In the order that they stop: before the stores that they need.
-    companions: Vec<Companion>,
-    stores: Stores,
-    replayed: Option<String>,
 }
 
 async fn start(dir: &Path, args: &Args) -> Result<Up> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Up;
+use super::up::Up;
 use crate::config::Settings;
 
 /// Where everything is, and calls to try.
