@@ -1,1 +1,146 @@
-fn main() {}
+//! What a check costs in process: no sockets, counters in this process, a warm tenant.
+//!
+//! The first line is the baseline in the same run: the look-up that any check has to begin with.
+
+use std::sync::{Arc, Mutex};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use dashmap::DashMap;
+use tokio::{runtime::Runtime, sync::Notify, sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tollgate::{
+    clock::Clock,
+    domain::{
+        catalog::Catalog,
+        ids::{MeterName, RunId, TenantId},
+        properties::Properties,
+        quota::{QuotaMode, QuotaRequest},
+        tenant::PlanVersion,
+        usage::Durability,
+    },
+    enforcement::{
+        config::EnforcementConfig,
+        counter::CounterSeed,
+        directory::{Directory, FileSource, Source},
+        embedded::EmbeddedTotals,
+        engine::{Engine, EngineParts},
+        floors::Floors,
+        leasing::Leasing,
+        values::Values,
+    },
+    journal::{
+        Journal,
+        config::JournalConfig,
+        disk::Disk,
+        embedded::{EmbeddedConfig, EmbeddedStore},
+    },
+    leases::{holder::LeaseTimes, message::Epoch},
+    store::{LocalCounters, counters::Counters},
+};
+use uuid::Uuid;
+
+const CATALOG: &str = r"
+catalog: bench
+title: Bench
+currency: USD
+meters:
+  - { name: calls, title: Calls, kind: counter, unit: call, period: month }
+  - { name: soft, title: Soft calls, kind: counter, unit: call, period: month }
+plans:
+  - name: basic
+    title: Basic
+    prices: { monthly: 0 }
+    limits:
+      calls: 1000000000000
+      soft: { limit: 1000, enforcement: soft }
+tenants:
+  - { id: acme, plan: basic }
+";
+
+/// An engine that runs alone, in `dir`.
+fn engine(dir: &std::path::Path) -> Arc<Engine> {
+    let run = RunId(Uuid::new_v4());
+    let journal = Journal::open(JournalConfig::new(dir), run, Disk).expect("a temporary directory");
+    let store = EmbeddedStore::open(&EmbeddedConfig::default(), dir, Disk).expect("the same");
+    let catalog = Catalog::parse("bench", CATALOG).expect("a valid catalog");
+    let plan = |plan: tollgate::domain::catalog::plan_definition::PlanDefinition| {
+        let name = plan.plan.name.clone();
+        let catalog = catalog.name().clone();
+        (PlanVersion { catalog, plan: name, version: 1 }, plan.to_json())
+    };
+    let source = FileSource {
+        tenants: catalog.tenants().map(|tenant| (tenant.id.clone(), tenant)).collect(),
+        plans: catalog.plans().map(plan).collect(),
+    };
+    let seed = CounterSeed { run, times: LeaseTimes::default() };
+    let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));
+    let config = EnforcementConfig::default();
+    let leasing = Arc::new(Leasing {
+        counters: Counters::Local(LocalCounters::new()),
+        floors: Floors::Embedded {
+            totals: EmbeddedTotals::default(),
+            store: Arc::new(Mutex::new(store)),
+        },
+        opened_keys: None,
+        epoch,
+        epoch_doubt: Notify::new(),
+        fenced: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        started: Instant::now(),
+        denial_cache: config.denial_cache(),
+    });
+    Arc::new(Engine::new(EngineParts {
+        config,
+        clock: Clock::System,
+        directory: Arc::new(Directory::new(Source::File(Arc::new(source)), seed, None)),
+        leasing,
+        journal,
+        values: Arc::new(Values::default()),
+    }))
+}
+
+fn request(meter: &str, mode: QuotaMode, durability: Option<Durability>) -> QuotaRequest {
+    QuotaRequest {
+        tenant: TenantId::new("acme").expect("a valid id"),
+        meter: MeterName::new(meter).expect("a valid name"),
+        subject: None,
+        amount: 1,
+        mode,
+        idempotency_key: None,
+        durability,
+        properties: Properties::default(),
+    }
+}
+
+fn checks(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let _inside = runtime.enter();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let engine = engine(dir.path());
+    let mut group = criterion.benchmark_group("in process");
+    let tenants: DashMap<TenantId, u64, ahash::RandomState> = DashMap::default();
+    let acme = TenantId::new("acme").expect("a valid id");
+    tenants.insert(acme.clone(), 1);
+    group.bench_function("baseline: one look-up in a DashMap", |bencher| {
+        bencher.iter(|| tenants.get(&acme).map(|found| *found));
+    });
+    let cases = [
+        ("CHECK of a hard limit", request("calls", QuotaMode::Check, None)),
+        ("CONSUME of a soft limit, memory", {
+            request("soft", QuotaMode::Consume, Some(Durability::Memory))
+        }),
+    ];
+    for (name, request) in cases {
+        // Warm: the tenant is loaded and the first lease is in hand.
+        let warm = request.clone();
+        let answer = runtime.block_on(engine.check_quota(warm)).expect("an answer");
+        assert!(answer.allowed, "{answer:?}");
+        group.bench_function(name, |bencher| {
+            bencher.to_async(&runtime).iter(|| engine.check_quota(request.clone()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, checks);
+criterion_main!(benches);
