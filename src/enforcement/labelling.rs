@@ -30,6 +30,16 @@ pub enum Refused {
     Unknown(Unknown),
 }
 
+impl Refused {
+    /// The same, of the field that the caller's message has at `field`.
+    pub fn at(self, field: String) -> Self {
+        match self {
+            Self::Invalid(invalid) => Self::Invalid(Invalid { field, ..invalid }),
+            Self::Unknown(unknown) => Self::Unknown(Unknown { field, ..unknown }),
+        }
+    }
+}
+
 impl From<Invalid> for Refused {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)

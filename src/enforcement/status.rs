@@ -35,8 +35,11 @@ impl Engine {
             let per_subject = query.subject.is_some();
             terms.plan.meters.iter().filter(|m| !m.limit.per_subject || per_subject).collect()
         } else {
-            let find = |name| labelling::meter(&terms.plan, &terms.tenant, name);
-            query.meters.iter().map(find).collect::<Result<_, _>>()?
+            let find = |(number, name)| {
+                let found = labelling::meter(&terms.plan, &terms.tenant, name);
+                found.map_err(|refused| refused.at(format!("meters[{number}]")))
+            };
+            query.meters.iter().enumerate().map(find).collect::<Result<_, _>>()?
         };
         let mut meters = Vec::with_capacity(asked.len());
         for meter in asked {
