@@ -129,6 +129,15 @@ impl World {
 
     /// As [`World::tenant`], many at once.
     pub async fn tenants<'a>(&self, tenants: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.tenants_at(None, tenants).await;
+    }
+
+    /// As [`World::tenants`], their accounts on a test clock that stands at `clock`.
+    pub async fn tenants_at<'a>(
+        &self,
+        clock: Option<Timestamp>,
+        tenants: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) {
         let new = |(tenant, plan): (&str, &str)| NewTenant {
             tenant: TenantId::new(tenant).unwrap(),
             account: AccountId::new(tenant).unwrap(),
@@ -141,7 +150,7 @@ impl World {
             anchor: at(STARTED_AT),
             interval: BillingInterval::Monthly,
             started_at: at(STARTED_AT),
-            test_clock: None,
+            test_clock: clock,
         };
         let new: Vec<_> = tenants.into_iter().map(new).collect();
         self.ledger.create_tenants(&new, AUTHOR).await.unwrap();

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test uses a part of it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -97,12 +97,7 @@ impl Cluster {
             .stderr(Stdio::from(log.try_clone().unwrap()))
             .stdout(Stdio::from(log));
         let process = self.processes.start(&mut command);
-        let endpoint = format!("unix://{}", socket.display());
-        let channel = Endpoint::from_shared(endpoint.clone())
-            .unwrap()
-            .timeout(Duration::from_secs(30))
-            .connect_lazy();
-        let sidecar = Sidecar { process, client: Client::new(channel), endpoint };
+        let sidecar = Sidecar::at(process, &socket);
         sidecar.wait_until_serving(&self.log(name)).await;
         sidecar
     }
@@ -132,8 +127,18 @@ impl Cluster {
 }
 
 impl Sidecar {
+    /// The sidecar of that process, which listens or is about to.
+    pub fn at(process: Process, socket: &Path) -> Self {
+        let endpoint = format!("unix://{}", socket.display());
+        let channel = Endpoint::from_shared(endpoint.clone())
+            .unwrap()
+            .timeout(Duration::from_secs(30))
+            .connect_lazy();
+        Self { process, client: Client::new(channel), endpoint }
+    }
+
     /// Until it answers from the shared counters.
-    async fn wait_until_serving(&self, log: &std::path::Path) {
+    pub async fn wait_until_serving(&self, log: &Path) {
         let started = Instant::now();
         let mut latest = None;
         loop {

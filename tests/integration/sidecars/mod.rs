@@ -1,10 +1,14 @@
 //! Sidecars as users see them: several processes, one Redis, one Postgres.
 
+mod alone;
+mod bad_input;
 mod cluster;
 mod crash;
 mod hard_limit;
 mod outages;
+mod refused_start;
 mod repeats;
+mod replay;
 mod values;
 mod window_end;
 
