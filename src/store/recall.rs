@@ -13,6 +13,8 @@ use super::{
 };
 use crate::{domain::cell_key::CellKey, leases::message::Recall};
 
+/// Silence after which the server is asked whether it is still there.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Pause between attempts to subscribe.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -39,16 +41,26 @@ async fn subscription(
     on_recall: &impl Fn(CellKey, Recall),
 ) -> Result<(), StoreError> {
     let patience_ms = connections.config().connect_timeout_ms;
+    let patience = Duration::from_millis(patience_ms);
     let subscribe = async {
         let mut pubsub = connections.client().get_async_pubsub().await?;
         pubsub.subscribe(RECALL_CHANNEL).await?;
         Ok::<_, StoreError>(pubsub)
     };
-    let mut pubsub = timeout(Duration::from_millis(patience_ms), subscribe)
-        .await
-        .unwrap_or(Err(StoreError::Timeout(patience_ms)))?;
-    let mut messages = pubsub.on_message();
-    while let Some(message) = messages.next().await {
+    let timed_out = || StoreError::Timeout(patience_ms);
+    let pubsub = timeout(patience, subscribe).await.unwrap_or_else(|_| Err(timed_out()))?;
+    let (mut sink, mut messages) = pubsub.split();
+    loop {
+        let message = match timeout(SILENCE_MAX, messages.next()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(()),
+            Err(_) => {
+                // A connection that died silently would be listened to for ever.
+                let pong = timeout(patience, sink.ping::<redis::Value>()).await;
+                pong.map_err(|_| timed_out())??;
+                continue;
+            }
+        };
         connections.metrics.hints.increment(1);
         let payload: String = message.get_payload()?;
         // Another program's message, or one of another version: not ours to judge.
@@ -56,7 +68,6 @@ async fn subscription(
             on_recall(key, recall);
         }
     }
-    Ok(())
 }
 
 fn read(payload: &str) -> Option<(CellKey, Recall)> {
