@@ -168,6 +168,11 @@ fn key(number: u64) -> CellKey {
     }
 }
 
+/// What is tested here is what is answered, not how soon: a busy machine may take its time.
+fn patient(url: String) -> RedisConfig {
+    RedisConfig { call_timeout_ms: 30_000, ..RedisConfig::at(url) }
+}
+
 /// The scripts in a private Redis, and the hints that were heard.
 struct Scripts {
     redis: Redis,
@@ -190,7 +195,7 @@ struct Twins<'a> {
 impl Scripts {
     async fn start() -> Self {
         let redis = spawn_blocking(|| Redis::scratch().unwrap()).await.unwrap();
-        let counters = RedisCounters::new(RedisConfig::at(redis.url())).unwrap();
+        let counters = RedisCounters::new(patient(redis.url())).unwrap();
         let token = CancellationToken::new();
         let heard = Arc::default();
         let connections = tokio::spawn({
