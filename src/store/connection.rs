@@ -8,7 +8,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -22,13 +22,12 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
     config::RedisConfig,
     error::StoreError,
+    identify::{Look, identify, look},
     identity::Identity,
-    keys::LIFE,
     metrics::{Kind, StoreMetrics},
 };
 
@@ -43,6 +42,10 @@ pub(super) struct Connections {
     turn: AtomicUsize,
     /// The counters that the latest connection found.
     identity: watch::Sender<Option<Identity>>,
+    /// Why no connection serves; `None` while one does.
+    trouble: watch::Sender<Option<Arc<str>>>,
+    /// Counters that were seen on a server that had been demoted. Guards only this.
+    distrusted: Mutex<Option<Identity>>,
     pub(super) metrics: StoreMetrics,
 }
 
@@ -70,6 +73,8 @@ impl Connections {
             slots,
             turn: AtomicUsize::new(0),
             identity: watch::Sender::new(None),
+            trouble: watch::Sender::new(Some("no connection has been made yet".into())),
+            distrusted: Mutex::default(),
             metrics: StoreMetrics::register(),
         })
     }
@@ -86,13 +91,17 @@ impl Connections {
         self.identity.subscribe()
     }
 
+    pub(super) fn trouble(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.trouble.subscribe()
+    }
+
     /// Keeps the connections until `token` is cancelled.
     pub(super) async fn run(&self, token: &CancellationToken) {
         token.run_until_cancelled(join_all(self.slots.iter().map(|slot| self.keep(slot)))).await;
         for slot in &self.slots {
             slot.live.store(None);
         }
-        self.count();
+        self.count("this process is stopping");
     }
 
     /// Runs `act` on a connection that serves `identity`.
@@ -109,11 +118,12 @@ impl Connections {
         result
     }
 
-    /// Takes all connections out of service, so that new ones look at the server again.
-    pub(super) fn look_again(&self) {
+    /// Takes the connections that serve `identity` out of service, so that new ones look at the
+    /// server again.
+    pub(super) fn look_again(&self, identity: &Identity) {
         for slot in &self.slots {
-            if let Some(live) = slot.live.swap(None) {
-                self.lost(slot, &live, "the counters' life has changed");
+            if let Some(live) = slot.live.load_full().filter(|live| live.identity == *identity) {
+                self.give_up(slot, &live, "the counters' life has changed");
             }
         }
     }
@@ -135,6 +145,9 @@ impl Connections {
             }
             Ok(Err(error)) if error.code().is_some() && !error.is_unrecoverable_error() => {
                 // The server is there and says no.
+                if error.code() == Some("READONLY") {
+                    self.demoted(slot, &live);
+                }
                 return Err(error.into());
             }
             Ok(Err(error)) => {
@@ -175,16 +188,33 @@ impl Connections {
         }
     }
 
+    /// The server has become a replica: what it holds from now on is another's.
+    fn demoted(&self, slot: &Slot, live: &Arc<Live>) {
+        *self.distrusted() = Some(live.identity.clone());
+        self.give_up(slot, live, "the server is no primary any more");
+    }
+
+    fn distrusted(&self) -> MutexGuard<'_, Option<Identity>> {
+        self.distrusted.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn lost(&self, slot: &Slot, live: &Live, reason: &str) {
         tracing::warn!(run_id = live.identity.run_id, reason, "gave up a connection to Redis");
         self.metrics.connections_lost.increment(1);
-        self.count();
+        self.count(reason);
         slot.given_up.notify_one();
     }
 
-    fn count(&self) {
+    /// Counts the connections that serve; `reason` is why the last change came about.
+    fn count(&self, reason: &str) {
         let live = self.slots.iter().filter(|slot| slot.live.load().is_some()).count();
         self.metrics.connections.set(live as f64);
+        let trouble = (live == 0).then(|| reason.into());
+        self.trouble.send_if_modified(|known| {
+            let changed = *known != trouble;
+            *known = trouble;
+            changed
+        });
     }
 
     /// Keeps one slot filled.
@@ -206,6 +236,7 @@ impl Connections {
                         1 => tracing::warn!(%error, "cannot connect to Redis"),
                         _ => tracing::debug!(%error, failures, "cannot connect to Redis"),
                     }
+                    self.count(&error.to_string());
                     tokio::time::sleep(pause.min(pause_max)).await;
                     pause = (pause * 2).min(pause_max);
                 }
@@ -217,7 +248,7 @@ impl Connections {
     async fn serve(&self, slot: &Slot, live: Arc<Live>) {
         let identity = live.identity.clone();
         slot.live.store(Some(Arc::clone(&live)));
-        self.count();
+        self.count("");
         self.identity.send_if_modified(|known| {
             let changed = known.as_ref() != Some(&identity);
             *known = Some(identity);
@@ -230,10 +261,12 @@ impl Connections {
             }
             let mut connection = live.connection.clone();
             let patience = Duration::from_millis(self.config.connect_timeout_ms);
-            let life = redis::cmd("GET").arg(LIFE).to_owned();
-            match timeout(patience, life.query_async::<Option<String>>(&mut connection)).await {
-                Ok(Ok(life)) if life.as_ref() == Some(&live.identity.life) => {}
-                Ok(Ok(_)) => self.give_up(slot, &live, "the counters' life has changed"),
+            match timeout(patience, look(&mut connection, &live.identity)).await {
+                Ok(Ok(Look::Same)) => {}
+                Ok(Ok(Look::OtherLife)) => {
+                    self.give_up(slot, &live, "the counters' life has changed");
+                }
+                Ok(Ok(Look::Demoted)) => self.demoted(slot, &live),
                 Ok(Err(error)) => self.give_up(slot, &live, &error.to_string()),
                 Err(_) => self.give_up(slot, &live, "it does not answer in time"),
             }
@@ -250,7 +283,8 @@ impl Connections {
                 .set_response_timeout(None);
             let mut connection =
                 self.client.get_multiplexed_async_connection_with_config(&config).await?;
-            let identity = identify(&mut connection).await?;
+            let distrusted = self.distrusted().clone();
+            let identity = identify(&mut connection, distrusted.as_ref()).await?;
             Ok(Live {
                 connection,
                 identity,
@@ -261,27 +295,4 @@ impl Connections {
         .await
         .unwrap_or(Err(StoreError::Timeout(patience_ms)))
     }
-}
-
-async fn identify(connection: &mut MultiplexedConnection) -> Result<Identity, StoreError> {
-    let info: String = redis::cmd("INFO").query_async(connection).await?;
-    let field = |name: &str| {
-        let prefixed = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.to_owned());
-        info.lines()
-            .find_map(prefixed)
-            .ok_or_else(|| StoreError::Unreadable { script: "INFO", answer: format!("no {name}") })
-    };
-    let policy = field("maxmemory_policy")?;
-    if policy != "noeviction" {
-        return Err(StoreError::Evicts { policy });
-    }
-    let run_id = field("run_id")?;
-    let () = redis::cmd("SETNX")
-        .arg(LIFE)
-        .arg(Uuid::new_v4().simple().to_string())
-        .query_async(connection)
-        .await?;
-    // Emptied between the two: an error, and the next attempt sets another life.
-    let life: String = redis::cmd("GET").arg(LIFE).query_async(connection).await?;
-    Ok(Identity { run_id, life })
 }

@@ -27,6 +27,9 @@ pub enum StoreError {
     /// The server may throw counters away.
     #[error("Redis' maxmemory-policy is {policy:?}: set it to noeviction")]
     Evicts { policy: String },
+    /// The server's data are not its own: it is a replica of another.
+    #[error("the Redis server is a {role}: give the address of the primary")]
+    NotPrimary { role: String },
     /// A message with a number of 2^53 or more; nothing was sent.
     #[error("a total passes 2^53: meter in a larger base unit")]
     TooLarge,

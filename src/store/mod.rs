@@ -10,6 +10,7 @@ pub mod counters;
 pub mod distinct;
 mod encoding;
 mod error;
+mod identify;
 pub mod identity;
 pub mod inspect;
 pub mod keys;

@@ -78,6 +78,12 @@ impl RedisCounters {
         self.shared.connections.identity()
     }
 
+    /// Why no connection serves; `None` while one does. Then only calls of the bound epoch may
+    /// still be refused.
+    pub fn trouble(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.shared.connections.trouble()
+    }
+
     /// Says which counters `epoch` stands for, from the ledger, and only if it is the latest epoch.
     /// Calls of any other epoch, and connections to any other counters, are not served.
     pub fn bind(&self, epoch: u64, identity: Identity) {
@@ -99,9 +105,7 @@ impl RedisCounters {
             )
             .await?;
         let answer = encoding::lease_answer(&value)?;
-        if answer == Answer::EpochLost {
-            self.shared.connections.look_again();
-        }
+        self.look_again_if(answer == Answer::EpochLost, call.epoch.number);
         Ok(answer)
     }
 
@@ -119,9 +123,7 @@ impl RedisCounters {
             )
             .await?;
         let answer = encoding::close_answer(&value)?;
-        if answer == CloseAnswer::EpochLost {
-            self.shared.connections.look_again();
-        }
+        self.look_again_if(answer == CloseAnswer::EpochLost, call.epoch);
         Ok(answer)
     }
 
@@ -146,9 +148,7 @@ impl RedisCounters {
             )
             .await?;
         let answer = encoding::distinct_answer(&value)?;
-        if answer == DistinctAnswer::EpochLost {
-            shared.connections.look_again();
-        }
+        self.look_again_if(answer == DistinctAnswer::EpochLost, call.epoch.number);
         Ok(answer)
     }
 
@@ -173,6 +173,14 @@ impl RedisCounters {
     /// by page. Keys that come or go meanwhile may be missed.
     pub async fn keys_of_run(&self, run: RunId) -> Result<Vec<CellKey>, StoreError> {
         self.shared.browser.keys_of_run(run).await
+    }
+
+    /// The server of `epoch` was emptied under our connections.
+    fn look_again_if(&self, is_lost: bool, epoch: u64) {
+        let bound = self.shared.bound.load_full().filter(|bound| is_lost && bound.epoch == epoch);
+        if let Some(bound) = bound {
+            self.shared.connections.look_again(&bound.identity);
+        }
     }
 
     async fn invoke(

@@ -26,8 +26,12 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::with(RedisConfig::default()).await
+    }
+
+    async fn with(config: RedisConfig) -> Self {
         let redis = spawn_blocking(|| Redis::scratch().unwrap()).await.unwrap();
-        let counters = RedisCounters::new(RedisConfig::at(redis.url())).unwrap();
+        let counters = RedisCounters::new(RedisConfig { url: redis.url(), ..config }).unwrap();
         let token = CancellationToken::new();
         let running = tokio::spawn({
             let (counters, token) = (counters.clone(), token.clone());
@@ -226,5 +230,81 @@ async fn every_counter_is_in_some_page_of_a_listing() {
     expected.sort();
     assert_eq!(found, expected);
     assert!(pages > 2, "{pages}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_primary_that_was_a_replica_meanwhile_is_other_counters() {
+    let world = World::start().await;
+    let before = world.identity_other_than(None).await;
+    world.counters.bind(1, before.clone());
+    world.granted(1).await;
+    let mut trouble = world.counters.trouble();
+    assert_eq!(*trouble.borrow_and_update(), None);
+    // Nobody is there to copy from, but the server does not know that yet.
+    world.command("REPLICAOF 127.0.0.1 1").await;
+    world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
+    let is_told = trouble
+        .wait_for(|why| why.as_ref().is_some_and(|why| why.contains("address of the primary")));
+    tokio::time::timeout(PATIENCE, is_told).await.unwrap().unwrap();
+    world.command("REPLICAOF NO ONE").await;
+    let after = world.identity_other_than(Some(&before)).await;
+    assert_eq!(after.run_id, before.run_id, "the same server");
+    world.error(1, |error| matches!(error, StoreError::NotServed { .. })).await;
+    world.counters.bind(2, after.clone());
+    world.granted(2).await;
+    assert_eq!(*world.counters.trouble().borrow(), None);
+    // Nobody else takes the old life for his own.
+    let others = RedisCounters::new(RedisConfig::at(world.redis.url())).unwrap();
+    let token = CancellationToken::new();
+    let running = tokio::spawn({
+        let (others, token) = (others.clone(), token.clone());
+        async move { others.run(token).await }
+    });
+    let mut seen = others.identity();
+    assert_eq!(*seen.wait_for(Option::is_some).await.unwrap(), Some(after));
+    token.cancel();
+    running.await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_calls_wait_for_a_stalled_server_than_are_allowed_to() {
+    const WAITING_MAX: usize = 16;
+    let world = World::with(RedisConfig {
+        connections: 1,
+        calls_in_flight_max: WAITING_MAX,
+        // It stays in service throughout.
+        timeouts_max: u32::MAX,
+        call_timeout_ms: 400,
+        connect_timeout_ms: 60_000,
+        ..RedisConfig::default()
+    })
+    .await;
+    world.counters.bind(1, world.identity_other_than(None).await);
+    world.granted(1).await;
+    let pid = Pid::from_raw(world.redis.pid().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let key = key();
+    let call = call(1, 5);
+    let calls = (0..1_000).map(|_| async {
+        let started = Instant::now();
+        (world.counters.call(&key, &call).await, started.elapsed())
+    });
+    let results = futures::future::join_all(calls).await;
+    kill_process(pid, Signal::CONT).unwrap();
+    let timed_out =
+        results.iter().filter(|(result, _)| matches!(result, Err(StoreError::Timeout(_))));
+    assert_eq!(timed_out.count(), WAITING_MAX);
+    let mut refused: Vec<_> = results
+        .iter()
+        .filter(|(result, _)| matches!(result, Err(StoreError::Overloaded)))
+        .map(|(_, took)| *took)
+        .collect();
+    assert_eq!(refused.len(), 1_000 - WAITING_MAX);
+    refused.sort();
+    // Nearly all: this machine may take the processor away from any of them.
+    let usual = refused[refused.len() * 9 / 10];
+    assert!(usual < Duration::from_millis(1), "{usual:?}");
     world.stop().await;
 }
