@@ -118,7 +118,10 @@ pub fn start(
     });
     let flusher_stop = CancellationToken::new();
     let flusher_done = CancellationToken::new();
-    watch_epoch(epoch, readiness.condition("shared_counters"), tasks);
+    // Counters of this process have no trouble.
+    let untroubled = || watch::Sender::new(None).subscribe();
+    let trouble = redis.as_ref().map_or_else(untroubled, RedisCounters::trouble);
+    watch_counters(epoch, trouble, readiness.condition("shared_counters"), tasks);
     let work = SharedWork {
         ledger,
         identity,
@@ -232,18 +235,30 @@ impl SharedWork {
 
 /// Says in readiness when the shared counters cannot be used: limits are then decided by their
 /// outage policies, which is no reason to send work elsewhere.
-fn watch_epoch(mut epoch: watch::Receiver<Option<Epoch>>, condition: Condition, tasks: &TaskGroup) {
-    tasks.run("epoch_health", move |stop| async move {
+fn watch_counters(
+    mut epoch: watch::Receiver<Option<Epoch>>,
+    mut trouble: watch::Receiver<Option<Arc<str>>>,
+    condition: Condition,
+    tasks: &TaskGroup,
+) {
+    tasks.run("counters_health", move |stop| async move {
         loop {
-            match *epoch.borrow_and_update() {
-                Some(Epoch { recovered: true, .. }) => condition.ok(),
-                Some(Epoch { recovered: false, number }) => condition.degrade(format!(
+            let why = trouble.borrow_and_update().clone();
+            match (why, *epoch.borrow_and_update()) {
+                (Some(why), _) => condition.degrade(format!(
+                    "Redis is out of reach ({why}); outage policies decide what escrow does not cover"
+                )),
+                (None, Some(Epoch { recovered: true, .. })) => condition.ok(),
+                (None, Some(Epoch { recovered: false, number })) => condition.degrade(format!(
                     "epoch {number} waits for all runs to report; no escrow is granted"
                 )),
-                None => condition.degrade("Redis is out of reach; outage policies decide"),
+                (None, None) => condition
+                    .degrade("the epoch of Redis' counters is not known; outage policies decide"),
             }
             tokio::select! {
                 changed = epoch.changed() => if changed.is_err() { break },
+                // Without a Redis its sender is gone.
+                Ok(()) = trouble.changed() => {}
                 () = stop.cancelled() => break,
             }
         }

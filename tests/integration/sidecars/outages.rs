@@ -29,6 +29,8 @@ async fn redis_started_again_empty_knows_what_was_used() {
     }
     let denied = sidecars[0].check(Mode::Consume, "acme", "calls", LIMIT).await.unwrap();
     assert_eq!(denied.reason(), QuotaReason::DeniedByOutagePolicy);
+    // Readiness says so for as long as it lasts.
+    wait_until_logged(&cluster, "Redis is out of reach").await;
     cluster.redis.start_again().unwrap();
     for sidecar in &sidecars {
         wait_until_leasing(sidecar).await;
@@ -127,6 +129,14 @@ async fn wait_until_leasing(sidecar: &Sidecar) {
             return;
         }
         assert!(started.elapsed() < RECOVERY_MAX, "not leasing again: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn wait_until_logged(cluster: &Cluster, what: &str) {
+    let started = Instant::now();
+    while !cluster.logged("a").contains(what) {
+        assert!(started.elapsed() < RECOVERY_MAX, "never logged: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
