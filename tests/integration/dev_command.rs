@@ -74,8 +74,12 @@ fn wait_until_gone(dir: &Path) {
     }
 }
 
+/// A port that is found free may be taken by another test before it is used.
+static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 #[test]
 fn a_second_start_finds_the_data_and_each_stop_leaves_no_process() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (_folder, dir) = place();
     let endpoint = format!("unix://{}", dir.join("tollgate.sock").display());
     let processes = Processes::default();
@@ -105,6 +109,7 @@ fn a_second_start_finds_the_data_and_each_stop_leaves_no_process() {
 
 #[test]
 fn what_was_started_ends_when_tollgate_dev_is_killed() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (_folder, dir) = place();
     let processes = Processes::default();
     let killed = start(&processes, &dir);
