@@ -12,8 +12,9 @@
 //! the ledger has: [`DistinctAnswer::NeedFloor`]. Values that open runs counted and did not flush
 //! are not in it, so in an epoch that is not recovered nothing new is admitted. Each run re-sends
 //! the values that it has counted ([`DistinctCall::known`]) before it reports that it has told
-//! everything, and whoever closes a run sends those of its journal. Sets only grow, so that all of
-//! this may come in any order and more than once.
+//! everything. Runs that were closed instead have flushed theirs by the time the epoch is recovered,
+//! so a set that was founded before then asks for a second floor, to be read after. Sets only grow,
+//! so that all of this may come in any order and more than once.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -31,7 +32,7 @@ pub struct DistinctCall {
     pub admit: Option<Admit>,
     /// What the run has counted already, whatever the ceiling.
     pub known: Option<Box<DistinctCount>>,
-    /// What the ledger has; brought when the set asked for it.
+    /// What the ledger has; brought when the set asked for it, and read after `epoch` was.
     pub floor: Option<Box<DistinctCount>>,
     /// The window is over and the run done with it: forget the set after this long.
     pub retention: Option<Duration>,
@@ -91,6 +92,8 @@ pub struct DistinctState {
     /// The count is at least this: there are values that are not in the set, because their number
     /// was beyond the exact size where they were counted.
     at_least: u64,
+    /// Its floor was read before the epoch was recovered.
+    is_provisional: bool,
     hashes: BTreeSet<u64>,
 }
 
@@ -105,10 +108,13 @@ impl DistinctState {
         if let Some(newer) = slot.as_ref().map(|set| set.epoch).filter(|known| *known > epoch) {
             return DistinctAnswer::StaleEpoch { epoch: newer };
         }
-        if slot.as_ref().is_none_or(|set| set.epoch < epoch) {
+        let known = slot.as_ref().filter(|set| set.epoch == epoch);
+        if known.is_none_or(|set| set.is_provisional && call.epoch.recovered) {
             let Some(floor) = &call.floor else { return DistinctAnswer::NeedFloor };
-            let mut founded = Self { epoch, ..Self::default() };
+            let known = slot.take().filter(|set| set.epoch == epoch);
+            let mut founded = known.unwrap_or_else(|| Self { epoch, ..Self::default() });
             founded.take_in(floor);
+            founded.is_provisional = !call.epoch.recovered;
             *slot = Some(founded);
         }
         // Founded above if it was absent.
@@ -214,6 +220,23 @@ mod tests {
             DistinctAnswer::Counted { admitted: true, count: 2 }
         );
         assert_eq!(admit(&mut slot, EPOCH, 7), DistinctAnswer::StaleEpoch { epoch: 2 });
+    }
+
+    #[test]
+    fn a_set_founded_before_recovery_takes_a_second_floor_before_it_admits() {
+        let mut slot = None;
+        let floor = |values: std::ops::Range<u64>| Some(Box::new(count_of(values)));
+        let early = DistinctCall { floor: floor(0..1), ..DistinctCall::admit(UNRECOVERED, "9", 3) };
+        let answer = DistinctState::apply(&mut slot, true, &early);
+        assert_eq!(answer, DistinctAnswer::Recovering { count: 1 });
+        let recovered = Epoch { recovered: true, ..UNRECOVERED };
+        assert_eq!(admit(&mut slot, recovered, 9), DistinctAnswer::NeedFloor);
+        // Meanwhile a dead run's journal was flushed: its values take the places that are left.
+        let late = DistinctCall { floor: floor(0..3), ..DistinctCall::admit(recovered, "9", 3) };
+        let answer = DistinctState::apply(&mut slot, true, &late);
+        assert_eq!(answer, DistinctAnswer::Counted { admitted: false, count: 3 });
+        let answer = admit(&mut slot, recovered, 2);
+        assert_eq!(answer, DistinctAnswer::Counted { admitted: true, count: 3 });
     }
 
     #[test]

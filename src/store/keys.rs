@@ -9,7 +9,7 @@
 //! | `tg:life` | string | 32 random hex digits, set where absent; gone when Redis was emptied |
 //! | `tg:{tenant}:meter:label[:subject]` | hash | one counter, see below |
 //! | `tgd:{tenant}:meter:label[:subject]` | set | a distinct count with a hard limit: the hashes of its values, as signed decimals |
-//! | `tgd:{tenant}:meter:label[:subject]#` | string | epoch of that set, and a least count: `epoch at_least` |
+//! | `tgd:{tenant}:meter:label[:subject]#` | string | of that set: `epoch at_least provisional`, a least count, and whether its floor is from before recovery (0 or 1) |
 //! | `tg:recall` | channel | `ticket first by key`: [`Recall`](crate::leases::message::Recall); `-` for no first |
 //!
 //! Fields of a counter:

@@ -18,11 +18,11 @@ local floor_hashes = tonumber(ARGV[10])
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then
   return {4}
 end
-local known_epoch, at_least = 0, 0
+local known_epoch, at_least, provisional = 0, 0, false
 local head = redis.call('GET', SET_HEAD)
 if head then
-  local e, n = string.match(head, '^(%d+) (%d+)$')
-  known_epoch, at_least = tonumber(e), tonumber(n)
+  local e, n, p = string.match(head, '^(%d+) (%d+) ([01])$')
+  known_epoch, at_least, provisional = tonumber(e), tonumber(n), p == '1'
 end
 if known_epoch > epoch then
   return {3, known_epoch}
@@ -49,17 +49,21 @@ local function take_in(from, to, estimate)
 end
 
 local absent = known_epoch < epoch
+local wants_floor = absent or (provisional and recovered)
+local at_least_before = at_least
+if wants_floor and ARGV[7] ~= '1' then
+  return {2}
+end
 if absent then
-  if ARGV[7] ~= '1' then
-    return {2}
-  end
   redis.call('DEL', SET, SET_HEAD)
   at_least = 0
-  take_in(FIRST_HASH, FIRST_HASH + floor_hashes - 1, tonumber(ARGV[8]))
 else
   size = redis.call('SCARD', SET)
 end
-local at_least_before = at_least
+if wants_floor then
+  provisional = not recovered
+  take_in(FIRST_HASH, FIRST_HASH + floor_hashes - 1, tonumber(ARGV[8]))
+end
 take_in(FIRST_HASH + floor_hashes, #ARGV, tonumber(ARGV[9]))
 
 local admitted, recovering = 0, false
@@ -73,8 +77,9 @@ if ceiling >= 0 then
   end
 end
 
-if absent or at_least ~= at_least_before then
-  redis.call('SET', SET_HEAD, string.format('%.0f %.0f', epoch, at_least), 'KEEPTTL')
+if wants_floor or at_least ~= at_least_before then
+  local state = string.format('%.0f %.0f %d', epoch, at_least, provisional and 1 or 0)
+  redis.call('SET', SET_HEAD, state, 'KEEPTTL')
 end
 if retention >= 0 then
   redis.call('EXPIRE', SET, retention)
