@@ -84,6 +84,7 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
         opened_keys: None,
         epoch,
         epoch_doubt: Notify::new(),
+        untold_values: Arc::default(),
         fenced: CancellationToken::new(),
         tasks: TaskTracker::new(),
         started: Instant::now(),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedRwLockReadGuard;
+
 use super::{
     answer::{Decision, Figures, answer, reason_allowed},
     asked::Asked,
@@ -37,6 +39,8 @@ pub(super) struct Admitted {
     /// Escrow, where the meter has a ceiling.
     taken: Option<Taken>,
     decided_by: DecidedBy,
+    /// Let go when the value is remembered; see `Leasing::untold_values`.
+    _untold_value: Option<OwnedRwLockReadGuard<()>>,
 }
 
 impl Admitted {
@@ -113,6 +117,7 @@ impl Engine {
                 counter: Some(counter.clone()),
                 taken,
                 decided_by,
+                _untold_value: None,
             })
         };
         if asked.meter.limit.ceiling().is_none() || asked.request.amount < 0 {
@@ -166,8 +171,12 @@ impl Engine {
             return Ok(Admission::Admitted(unleased(key, window, DecidedBy::Memory)));
         }
         let figures = |used| Figures { used, blocked: 0 };
+        let untold_value = Some(self.leasing.untold_values.clone().read_owned().await);
         Ok(match self.leasing.admit_distinct(&key, value, ceiling).await {
-            Some((true, _)) => Admission::Admitted(unleased(key, window, DecidedBy::Redis)),
+            Some((true, _)) => Admission::Admitted(Admitted {
+                _untold_value: untold_value,
+                ..unleased(key, window, DecidedBy::Redis)
+            }),
             Some((false, count)) => {
                 let decision =
                     Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Redis };
@@ -187,7 +196,7 @@ impl Engine {
 }
 
 fn unleased(key: CellKey, window: Window, decided_by: DecidedBy) -> Admitted {
-    Admitted { key, window, counter: None, taken: None, decided_by }
+    Admitted { key, window, counter: None, taken: None, decided_by, _untold_value: None }
 }
 
 fn denied(asked: &Asked<'_>, counter: &Counter, remaining: u64) -> QuotaAnswer {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, RwLock, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -42,6 +42,10 @@ pub struct Leasing {
     pub epoch: watch::Receiver<Option<Epoch>>,
     /// Told when an answer says that the epoch is not what it was.
     pub epoch_doubt: Notify,
+    /// Read from before a distinct value is asked for until it is among those that a new epoch is
+    /// told of; written, and let go again, before these are told. So none is forgotten that an
+    /// earlier epoch has admitted.
+    pub untold_values: Arc<RwLock<()>>,
     /// Told when this run has been closed by someone else: it must not serve any longer.
     pub fenced: CancellationToken,
     pub tasks: TaskTracker,

@@ -62,6 +62,7 @@ pub fn build(
         opened_keys: journals_keys.then(|| base.journal.clone()),
         epoch,
         epoch_doubt: Notify::new(),
+        untold_values: Arc::default(),
         fenced: CancellationToken::new(),
         tasks: TaskTracker::new(),
         started: Instant::now(),

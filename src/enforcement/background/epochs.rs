@@ -144,6 +144,8 @@ impl EpochKeeper {
     /// Tells the distinct values that this run has counted; values that are admitted meanwhile are
     /// told as they are.
     async fn resend_distinct(&self) -> Result<(), NoEpoch> {
+        // Those that the epoch before has admitted are remembered once this is had.
+        drop(self.leasing.untold_values.write().await);
         for (key, known) in self.values.all_distinct() {
             if !self.leasing.tell_distinct(&key, known).await {
                 return Err(NoEpoch::Changed);
