@@ -32,6 +32,7 @@ pub(super) struct StoreMetrics {
 impl StoreMetrics {
     /// Registers the metrics with the recorder that is installed now.
     pub(super) fn register() -> Self {
+        describe();
         let calls = |call: &'static str| {
             OUTCOMES.map(|outcome| {
                 counter!("tollgate_redis_calls_total", "call" => call, "outcome" => outcome)
@@ -61,4 +62,28 @@ impl StoreMetrics {
             self.seconds[kind as usize].record(elapsed.as_secs_f64());
         }
     }
+}
+
+fn describe() {
+    metrics::describe_counter!(
+        "tollgate_redis_calls_total",
+        "Calls to the shared counters, by what became of them; unreachable ones were not sent"
+    );
+    metrics::describe_histogram!(
+        "tollgate_redis_call_seconds",
+        metrics::Unit::Seconds,
+        "Time from a call to its answer, or to the end of the wait for one"
+    );
+    metrics::describe_gauge!(
+        "tollgate_redis_connections",
+        "Connections to Redis that have passed their checks"
+    );
+    metrics::describe_counter!(
+        "tollgate_redis_connections_lost_total",
+        "Connections to Redis that broke or were given up"
+    );
+    metrics::describe_counter!(
+        "tollgate_redis_recall_hints_total",
+        "Hints received that some sidecar wants what others may have unspent"
+    );
 }

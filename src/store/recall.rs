@@ -13,8 +13,6 @@ use super::{
 };
 use crate::{domain::cell_key::CellKey, leases::message::Recall};
 
-/// Silence after which the server is asked whether it is still there.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Pause between attempts to subscribe.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,6 +40,7 @@ async fn subscription(
 ) -> Result<(), StoreError> {
     let patience_ms = connections.config().connect_timeout_ms;
     let patience = Duration::from_millis(patience_ms);
+    let heartbeat = Duration::from_millis(connections.config().heartbeat_ms);
     let subscribe = async {
         let mut pubsub = connections.client().get_async_pubsub().await?;
         pubsub.subscribe(RECALL_CHANNEL).await?;
@@ -51,7 +50,7 @@ async fn subscription(
     let pubsub = timeout(patience, subscribe).await.unwrap_or_else(|_| Err(timed_out()))?;
     let (mut sink, mut messages) = pubsub.split();
     loop {
-        let message = match timeout(SILENCE_MAX, messages.next()).await {
+        let message = match timeout(heartbeat, messages.next()).await {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(()),
             Err(_) => {

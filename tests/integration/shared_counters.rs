@@ -8,8 +8,17 @@ use tokio_util::sync::CancellationToken;
 use tollgate::{
     dev::Redis,
     domain::{cell_key::CellKey, ids::RunId},
-    leases::message::{Answer, Ask, Call, Ceiling, Counted, Epoch, Floor, Totals},
-    store::{RedisConfig, RedisCounters, StoreError, identity::Identity, inspect::KeyPage},
+    leases::message::{
+        Answer, Ask, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Epoch, Floor,
+        Recall, Totals,
+    },
+    store::{
+        RedisConfig, RedisCounters, StoreError,
+        distinct::{DistinctAnswer, DistinctCall},
+        identity::Identity,
+        inspect::KeyPage,
+        keys::{RECALL_CHANNEL, counter_name},
+    },
 };
 use uuid::Uuid;
 
@@ -56,6 +65,15 @@ impl World {
             cmd.arg(word);
         });
         cmd.query_async(&mut connection).await.unwrap()
+    }
+
+    /// Ends the connections that listen for recalls; how many there were.
+    async fn kill_subscriptions(&self) -> u64 {
+        let client = redis::Client::open(self.redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg("pubsub");
+        kill.query_async(&mut connection).await.unwrap()
     }
 
     async fn granted(&self, epoch: u64) -> Counted {
@@ -146,6 +164,36 @@ async fn an_emptied_redis_is_other_counters() {
 }
 
 #[tokio::test]
+async fn no_script_serves_an_emptied_redis_under_the_old_epoch() {
+    // Nothing but the scripts themselves finds out.
+    let config = || RedisConfig { heartbeat_ms: 60_000, ..RedisConfig::default() };
+    let (key, epoch) = (key(), Epoch { number: 1, recovered: true });
+    for script in ["lease", "close", "distinct"] {
+        let world = World::with(config()).await;
+        world.counters.bind(1, world.identity_other_than(None).await);
+        world.granted(1).await;
+        world.command("FLUSHALL").await;
+        let counters = &world.counters;
+        let is_lost = match script {
+            "lease" => counters.call(&key, &call(1, 10)).await.unwrap() == Answer::EpochLost,
+            "close" => {
+                let step = CloseStep::Fold { closed_seq: 1, used: 0, undone: 0, forfeit: 0 };
+                let close = CloseCall { epoch: 1, run: RUN, step, retention: None };
+                counters.close(&key, &close).await.unwrap() == CloseAnswer::EpochLost
+            }
+            _ => {
+                let floor = Some(Box::default());
+                let admit = DistinctCall { floor, ..DistinctCall::admit(epoch, "value", 5) };
+                counters.distinct(&key, &admit).await.unwrap() == DistinctAnswer::EpochLost
+            }
+        };
+        assert!(is_lost, "{script}");
+        assert_eq!(counters.inspect(&key).await.unwrap(), None, "{script} wrote");
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_was_started_again_is_other_counters_and_serves_its_new_epoch() {
     let mut world = World::start().await;
     let before = world.identity_other_than(None).await;
@@ -203,6 +251,50 @@ async fn a_server_that_may_evict_counters_is_not_used() {
     world.command("CLIENT KILL TYPE normal SKIPME yes").await;
     world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_subscription_is_looked_after_and_goes_on_hearing() {
+    let world = World::with(RedisConfig { heartbeat_ms: 10, ..RedisConfig::default() }).await;
+    let (heard, mut hints) = tokio::sync::mpsc::unbounded_channel();
+    let listening = tokio::spawn({
+        let (counters, token) = (world.counters.clone(), world.token.clone());
+        async move {
+            counters.listen(token, |key, recall| heard.send((key, recall)).unwrap()).await;
+        }
+    });
+    // Besides the first one, that of the fixture, only the subscription pings.
+    let pinged = async {
+        let pings = |stats: &str| -> Option<u64> {
+            stats.split_once("cmdstat_ping:calls=")?.1.split(',').next()?.parse().ok()
+        };
+        while pings(&world.command("INFO commandstats").await).is_none_or(|pings| pings < 5) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, pinged).await.unwrap();
+    let hint = format!("7 - {} {}", Uuid::from_u128(3).simple(), counter_name(&key()));
+    let client = redis::Client::open(world.redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut publish = redis::cmd("PUBLISH");
+    publish.arg(RECALL_CHANNEL).arg(hint);
+    let listeners: u64 = publish.query_async(&mut connection).await.unwrap();
+    assert_eq!(listeners, 1);
+    let heard = tokio::time::timeout(PATIENCE, hints.recv()).await.unwrap().unwrap();
+    assert_eq!(heard, (key(), Recall { ticket: 7, first: None, by: RunId(Uuid::from_u128(3)) }));
+    // A subscription that ends is made anew.
+    let ended: u64 = world.kill_subscriptions().await;
+    assert_eq!(ended, 1);
+    let mut listeners = 0;
+    let again = async {
+        while listeners == 0 {
+            listeners = publish.query_async(&mut connection).await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, hints.recv()).await.unwrap().unwrap().1.ticket, 7);
+    world.stop().await;
+    listening.await.unwrap();
 }
 
 #[tokio::test]
