@@ -78,9 +78,18 @@ fn flag(setting: &'static Setting) -> Arg {
         .long(setting.flag())
         .value_name(value_name)
         .allow_hyphen_values(true)
-        .help(setting.description.as_str())
+        .help(format!("{} [default: {}]", setting.description, shown(&setting.default)))
         .help_heading("Settings (also in --config and the environment)")
         .hide_short_help(true)
+}
+
+fn shown(default: &serde_json::Value) -> String {
+    match default {
+        serde_json::Value::Null => "none".to_owned(),
+        serde_json::Value::String(text) if text.is_empty() => "none".to_owned(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -166,14 +166,6 @@ fn log_change(condition: &str, status: Status, reason: Option<&str>) {
     }
 }
 
-/// Describes this module's metrics.
-pub fn describe_metrics() {
-    metrics::describe_gauge!(
-        "tollgate_condition_status",
-        "How a readiness condition stands: 0 ok, 1 degraded, 2 failed"
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

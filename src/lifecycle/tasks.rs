@@ -117,14 +117,6 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// Describes this module's metrics.
-pub fn describe_metrics() {
-    metrics::describe_counter!(
-        "tollgate_tasks_died_total",
-        "Tasks that ended before they were asked to; each makes the process unready"
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;

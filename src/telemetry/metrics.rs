@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
-use crate::lifecycle::{readiness, tasks};
+use super::described;
 
 /// Upper bounds in seconds for everything that takes time: from a check in memory (a microsecond)
 /// over a sync (a millisecond) to a job (minutes).
@@ -40,13 +40,8 @@ impl Metrics {
         let recorder = builder()?.install_recorder().context("installing the metrics recorder")?;
         let process = Collector::default();
         process.describe();
-        ::metrics::describe_gauge!(
-            "tollgate_build_info",
-            "1, with the version that this process was built from"
-        );
         ::metrics::gauge!("tollgate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        readiness::describe_metrics();
-        tasks::describe_metrics();
+        described::describe_all();
         Ok(Self { recorder, process })
     }
 

@@ -1,4 +1,5 @@
 //! What a process tells about itself: logs and metrics.
 
+mod described;
 pub mod logging;
 pub mod metrics;

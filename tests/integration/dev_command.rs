@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -57,6 +58,24 @@ fn used(endpoint: &str, tenant: &str, meter: &str) -> i64 {
     usage["meters"][0]["used"].as_i64().unwrap()
 }
 
+/// Every metric that a busy sidecar and worker have says what it tells.
+fn assert_metrics_are_described(config: &str) {
+    let settings = tollgate(&["config", "--json", "--config", config]);
+    for setting in ["http.listen", "worker_http.listen"] {
+        let found = settings.as_array().unwrap().iter().find(|s| s["setting"] == setting);
+        let mut stream = TcpStream::connect(found.unwrap()["value"].as_str().unwrap()).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE tollgate_"));
+        let names: Vec<_> = names.map(|line| line.split(' ').next().unwrap()).collect();
+        assert!(names.len() >= 4, "{setting}: {text}");
+        for name in names {
+            assert!(text.contains(&format!("# HELP tollgate_{name} ")), "tollgate_{name}");
+        }
+    }
+}
+
 /// The command lines of all processes that were started for `dir`.
 fn processes_of(dir: &Path) -> Vec<String> {
     let dir = dir.to_str().unwrap();
@@ -98,6 +117,7 @@ fn a_second_start_finds_the_data_and_each_stop_leaves_no_process() {
         .output()
         .unwrap();
     assert_eq!(too_much.status.code(), Some(3), "{too_much:?}");
+    assert_metrics_are_described(config);
     first.stop();
     assert_eq!(processes_of(&dir), [] as [String; 0]);
 
