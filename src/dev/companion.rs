@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
+use rustix::process::Pid;
 
 use super::{
     place::Place,
@@ -16,6 +17,8 @@ use super::{
 
 /// How long one look at `/readyz` may take.
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How much of an answer is read.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// A running process with an HTTP face that tells when it is ready.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ impl Companion {
     ) -> Result<Self> {
         let place = Place::own(dir)?;
         let server = Server { name, program, arguments, stop_signal: "TERM" };
-        let is_ready = |_| is_ready(http).unwrap_or(false);
+        let is_ready = |pid: Pid| is_ready(http, pid.as_raw_nonzero().get()).unwrap_or(false);
         let server = Supervised::start(server, &place, is_ready)?;
         Ok(Self { name, server, dir: place.dir.clone() })
     }
@@ -68,14 +71,16 @@ impl Companion {
     }
 }
 
-/// One look at `/readyz`: HTTP/1.0, so that the answer ends with the connection.
-fn is_ready(http: SocketAddr) -> std::io::Result<bool> {
+/// One look at `/readyz`: HTTP/1.0, so that the answer ends with the connection. Another process may
+/// have taken the address meanwhile, so the answer must be this one's own.
+fn is_ready(http: SocketAddr, process: i32) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&http, PROBE_WAIT_MAX)?;
     stream.set_read_timeout(Some(PROBE_WAIT_MAX))?;
     stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
-    let mut status = [0; 12];
-    stream.read_exact(&mut status)?;
-    Ok(status.ends_with(b" 200"))
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let is_ok = answer.split(' ').nth(1) == Some("200");
+    Ok(is_ok && answer.contains(&format!("\"process\":{process},")))
 }
 
 #[cfg(test)]
@@ -96,9 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_200_is_ready() {
-        assert!(is_ready(answering(b"HTTP/1.0 200 OK\r\n\r\n")).unwrap());
-        assert!(!is_ready(answering(b"HTTP/1.0 503 Service Unavailable\r\n\r\n")).unwrap());
+    fn only_a_200_of_the_process_itself_is_ready() {
+        let ok = b"HTTP/1.0 200 OK\r\n\r\n{\"process\":7,\"ready\":true}";
+        assert!(is_ready(answering(ok), 7).unwrap());
+        assert!(!is_ready(answering(ok), 8).unwrap(), "somebody else's");
+        let not_yet = b"HTTP/1.0 503 Service Unavailable\r\n\r\n{\"process\":7,}";
+        assert!(!is_ready(answering(not_yet), 7).unwrap());
     }
 
     #[test]

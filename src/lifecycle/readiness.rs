@@ -39,6 +39,8 @@ pub struct ReadinessReport {
     pub ready: bool,
     /// Whether a task of this process has died, which only a restart mends.
     pub dead: bool,
+    /// Whose report this is: its process id on its machine.
+    pub process: u32,
     pub conditions: Vec<ConditionReport>,
 }
 
@@ -91,6 +93,7 @@ impl Readiness {
         ReadinessReport {
             ready: is_ready(&state),
             dead: state.dead,
+            process: std::process::id(),
             conditions: state.conditions.clone(),
         }
     }
