@@ -14,6 +14,7 @@ pub mod job;
 pub mod ledger_args;
 pub mod migrate;
 pub mod replay;
+pub mod run;
 pub mod sidecar;
 pub mod table;
 pub mod tenant;
@@ -42,6 +43,7 @@ enum Command {
     Record(client::record::Args),
     Release(client::release::Args),
     Replay(replay::Args),
+    Run(run::Args),
     Sidecar(sidecar::Args),
     Tenant(tenant::Args),
     Usage(client::usage::Args),
@@ -51,13 +53,13 @@ enum Command {
 /// Parses the arguments, runs the command, and says how it went: 0, or 1 with the error on standard
 /// error (2 when the arguments themselves are wrong); some commands have further codes.
 pub fn main() -> ExitCode {
-    run(Cli::parse().command).unwrap_or_else(|error| {
+    dispatch(Cli::parse().command).unwrap_or_else(|error| {
         eprintln!("tollgate: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     let done = match command {
         Command::Account(args) => block_on(account::run(args)),
         Command::Catalog(args) => block_on(catalog::run(args)),
@@ -70,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Record(args) => block_on(client::record::run(args)),
         Command::Release(args) => block_on(client::release::run(args)),
         Command::Replay(args) => block_on(replay::run(args)),
+        Command::Run(args) => block_on(run::run(args)),
         Command::Sidecar(args) => block_on(sidecar::run(args)),
         Command::Tenant(args) => block_on(tenant::run(args)),
         Command::Usage(args) => block_on(client::usage::run(args)),

@@ -1,6 +1,10 @@
 //! Carries the journal into the ledger: reads what is synced, adds it up, writes it once.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use ahash::AHashMap;
 use jiff::Timestamp;
@@ -9,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use crate::{
-    domain::{cell_key::CellKey, ids::RunId},
+    domain::{cell_key::CellKey, ids::RunId, meter::Aggregation},
     journal::{
         Journal,
         position::Position,
@@ -54,6 +58,8 @@ pub struct RunFlusher {
     mark: Position,
     /// A batch whose fate is unknown, or that was refused for now; it is written before all else.
     unwritten: Option<FlushBatch>,
+    /// Counters of distinct values among what was read.
+    distinct_keys: BTreeSet<CellKey>,
 }
 
 /// What a step came to.
@@ -70,12 +76,17 @@ pub struct Step {
 impl RunFlusher {
     /// Goes on from the ledger's mark of the run.
     pub fn new(ledger: Ledger, run: RunId, reader: Reader, mark: Position) -> Self {
-        Self { ledger, run, reader, mark, unwritten: None }
+        Self { ledger, run, reader, mark, unwritten: None, distinct_keys: BTreeSet::new() }
     }
 
     /// Where the ledger's mark stands.
     pub fn mark(&self) -> Position {
         self.mark
+    }
+
+    /// The counters of distinct values that were read of since the last time.
+    pub fn take_distinct_keys(&mut self) -> BTreeSet<CellKey> {
+        std::mem::take(&mut self.distinct_keys)
     }
 
     /// Writes one batch, if there is anything. `settled` says that all that was acknowledged until
@@ -137,7 +148,14 @@ impl RunFlusher {
                 let position = u64::from(entry.position);
                 match entry.record {
                     Record::Usage(events) => {
-                        events.into_iter().for_each(|event| batch.push(position, event));
+                        for event in events {
+                            if event.aggregation == Aggregation::DistinctCount
+                                && !self.distinct_keys.contains(&event.key)
+                            {
+                                self.distinct_keys.insert(event.key.clone());
+                            }
+                            batch.push(position, event);
+                        }
                     }
                     Record::CellOpened { key } => batch.open(position, key),
                     Record::Reserved(_) | Record::ReservationEnded { .. } => {}
@@ -218,7 +236,12 @@ impl Flusher {
                     }
                     retry = (retry * 2).min(RETRY_MAX);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if matches!(error, FlushError::Closed(_)) {
+                        self.engine.leasing.fenced.cancel();
+                    }
+                    return Err(error);
+                }
             }
         }
     }
@@ -236,6 +259,8 @@ impl Flusher {
             return Ok(true);
         }
         self.heartbeat_at = Instant::now() + HEARTBEAT;
+        // This run tells its values itself.
+        self.run_flusher.take_distinct_keys();
         for (key, totals) in step.undone {
             self.tell_undone(key, totals.undone).await;
         }
@@ -252,7 +277,10 @@ impl Flusher {
     ) -> Result<(), FlushError> {
         if mark >= handed_over && self.heartbeat_at <= Instant::now() {
             self.heartbeat_at = Instant::now() + HEARTBEAT;
-            self.ledger.mark_run(self.engine.run, mark.into(), through).await?;
+            let standing = self.ledger.mark_run(self.engine.run, mark.into(), through).await?;
+            if matches!(standing, RunStanding::Closed { .. }) {
+                return Err(FlushError::Closed(self.engine.run));
+            }
         }
         Ok(())
     }

@@ -4,12 +4,12 @@ mod admission;
 mod answer;
 mod asked;
 pub mod background;
+pub mod closing;
 pub mod config;
 pub mod counter;
 pub mod directory;
 pub mod embedded;
 pub mod engine;
-
 pub mod error;
 pub mod floors;
 pub mod flusher;

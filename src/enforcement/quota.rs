@@ -63,9 +63,11 @@ impl Engine {
         };
         let mut event = asked.event(admitted.key.clone())?;
         event.from_lease = admitted.leased_units();
+        let has_ceiling = asked.meter.limit.ceiling().is_some();
         let value = (!asked.meter.meter.is_summed()).then(|| event.clone());
         let pending = self.hand_over(vec![event], durability)?;
-        value.iter().for_each(|event| self.values.observe(event));
+        let is_shared = !has_ceiling || admitted.decided_by() != DecidedBy::Fallback;
+        value.iter().for_each(|event| self.values.observe(event, is_shared));
         let answer = admitted.settle(self, asked, pending.position());
         settling.answered(Some(answer.clone()), Some(pending.position()));
         self.acknowledge(pending, settling).await?;

@@ -240,7 +240,7 @@ impl Engine {
         let now = self.leasing.now();
         for (number, one) in labelled.into_iter().enumerate() {
             if !one.is_summed {
-                self.values.observe(&one.event);
+                self.values.observe(&one.event, one.ceiling.units.is_none());
                 continue;
             }
             let units = counted_up(&one.event);

@@ -24,6 +24,8 @@ pub struct Value {
 struct Seen {
     value: Value,
     known: DistinctCount,
+    /// What the shared set has to be told yet: values that were counted without asking it.
+    untold: Option<DistinctCount>,
 }
 
 /// The values by counter. Bounded by the counters of current windows: [`Values::forget`].
@@ -34,8 +36,8 @@ pub struct Values {
 }
 
 impl Values {
-    /// Takes an event in.
-    pub fn observe(&self, event: &UsageEvent) {
+    /// Takes an event in. `is_shared`: the shared set knows its distinct value, or needs not know.
+    pub fn observe(&self, event: &UsageEvent, is_shared: bool) {
         let amount = u64::try_from(event.amount).unwrap_or(0);
         let mut seen = self.lock();
         let seen = match seen.entry(event.key.clone()) {
@@ -43,6 +45,7 @@ impl Values {
             Entry::Vacant(entry) => entry.insert(Seen {
                 value: Value { max: 0, last: 0, last_at: Timestamp::MIN, distinct: 0 },
                 known: DistinctCount::new(),
+                untold: None,
             }),
         };
         match event.aggregation {
@@ -52,6 +55,9 @@ impl Values {
             }
             Aggregation::DistinctCount => {
                 if let Some(value) = &event.distinct_value {
+                    if !is_shared && !seen.known.contains(value) {
+                        seen.untold.get_or_insert_with(DistinctCount::new).insert(value);
+                    }
                     seen.known.insert(value);
                     seen.value.distinct = seen.known.count();
                 }
@@ -60,9 +66,10 @@ impl Values {
         }
     }
 
-    /// Whether `value` is known to be counted.
+    /// Whether `value` is known to be counted. Beyond the exact size nothing is known for sure.
     pub fn knows(&self, key: &CellKey, value: &str) -> bool {
-        self.lock().get(key).is_some_and(|seen| seen.known.contains(value))
+        let knows = |seen: &Seen| seen.known.hashes().is_some() && seen.known.contains(value);
+        self.lock().get(key).is_some_and(knows)
     }
 
     /// The distinct values that were seen, by counter.
@@ -70,6 +77,20 @@ impl Values {
         let seen = self.lock();
         let distinct = seen.iter().filter(|(_, seen)| seen.known.count() > 0);
         distinct.map(|(key, seen)| (key.clone(), seen.known.clone())).collect()
+    }
+
+    /// Hands out what the shared sets have to be told, by counter.
+    pub fn take_untold(&self) -> Vec<(CellKey, DistinctCount)> {
+        let mut seen = self.lock();
+        let untold = seen.iter_mut().filter_map(|(key, seen)| Some((key, seen.untold.take()?)));
+        untold.map(|(key, untold)| (key.clone(), untold)).collect()
+    }
+
+    /// Takes back what could not be told.
+    pub fn put_back_untold(&self, key: &CellKey, untold: &DistinctCount) {
+        if let Some(seen) = self.lock().get_mut(key) {
+            seen.untold.get_or_insert_with(DistinctCount::new).merge(untold);
+        }
     }
 
     /// What has been seen of a counter.

@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
+use serde_json::json;
 use sqlx::PgConnection;
 
 use super::{
-    cell_rows::{CellColumns, read_column, read_unsigned},
+    cell_rows::{CellColumns, CellRow, read_column, read_unsigned},
+    changes::{AuditEntry, Author},
     epochs::{lock_recovery, recover_if_all_reported},
     error::LedgerError,
     pool::Ledger,
@@ -22,6 +24,8 @@ pub struct NewRun {
     pub boot_id: String,
     /// Real time.
     pub started_at: Timestamp,
+    /// Where its mark begins: 0, unless another run has already flushed what lies before.
+    pub flushed_position: u64,
 }
 
 /// A run as the ledger knows it.
@@ -62,7 +66,8 @@ pub enum ClosedHow {
 }
 
 impl ClosedHow {
-    fn as_str(self) -> &'static str {
+    /// As the ledger and the tools name it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
             Self::Recovered => "recovered",
@@ -101,12 +106,13 @@ impl Ledger {
             Box::pin(async move {
                 let tx = tx.connection();
                 let inserted = sqlx::query!(
-                    "INSERT INTO runs (run, host, boot_id, started_at, mark_at)
-                 VALUES ($1, $2, $3, $4, $4) ON CONFLICT (run) DO NOTHING",
+                    "INSERT INTO runs (run, host, boot_id, started_at, mark_at, flushed_position)
+                 VALUES ($1, $2, $3, $4, $4, $5) ON CONFLICT (run) DO NOTHING",
                     new.run.0,
                     new.host,
                     new.boot_id,
-                    new.started_at.to_sqlx() as _
+                    new.started_at.to_sqlx() as _,
+                    position_column(new.flushed_position)?
                 )
                 .execute(&mut *tx)
                 .await?;
@@ -207,13 +213,15 @@ impl Ledger {
 
     /// Closes a run after everything in its journal has been flushed: nothing of it is taken any
     /// more, and its totals become part of the base of every floor. `forfeited` are the units of
-    /// its escrow, per counter, that count as spent although no event accounts for them. Closing
-    /// a closed run again changes nothing and gives the same answer.
+    /// its escrow, per counter, that count as spent although no event accounts for them. `author` is
+    /// the operator who closes it, for the audit log. Closing a closed run again changes nothing and
+    /// gives the same answer.
     pub async fn close_run(
         &self,
         run: RunId,
         how: ClosedHow,
         forfeited: &[(CellKey, u64)],
+        author: Option<Author<'_>>,
     ) -> Result<Closing, LedgerError> {
         self.run_tx("close_run", |tx| {
             Box::pin(async move {
@@ -233,6 +241,9 @@ impl Ledger {
                     return Ok(closing);
                 }
                 add_forfeited(tx, run, forfeited).await?;
+                if let Some(author) = author {
+                    audit_closing(tx, author, run, how, forfeited).await?;
+                }
                 let closed = sqlx::query!(
                     "WITH closing AS (
                      UPDATE commit_sequences SET value = value + 1 WHERE name = 'closing'
@@ -251,6 +262,32 @@ impl Ledger {
             })
         })
         .await
+    }
+
+    /// What a closed run forfeited, of the counters where it did.
+    pub async fn run_forfeits(&self, run: RunId) -> Result<Vec<(CellKey, u64)>, LedgerError> {
+        let rows = sqlx::query!(
+            "SELECT tenant, meter, label, subject, forfeited
+             FROM run_totals WHERE run = $1 AND forfeited > 0
+             ORDER BY tenant, meter, label, subject",
+            run.0
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let table = "run_totals";
+        rows.into_iter()
+            .map(|row| {
+                let units = read_unsigned(table, "forfeited", run, row.forfeited)?;
+                let key = CellRow {
+                    table,
+                    tenant: row.tenant,
+                    meter: row.meter,
+                    label: row.label,
+                    subject: row.subject,
+                };
+                Ok((key.into_key()?, units))
+            })
+            .collect()
     }
 
     /// Notes that a closed run has been folded into every shared counter that it touched: only then
@@ -291,6 +328,24 @@ pub(super) async fn standing_of(
             flushed_position,
         },
     })
+}
+
+async fn audit_closing(
+    tx: &mut PgConnection,
+    author: Author<'_>,
+    run: RunId,
+    how: ClosedHow,
+    forfeited: &[(CellKey, u64)],
+) -> Result<(), LedgerError> {
+    let units: u64 = forfeited.iter().map(|(_, units)| units).sum();
+    let entry = AuditEntry {
+        author,
+        action: "run.close",
+        account: None,
+        tenant: None,
+        detail: json!({ "run": run.to_string(), "how": how.as_str(), "forfeited_units": units }),
+    };
+    entry.write(tx).await
 }
 
 async fn add_forfeited(

@@ -10,7 +10,7 @@ use super::{
     redis_counters::RedisCounters,
 };
 use crate::{
-    domain::cell_key::CellKey,
+    domain::{cell_key::CellKey, ids::RunId},
     leases::message::{Answer, Call, CloseAnswer, CloseCall, Recall},
 };
 
@@ -64,6 +64,15 @@ impl Counters {
         match self {
             Self::Redis(redis) => redis.keys(from).await,
             Self::Local(local) => Ok(KeyPage { keys: local.keys(), next: None }),
+        }
+    }
+
+    /// The keys that have an entry of `run`, found by looking at every key there is. None in this
+    /// process: what its counters know of other runs is the ledger's.
+    pub async fn keys_of_run(&self, run: RunId) -> Result<Vec<CellKey>, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.keys_of_run(run).await,
+            Self::Local(_) => Ok(vec![]),
         }
     }
 

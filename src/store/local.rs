@@ -51,11 +51,8 @@ impl LocalCounters {
 
     /// Applies a step of a run's closing to the key.
     pub fn close(&self, key: &CellKey, call: &CloseCall) -> Result<CloseAnswer, StoreError> {
-        self.counters.apply(key, |slot| match slot {
-            Some(_) => (KeyState::close(slot, true, call), Keep::Yes),
-            // An absent key needs no stub here: floors do not travel.
-            None => (CloseAnswer::Absent, Keep::No),
-        })
+        // An absent key remembers the closing, too: a floor may be on its way that was read before.
+        self.counters.apply(key, |slot| (KeyState::close(slot, true, call), Keep::Yes))
     }
 
     /// Applies a call to the key's distinct count.

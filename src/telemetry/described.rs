@@ -5,7 +5,7 @@ use metrics::{describe_counter, describe_gauge, describe_histogram};
 /// Name and meaning.
 type Described = (&'static str, &'static str);
 
-const COUNTERS: [Described; 13] = [
+const COUNTERS: [Described; 14] = [
     (
         "tollgate_embedded_keys_forgotten_total",
         "Idempotency keys forgotten before their time, for lack of room, in a sidecar without Postgres",
@@ -13,6 +13,10 @@ const COUNTERS: [Described; 13] = [
     (
         "tollgate_epochs_begun_total",
         "Times that this sidecar found the shared counters new or without their data",
+    ),
+    (
+        "tollgate_forfeited_units_total",
+        "Units of closed runs that count against limits though no event accounts for them",
     ),
     (
         "tollgate_grpc_connections_refused_total",

@@ -10,7 +10,7 @@ use crate::{
     config::Settings,
     domain::ids::RunId,
     enforcement::{
-        background::{changes, housekeeping, recalls},
+        background::{changes, distinct, housekeeping, recalls},
         counter::CounterSeed,
         directory::{Directory, Source},
         engine::{Engine, EngineParts},
@@ -79,6 +79,11 @@ pub fn build(
     let keeper = engine.clone();
     tasks.run("housekeeping", |stop| async move {
         housekeeping::keep(keeper, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let (values, teller) = (base.values.clone(), leasing.clone());
+    tasks.run("distinct", move |stop| async move {
+        distinct::tell(values, teller, stop).await;
         Ok::<_, std::convert::Infallible>(())
     });
     (engine, leasing, directory)

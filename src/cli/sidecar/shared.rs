@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::parts::{Backing, Base, build, follow};
 use crate::{
     enforcement::{
-        background::{epochs::EpochKeeper, leftovers::Closer, registration::register},
+        background::{
+            epochs::EpochKeeper, leftovers::Closer, own_epoch::OwnEpochKeeper,
+            registration::register,
+        },
         directory::{Directory, Source},
         engine::Engine,
         floors::Floors,
@@ -66,7 +69,7 @@ impl Shared {
             tracing::warn!("not all usage could be flushed; the next start does it");
             return;
         }
-        match self.closer.close(engine.run(), ClosedHow::Stopped, &[]).await {
+        match self.closer.close(engine.run(), ClosedHow::Stopped, false).await {
             Ok(()) => {
                 if let Err(error) = self.closer.journal.clone().delete() {
                     tracing::warn!(%error, "cannot delete the closed run's journal");
@@ -107,6 +110,7 @@ pub fn start(
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         boot_id: base.journal.boot_id(),
         started_at: base.clock.now(),
+        flushed_position: 0,
     };
     let closer = Arc::new(Closer {
         journal: base.journal.clone(),
@@ -215,12 +219,14 @@ impl SharedWork {
                 });
             }
             None => {
-                // Without a Redis the counters are this process' own, and so is their only epoch.
-                let epoch = self.epoch;
-                epoch.send_replace(Some(Epoch { number: 1, recovered: true }));
-                tasks.run("epoch", move |stop| async move {
-                    stop.cancelled().await;
-                    drop(epoch);
+                let keeper = OwnEpochKeeper {
+                    ledger: self.ledger,
+                    leasing: self.leasing,
+                    directory: self.directory,
+                    epoch: self.epoch,
+                };
+                tasks.run("epochs", move |stop| async move {
+                    keeper.keep(run, stop).await;
                     Ok::<_, std::convert::Infallible>(())
                 });
             }

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::enforcement::{counter::Counter, directory::tenant_state::TenantState, engine::Engine};
+use crate::enforcement::{
+    closing::KEY_RETENTION, counter::Counter, directory::tenant_state::TenantState, engine::Engine,
+};
 
 /// How often lapsed holds are given back.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
@@ -16,9 +18,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const IDLE_AFTER: Duration = Duration::from_secs(600);
 /// A counter whose window is over and that was not used for so long is retired.
 const OVER_AFTER: Duration = Duration::from_secs(30);
-/// How long the shared counters keep the key of a window that is over. Late usage within this time
-/// finds it; later usage has it rebuilt from the ledger.
-pub const KEY_RETENTION: Duration = Duration::from_secs(24 * 3_600);
 
 /// Keeps house until `stop`.
 pub async fn keep(engine: Arc<Engine>, stop: CancellationToken) {

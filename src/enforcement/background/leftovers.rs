@@ -1,30 +1,37 @@
 //! Closes the runs that ended without closing themselves: what they acknowledged is flushed, what
 //! they did not spend becomes free again.
+//!
+//! A run that an operator closed in the meantime has its usage flushed all the same. The ledger takes
+//! nothing more of a closed run, so a *successor* does it: a run of its own, whose id follows from
+//! the closed one's, which begins where that one's mark stands and is closed like any other. However
+//! often this is interrupted, it is the same successor with the same mark, so every event counts once.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::housekeeping::KEY_RETENTION;
 use crate::{
     clock::Clock,
     domain::{cell_key::CellKey, ids::RunId},
     enforcement::{
+        closing::{CloseRunError, RunCloser},
         directory::Directory,
         flusher::{FlushError, RunFlusher},
         leasing::Leasing,
     },
     journal::{Journal, error::JournalError, leftover::LeftoverRun, position::Position},
-    leases::message::{CloseAnswer, CloseCall, CloseStep},
     ledger::{
         Ledger, LedgerError,
-        floors::FlushedTotals,
         runs::{ClosedHow, NewRun, RunStanding},
     },
+    store::counters::Counters,
 };
 
 const RETRY: Duration = Duration::from_secs(1);
+/// What the ids of successors are made in.
+const SUCCESSORS: Uuid = Uuid::from_u128(0x8e0d_34a1_5f0c_4b5e_9a53_6c1d_2e77_90b4);
 
 /// What closing a run needs.
 pub struct Closer {
@@ -46,19 +53,13 @@ pub enum CloseError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Flush(#[from] FlushError),
-    #[error("the shared counters cannot be reached")]
-    NoCounters,
-    /// It was closed by an operator while its journal still held usage.
-    #[error(
-        "run {run} was closed at {flushed} by an operator, but its journal goes on to {end}; its \
-         directory is kept: record that usage again with its idempotency keys, then delete it"
-    )]
-    ClosedEarly { run: RunId, flushed: Position, end: Position },
+    #[error(transparent)]
+    Close(#[from] CloseRunError),
 }
 
 impl Closer {
     /// Closes all leftover runs, as often as it takes, until `stop`. Answers how many are left that
-    /// cannot be closed without an operator.
+    /// cannot be read.
     pub async fn close_all(&self, stop: &CancellationToken) -> usize {
         loop {
             let mut waiting = 0;
@@ -67,9 +68,8 @@ impl Closer {
                 match self.close_leftover(run).await {
                     Ok(()) => tracing::info!(%run, "closed a run that was left behind"),
                     Err(
-                        error @ (CloseError::ClosedEarly { .. }
-                        | CloseError::Journal(_)
-                        | CloseError::Flush(FlushError::Journal(_))),
+                        error
+                        @ (CloseError::Journal(_) | CloseError::Flush(FlushError::Journal(_))),
                     ) => {
                         stuck += 1;
                         tracing::error!(%run, %error, "cannot close a run that was left behind");
@@ -100,107 +100,129 @@ impl Closer {
     }
 
     async fn close_leftover(&self, run: RunId) -> Result<(), CloseError> {
-        let journal = self.journal.clone();
-        let left = tokio::task::spawn_blocking(move || journal.recover(run))
-            .await
-            .map_err(|_| CloseError::NoCounters)??;
-        let from = match self.ledger.run_standing(run).await? {
-            RunStanding::Open { flushed_position } => Some(flushed_position.into()),
+        let left = self.read(run).await?;
+        match self.ledger.run_standing(run).await? {
+            RunStanding::Open { flushed_position } => {
+                self.finish(&left, run, flushed_position.into()).await?;
+            }
             RunStanding::Unknown => {
                 self.ledger.register_run(&NewRun { run, ..self.identity.clone() }).await?;
-                Some(Position::START)
+                self.finish(&left, run, Position::START).await?;
             }
             RunStanding::Closed { flushed_position, .. } => {
-                let flushed = Position::from(flushed_position);
-                if flushed < left.end() {
-                    return Err(CloseError::ClosedEarly { run, flushed, end: left.end() });
+                // It may not have been folded everywhere.
+                self.close(run, ClosedHow::Recovered, false).await?;
+                if Position::from(flushed_position) < left.end() {
+                    self.succeed(&left, flushed_position).await?;
                 }
-                None
             }
-        };
-        if let Some(from) = from {
-            self.flush(&left, from).await?;
         }
-        let forfeits = match from {
-            Some(_) if left.may_have_lost_acknowledged() => self.forfeits(run).await?,
-            _ => vec![],
-        };
-        self.close(run, ClosedHow::Recovered, &forfeits).await?;
         left.delete()?;
         Ok(())
     }
 
-    async fn flush(&self, left: &LeftoverRun, from: Position) -> Result<(), CloseError> {
+    async fn read(&self, run: RunId) -> Result<LeftoverRun, CloseError> {
+        let journal = self.journal.clone();
+        match tokio::task::spawn_blocking(move || journal.recover(run)).await {
+            Ok(left) => Ok(left?),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// Flushes what an operator's closing cut off.
+    async fn succeed(&self, left: &LeftoverRun, flushed_position: u64) -> Result<(), CloseError> {
+        let run = successor(left.run());
+        let new = NewRun { run, flushed_position, ..self.identity.clone() };
+        self.ledger.register_run(&new).await?;
+        let RunStanding::Open { flushed_position: from } = self.ledger.run_standing(run).await?
+        else {
+            // All of it was flushed before; only the folding may have been interrupted.
+            return self.close(run, ClosedHow::Recovered, false).await;
+        };
+        tracing::warn!(run = %left.run(), successor = %run, "flushing usage of a run that was closed");
+        self.flush(left, run, from.into()).await?;
+        self.close(run, ClosedHow::Recovered, false).await
+    }
+
+    async fn finish(
+        &self,
+        left: &LeftoverRun,
+        run: RunId,
+        from: Position,
+    ) -> Result<(), CloseError> {
+        self.flush(left, run, from).await?;
+        self.close(run, ClosedHow::Recovered, left.may_have_lost_acknowledged()).await
+    }
+
+    async fn flush(
+        &self,
+        left: &LeftoverRun,
+        run: RunId,
+        from: Position,
+    ) -> Result<(), CloseError> {
         let reader = left.reader(from);
-        let mut flusher = RunFlusher::new(self.ledger.clone(), left.run(), reader, from);
+        let mut flusher = RunFlusher::new(self.ledger.clone(), run, reader, from);
         let nothing_more = (left.end(), Timestamp::UNIX_EPOCH);
         while !flusher.step(nothing_more).await?.was_idle {
             left.release(flusher.mark())?;
+            for key in flusher.take_distinct_keys() {
+                self.tell_distinct(&key).await;
+            }
         }
         Ok(())
     }
 
-    /// What a run may have spent without a trace: all that it held and did not consume.
-    async fn forfeits(&self, run: RunId) -> Result<Vec<(CellKey, u64)>, CloseError> {
-        let mut forfeits = vec![];
-        for (key, totals) in self.ledger.run_totals(run).await? {
-            let answer = self.tell(&key, run, CloseStep::Fence).await?;
-            if let CloseAnswer::Fenced { taken: Some(taken) } = answer {
-                let unspent = taken.saturating_sub(totals.consumed + totals.recorded);
-                if unspent > 0 {
-                    forfeits.push((key, unspent));
-                }
-            }
+    /// Values that the run recorded, and could not tell the shared set, are counted in it, too.
+    async fn tell_distinct(&self, key: &CellKey) {
+        let told = match self.leasing.floors.distinct(key).await {
+            Some(known) => self.leasing.tell_distinct(key, known).await,
+            None => false,
+        };
+        if !told {
+            tracing::warn!(%key, "the shared set learns a closed run's values from its next floor");
         }
-        Ok(forfeits)
     }
 
-    /// Closes a run whose journal is flushed: in the ledger, then in every counter it touched.
+    /// Closes a run whose journal is flushed. `forfeits`: what it held may have been spent without a
+    /// trace.
     pub async fn close(
         &self,
         run: RunId,
         how: ClosedHow,
-        forfeits: &[(CellKey, u64)],
+        forfeits: bool,
     ) -> Result<(), CloseError> {
-        let closing = self.ledger.close_run(run, how, forfeits).await?;
-        for (key, totals) in self.ledger.run_totals(run).await? {
-            let FlushedTotals { consumed, recorded, undone, .. } = totals;
-            let forfeit = forfeits.iter().find(|(of, _)| *of == key).map_or(0, |(_, units)| *units);
-            let fold = CloseStep::Fold {
-                closed_seq: closing.seq,
-                used: consumed + recorded,
-                undone,
-                forfeit,
-            };
-            self.tell(&key, run, fold).await?;
+        let closed = self.try_close(run, how, forfeits).await;
+        if matches!(closed, Err(CloseRunError::NoCounters)) {
+            self.leasing.epoch_doubt.notify_one();
         }
-        self.ledger.note_folded(run).await?;
-        Ok(())
+        Ok(closed?)
     }
 
-    async fn tell(
+    async fn try_close(
         &self,
-        key: &CellKey,
         run: RunId,
-        step: CloseStep,
-    ) -> Result<CloseAnswer, CloseError> {
-        let epoch = self.leasing.epoch.borrow().ok_or(CloseError::NoCounters)?.number;
-        let retention = self.is_over(key).await.then_some(KEY_RETENTION);
-        let call = CloseCall { epoch, run, step, retention };
-        match self.leasing.counters.close(key, &call).await {
-            Ok(CloseAnswer::StaleEpoch { .. } | CloseAnswer::EpochLost) | Err(_) => {
-                self.leasing.epoch_doubt.notify_one();
-                Err(CloseError::NoCounters)
-            }
-            Ok(answer) => Ok(answer),
-        }
+        how: ClosedHow,
+        forfeits: bool,
+    ) -> Result<(), CloseRunError> {
+        let epoch = match (*self.leasing.epoch.borrow(), &self.leasing.counters) {
+            (Some(epoch), _) => epoch.number,
+            // Counters of this process are empty until their epoch begins, which waits for this.
+            (None, Counters::Local(_)) => 0,
+            (None, Counters::Redis(_)) => return Err(CloseRunError::NoCounters),
+        };
+        let closer = RunCloser {
+            ledger: &self.ledger,
+            counters: &self.leasing.counters,
+            epoch,
+            directory: &self.directory,
+            clock: &self.clock,
+        };
+        let unspent = if forfeits { closer.fence(run).await? } else { vec![] };
+        closer.close(run, how, &unspent, None).await.map(drop)
     }
+}
 
-    async fn is_over(&self, key: &CellKey) -> bool {
-        let Ok(state) = self.directory.find(&key.tenant, "tenant").await else { return false };
-        let terms = state.terms();
-        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
-        let now = terms.tenant.now(self.clock.now());
-        window.is_some_and(|window| window.end.is_some_and(|end| end <= now))
-    }
+/// Who flushes what a closed run could not.
+fn successor(run: RunId) -> RunId {
+    RunId(Uuid::new_v5(&SUCCESSORS, run.0.as_bytes()))
 }

@@ -1,9 +1,11 @@
 //! What a sidecar does beside answering: each file is one task.
 
 pub mod changes;
+pub mod distinct;
 pub mod embedded;
 pub mod epochs;
 pub mod housekeeping;
 pub mod leftovers;
+pub mod own_epoch;
 pub mod recalls;
 pub mod registration;

@@ -34,7 +34,7 @@ use super::{
     pool::Ledger,
     runs::{RunStanding, position_column},
 };
-use crate::domain::cell_key::CellKey;
+use crate::domain::{cell_key::CellKey, ids::RunId};
 
 /// How often a flush makes its partitions anew, when they are dropped under its hands.
 const PARTITION_ATTEMPTS_MAX: u32 = 3;
@@ -151,6 +151,18 @@ impl Ledger {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Notes that `run` touches these counters, as its flushes do: whoever closes it finds them.
+    pub async fn note_touched(
+        &self,
+        run: RunId,
+        keys: &BTreeSet<CellKey>,
+    ) -> Result<(), LedgerError> {
+        self.run_tx("note_touched", |tx| {
+            Box::pin(async move { write_opened(tx.connection(), run, keys).await })
+        })
+        .await
     }
 
     async fn ensure_partitions_for(&self, batch: &FlushBatch) -> Result<(), LedgerError> {

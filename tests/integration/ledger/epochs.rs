@@ -43,7 +43,7 @@ async fn an_epoch_recovers_when_every_run_has_reported_or_was_closed_and_folded(
     assert_eq!(world.ledger.unreported_runs(epoch).await.unwrap(), [dead]);
     world.ledger.note_folded(dead).await.unwrap(); // An open run cannot be folded.
     assert!(!world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
-    world.ledger.close_run(dead, ClosedHow::Recovered, &[]).await.unwrap();
+    world.ledger.close_run(dead, ClosedHow::Recovered, &[], None).await.unwrap();
     assert!(!world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
     world.ledger.note_folded(dead).await.unwrap();
     assert!(world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
@@ -75,7 +75,7 @@ async fn the_last_of_many_reports_at_once_recovers_the_epoch() {
                 if run.0.as_u128() % 2 == 0 {
                     ledger.report_epoch(epoch, run).await.unwrap();
                 }
-                ledger.close_run(run, ClosedHow::Stopped, &[]).await.unwrap();
+                ledger.close_run(run, ClosedHow::Stopped, &[], None).await.unwrap();
                 ledger.note_folded(run).await.unwrap();
             })
         });

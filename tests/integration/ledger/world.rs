@@ -57,7 +57,8 @@ impl World {
     pub async fn run(&self) -> RunId {
         let run = RunId(Uuid::new_v4());
         let started_at = at("2026-03-01T00:00:00Z");
-        let new = NewRun { run, host: "host".into(), boot_id: "boot".into(), started_at };
+        let (host, boot_id) = ("host".into(), "boot".into());
+        let new = NewRun { run, host, boot_id, started_at, flushed_position: 0 };
         self.ledger.register_run(&new).await.unwrap();
         run
     }

@@ -74,6 +74,7 @@ impl World {
             host: "host".to_owned(),
             boot_id: "boot".to_owned(),
             started_at: at(STARTED_AT),
+            flushed_position: 0,
         };
         ledger.register_run(&new).await.unwrap();
         let pool = database.pool().await;
@@ -100,7 +101,7 @@ impl World {
 
     /// Closes the run that the world flushes as, so that real ones need not wait for it.
     pub async fn close_own_run(&self) {
-        self.ledger.close_run(self.run, ClosedHow::Stopped, &[]).await.unwrap();
+        self.ledger.close_run(self.run, ClosedHow::Stopped, &[], None).await.unwrap();
         self.ledger.note_folded(self.run).await.unwrap();
     }
 

@@ -45,6 +45,7 @@ pub struct Cluster {
     pub redis: Redis,
     dir: TempDir,
     flags: Vec<String>,
+    is_without_redis: bool,
 }
 
 /// One sidecar's process.
@@ -66,12 +67,29 @@ impl Cluster {
             redis: start_redis().await,
             dir: tempfile::tempdir().unwrap(),
             flags: vec![],
+            is_without_redis: false,
         }
     }
 
     /// Gives every sidecar that is started from now on this flag.
     pub fn flag(&mut self, flag: &str, value: &str) {
         self.flags.extend([flag.to_owned(), value.to_owned()]);
+    }
+
+    /// Tells no sidecar that is started from now on of the Redis.
+    pub fn without_redis(&mut self) {
+        self.is_without_redis = true;
+    }
+
+    /// Runs one of the operator's commands, which must succeed; what it printed.
+    pub fn operate(&self, arguments: &[&str]) -> String {
+        let mut command = Processes::tollgate(arguments);
+        command.env("TOLLGATE_LEDGER_URL", &self.world.url).env("TOLLGATE_ACTOR", "tester");
+        command.env("TOLLGATE_REDIS_URL", self.redis.url());
+        let output = command.output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Where the sidecar of this name keeps its data.
@@ -81,6 +99,13 @@ impl Cluster {
 
     /// Starts the sidecar of this name; a second start finds the data of the first.
     pub async fn start(&self, name: &str) -> Sidecar {
+        let sidecar = self.start_unready(name);
+        sidecar.wait_until_serving(&self.log(name)).await;
+        sidecar
+    }
+
+    /// As [`Self::start`], without waiting until it can lease.
+    pub fn start_unready(&self, name: &str) -> Sidecar {
         let socket = self.dir.path().join(format!("{name}.sock"));
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -92,17 +117,18 @@ impl Cluster {
             .args(["--journal-data-dir".as_ref(), self.data_dir(name).as_os_str()])
             .args(["--grpc-socket".as_ref(), socket.as_os_str()])
             .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-            .args(["--ledger-url", &self.world.url, "--redis-url", &self.redis.url()])
+            .args(["--ledger-url", &self.world.url])
             .args(&self.flags)
             .stderr(Stdio::from(log.try_clone().unwrap()))
             .stdout(Stdio::from(log));
-        let process = self.processes.start(&mut command);
-        let sidecar = Sidecar::at(process, &socket);
-        sidecar.wait_until_serving(&self.log(name)).await;
-        sidecar
+        if !self.is_without_redis {
+            command.args(["--redis-url", &self.redis.url()]);
+        }
+        Sidecar::at(self.processes.start(&mut command), &socket)
     }
 
-    fn log(&self, name: &str) -> PathBuf {
+    /// Where the sidecar of this name logs.
+    pub fn log(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.log"))
     }
 

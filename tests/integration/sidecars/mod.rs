@@ -2,6 +2,7 @@
 
 mod alone;
 mod bad_input;
+mod closed_runs;
 mod cluster;
 mod crash;
 mod hard_limit;
@@ -11,6 +12,7 @@ mod repeats;
 mod replay;
 mod values;
 mod window_end;
+mod without_redis;
 
 /// A catalog with a meter of each kind.
 const CATALOG: &str = r"

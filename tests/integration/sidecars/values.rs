@@ -53,6 +53,27 @@ async fn a_distinct_count_admits_its_limit_of_values_across_sidecars() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_distinct_value_that_was_recorded_takes_a_place_in_the_limit() {
+    let cluster = Cluster::with_catalog("proving", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    let sidecars = [cluster.start("a").await, cluster.start("b").await];
+    let visited = |visitor: &str| UsageEvent {
+        properties: [("visitor".to_owned(), visitor.to_owned())].into(),
+        ..event("acme", "visitors", 1, "")
+    };
+    sidecars[0].record(["ann", "bob", "cat"].map(visited).into()).await.unwrap();
+    sidecars[1].wait_until_used("acme", "visitors", 3).await;
+    let consume = |visitor: &str| CheckQuotaRequest {
+        properties: [("visitor".to_owned(), visitor.to_owned())].into(),
+        ..quota(Mode::Consume, "acme", "visitors", 1)
+    };
+    let mut client = sidecars[1].client.clone();
+    assert!(!client.check_quota(consume("dan")).await.unwrap().into_inner().allowed);
+    assert!(client.check_quota(consume("bob")).await.unwrap().into_inner().allowed);
+    sidecars.into_iter().for_each(|sidecar| sidecar.process.stop());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_maximum_is_compared_and_nothing_is_taken() {
     let cluster = Cluster::with_catalog("proving", CATALOG).await;
     cluster.world.tenant("acme", "basic").await;

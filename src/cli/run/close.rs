@@ -1,0 +1,74 @@
+//! `tollgate run close`.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use uuid::Uuid;
+
+use super::counters::reach;
+use crate::{
+    cli::ledger_args::{AuthorArgs, LedgerArgs},
+    clock::Clock,
+    domain::ids::RunId,
+    enforcement::{
+        closing::RunCloser,
+        counter::CounterSeed,
+        directory::{Directory, Source},
+    },
+    leases::holder::LeaseTimes,
+    ledger::runs::ClosedHow,
+};
+
+/// Close a run whose sidecar, or whose disk, is lost for good.
+///
+/// A sidecar that starts in the directory of a dead run closes it by itself; this is for one that
+/// never will. Until it is closed, what it held counts as used, charges wait for its usage (an hour at
+/// most), and a Redis that has lost its data grants nothing. Should the run be alive after all, it
+/// stops serving; should its directory turn up again, its usage is flushed all the same.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The run's id, as `tollgate run list` shows it
+    run: Uuid,
+    /// What it held and may have spent stays counted against its limits, billed to nobody
+    #[arg(long, required_unless_present = "release", conflicts_with = "release")]
+    forfeit: bool,
+    /// What it held becomes free again: limits can be exceeded by what it spent without a trace
+    #[arg(long)]
+    release: bool,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    #[command(flatten)]
+    author: AuthorArgs,
+}
+
+pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
+    let run = RunId(args.run);
+    let (ledger, settings) = args.ledger.open_with_settings().await?;
+    let Some(known) = ledger.run(run).await? else {
+        bail!("there is no run {run}; `tollgate run list` lists all that are open");
+    };
+    if let Some(closing) = known.closing {
+        bail!("run {run} is closed: {}, at {}", closing.how.as_str(), closing.at);
+    }
+    let reached = reach(settings.redis, &ledger).await?;
+    let seed = CounterSeed { run, times: LeaseTimes::default() };
+    let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), seed, None));
+    let closer = RunCloser {
+        ledger: &ledger,
+        counters: &reached.counters,
+        epoch: reached.epoch,
+        directory: &directory,
+        clock: &Clock::System,
+    };
+    closer.find_touched(run).await?;
+    let held = closer.fence(run).await?;
+    let units: u64 = held.iter().map(|(_, units)| units).sum();
+    let (how, forfeits, what) = match args.forfeit {
+        true => (ClosedHow::Forfeited, held, "forfeited"),
+        false => (ClosedHow::Released, vec![], "released"),
+    };
+    let actor = args.author.actor();
+    closer.close(run, how, &forfeits, Some(args.author.author(&actor))).await?;
+    println!("run {run} is closed; {what} {units} units that it held and may have spent");
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! Closes a run whose journal is flushed, or is beyond reach: in the ledger first, then in every
+//! counter that it touched.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::directory::Directory;
+use crate::{
+    clock::Clock,
+    domain::{cell_key::CellKey, ids::RunId},
+    leases::message::{CloseAnswer, CloseCall, CloseStep},
+    ledger::{
+        Ledger, LedgerError,
+        changes::Author,
+        floors::FlushedTotals,
+        runs::{ClosedHow, Closing},
+    },
+    store::counters::Counters,
+};
+
+/// How long the shared counters keep the key of a window that is over. Late usage within this time
+/// finds it; later usage has it rebuilt from the ledger.
+pub const KEY_RETENTION: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+
+/// Why a run could not be closed, or not in all counters.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseRunError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the shared counters cannot be reached")]
+    NoCounters,
+}
+
+/// Closes runs, in one epoch of the counters.
+pub struct RunCloser<'a> {
+    pub ledger: &'a Ledger,
+    pub counters: &'a Counters,
+    /// The epoch in force.
+    pub epoch: u64,
+    /// Knows which windows are over.
+    pub directory: &'a Arc<Directory>,
+    pub clock: &'a Clock,
+}
+
+impl RunCloser<'_> {
+    /// Tells the ledger of the counters that a run touched and did not flush, for a run whose
+    /// journal cannot be read.
+    pub async fn find_touched(&self, run: RunId) -> Result<(), CloseRunError> {
+        let found = self.counters.keys_of_run(run).await.map_err(|_| CloseRunError::NoCounters)?;
+        Ok(self.ledger.note_touched(run, &found.into_iter().collect()).await?)
+    }
+
+    /// What a run may have spent without a trace in the ledger: all that it held and did not
+    /// consume there. Its calls are refused from now on.
+    pub async fn fence(&self, run: RunId) -> Result<Vec<(CellKey, u64)>, CloseRunError> {
+        let mut unspent = vec![];
+        for (key, totals) in self.ledger.run_totals(run).await? {
+            let answer = self.tell(&key, run, CloseStep::Fence).await?;
+            if let CloseAnswer::Fenced { taken: Some(taken) } = answer {
+                let units = taken.saturating_sub(totals.consumed + totals.recorded);
+                if units > 0 {
+                    unspent.push((key, units));
+                }
+            }
+        }
+        Ok(unspent)
+    }
+
+    /// Closes a run. What it forfeits is noted with its closing, so that closing it again after a
+    /// failure folds the same.
+    pub async fn close(
+        &self,
+        run: RunId,
+        how: ClosedHow,
+        forfeits: &[(CellKey, u64)],
+        author: Option<Author<'_>>,
+    ) -> Result<Closing, CloseRunError> {
+        let closing = self.ledger.close_run(run, how, forfeits, author).await?;
+        let noted: BTreeMap<_, _> = self.ledger.run_forfeits(run).await?.into_iter().collect();
+        for (key, totals) in self.ledger.run_totals(run).await? {
+            let FlushedTotals { consumed, recorded, undone, .. } = totals;
+            let fold = CloseStep::Fold {
+                closed_seq: closing.seq,
+                used: consumed + recorded,
+                undone,
+                forfeit: noted.get(&key).copied().unwrap_or(0),
+            };
+            self.tell(&key, run, fold).await?;
+        }
+        self.ledger.note_folded(run).await?;
+        let units: u64 = noted.values().sum();
+        metrics::counter!("tollgate_forfeited_units_total").increment(units);
+        Ok(closing)
+    }
+
+    async fn tell(
+        &self,
+        key: &CellKey,
+        run: RunId,
+        step: CloseStep,
+    ) -> Result<CloseAnswer, CloseRunError> {
+        let retention = self.is_over(key).await.then_some(KEY_RETENTION);
+        let call = CloseCall { epoch: self.epoch, run, step, retention };
+        match self.counters.close(key, &call).await {
+            Ok(CloseAnswer::StaleEpoch { .. } | CloseAnswer::EpochLost) | Err(_) => {
+                Err(CloseRunError::NoCounters)
+            }
+            Ok(answer) => Ok(answer),
+        }
+    }
+
+    async fn is_over(&self, key: &CellKey) -> bool {
+        let Ok(state) = self.directory.find(&key.tenant, "tenant").await else { return false };
+        let terms = state.terms();
+        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
+        let now = terms.tenant.now(self.clock.now());
+        window.is_some_and(|window| window.end.is_some_and(|end| end <= now))
+    }
+}

@@ -1,0 +1,88 @@
+//! Runs that an operator closes, because their sidecar will not come back.
+
+use serde_json::Value;
+use tollgate::proto::v1::Mode;
+
+use super::{
+    CATALOG,
+    cluster::{Cluster, Sidecar, current_key},
+};
+
+const LIMIT: i64 = 10_000;
+
+/// A survivor, and what the dead one's run is called. The dead one admitted 1,000, of which the
+/// ledger knows nothing.
+async fn bereaved() -> (Cluster, Sidecar, String) {
+    let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    let survivor = cluster.start("a").await;
+    let alive: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
+    cluster.flag("--enforcement-flush-interval-ms", "60000");
+    let dead = cluster.start("b").await;
+    for _ in 0..20 {
+        assert!(dead.check(Mode::Consume, "acme", "calls", 50).await.unwrap().allowed);
+    }
+    dead.process.kill();
+    let open: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
+    let is_dead = |run: &&Value| run["run"] != alive[0]["run"];
+    let run = open.as_array().unwrap().iter().find(is_dead).unwrap()["run"].clone();
+    (cluster, survivor, run.as_str().unwrap().to_owned())
+}
+
+/// Consumes until not a single unit is left; the units admitted.
+async fn spend_all(sidecar: &Sidecar) -> i64 {
+    let mut admitted = 0;
+    for amount in [1_000, 100, 10, 1] {
+        while sidecar.check(Mode::Consume, "acme", "calls", amount).await.unwrap().allowed {
+            admitted += amount;
+        }
+    }
+    admitted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_it_turns_up() {
+    let (cluster, survivor, run) = bereaved().await;
+    cluster.operate(&["run", "close", &run, "--forfeit", "--reason", "burnt"]);
+    let key = current_key(&cluster.world, "acme", "calls").await;
+    let totals = cluster.world.ledger.window_totals(std::slice::from_ref(&key)).await.unwrap();
+    let forfeited = i64::try_from(totals[0].as_ref().unwrap().forfeited).unwrap();
+    assert!(forfeited >= 1_000, "{forfeited}");
+    assert_eq!(spend_all(&survivor).await, LIMIT - forfeited);
+    cluster.wait_until_ledger_has(&key, LIMIT - forfeited).await;
+
+    let back = cluster.start("b").await;
+    cluster.wait_until_ledger_has(&key, LIMIT - forfeited + 1_000).await;
+    assert_eq!(spend_all(&survivor).await, 0);
+    let all: Value =
+        serde_json::from_str(&cluster.operate(&["run", "list", "--all", "--json"])).unwrap();
+    let closed =
+        |how: &str| all.as_array().unwrap().iter().filter(|run| run["closed_how"] == how).count();
+    assert_eq!((closed("forfeited"), closed("recovered")), (1, 1), "{all:#}");
+    back.process.stop();
+    survivor.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_released_run_held_is_free_again() {
+    let (cluster, survivor, run) = bereaved().await;
+    cluster.operate(&["run", "close", &run, "--release"]);
+    // Outside the promise, and so by an operator's hand only: 1,000 of these are admitted twice.
+    assert_eq!(spend_all(&survivor).await, LIMIT);
+    let back = cluster.start("b").await;
+    let key = current_key(&cluster.world, "acme", "calls").await;
+    cluster.wait_until_ledger_has(&key, LIMIT + 1_000).await;
+    survivor.wait_until_used("acme", "calls", LIMIT + 1_000).await;
+    back.process.stop();
+    survivor.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_sidecar_whose_run_is_closed_stops_serving() {
+    let cluster = Cluster::with_catalog("proving", CATALOG).await;
+    let sidecar = cluster.start("a").await;
+    let open: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
+    cluster.operate(&["run", "close", open[0]["run"].as_str().unwrap(), "--forfeit"]);
+    sidecar.process.wait_until_ended();
+    assert!(cluster.logged("a").contains("closed by an operator"));
+}
