@@ -1,6 +1,5 @@
 //! The overages job: from flushed usage to charges, once.
 
-mod hosting_in_may;
 pub mod world;
 
 use jiff::Timestamp;

@@ -139,9 +139,31 @@ impl World {
         clock: Option<Timestamp>,
         tenants: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
-        let new = |(tenant, plan): (&str, &str)| NewTenant {
+        let new = tenants.into_iter().map(|(tenant, plan)| NewTenant {
+            test_clock: clock,
+            ..self.new_tenant(tenant, tenant, plan)
+        });
+        self.ledger.create_tenants(&new.collect::<Vec<_>>(), AUTHOR).await.unwrap();
+    }
+
+    /// As [`World::tenants_at`], all in one account.
+    pub async fn tenants_of<'a>(
+        &self,
+        account: &str,
+        clock: Timestamp,
+        tenants: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) {
+        let new = tenants.into_iter().map(|(tenant, plan)| NewTenant {
+            test_clock: Some(clock),
+            ..self.new_tenant(account, tenant, plan)
+        });
+        self.ledger.create_tenants(&new.collect::<Vec<_>>(), AUTHOR).await.unwrap();
+    }
+
+    fn new_tenant(&self, account: &str, tenant: &str, plan: &str) -> NewTenant {
+        NewTenant {
             tenant: TenantId::new(tenant).unwrap(),
-            account: AccountId::new(tenant).unwrap(),
+            account: AccountId::new(account).unwrap(),
             name: String::new(),
             catalog: self.plans[0].catalog.clone(),
             plan: PlanName::new(plan).unwrap(),
@@ -151,10 +173,8 @@ impl World {
             anchor: at(STARTED_AT),
             interval: BillingInterval::Monthly,
             started_at: at(STARTED_AT),
-            test_clock: clock,
-        };
-        let new: Vec<_> = tenants.into_iter().map(new).collect();
-        self.ledger.create_tenants(&new, AUTHOR).await.unwrap();
+            test_clock: None,
+        }
     }
 
     /// Puts a tenant on the current version of `plan`.

@@ -6,6 +6,7 @@ mod closed_runs;
 mod cluster;
 mod crash;
 mod hard_limit;
+mod hosting_in_may;
 mod outages;
 mod refused_start;
 mod repeats;

@@ -19,7 +19,7 @@ use crate::{fixture::Processes, overages::world::at};
 
 /// Where the accounts' clocks stand: just behind the end of each recording.
 const LLM_CLOCK: &str = "2023-11-16T19:15:00Z";
-const WEB_CLOCK: &str = "2015-05-20T21:06:00Z";
+pub(super) const WEB_CLOCK: &str = "2015-05-20T21:06:00Z";
 
 /// The tenant of the model's calls.
 const MODEL: &str = "replay-llm";
@@ -27,9 +27,9 @@ const MODEL: &str = "replay-llm";
 /// Documented totals of the recordings.
 const CALLS: i64 = 8_819;
 const TOKENS: i64 = 18_305_870;
-const REQUESTS: i64 = 10_000;
+pub(super) const REQUESTS: i64 = 10_000;
 const REQUESTS_OF_0_BYTES: usize = 669;
-const BYTES: i64 = 2_747_282_740;
+pub(super) const BYTES: i64 = 2_747_282_740;
 
 const QUIET_MAX: Duration = Duration::from_secs(60);
 
@@ -46,11 +46,11 @@ struct WebRow {
     bytes: i64,
 }
 
-fn data(name: &str) -> String {
+pub(super) fn data(name: &str) -> String {
     format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn shipped_catalog(name: &str) -> String {
+pub(super) fn shipped_catalog(name: &str) -> String {
     let path = format!("{}/deploy/catalogs/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap()
 }
@@ -82,7 +82,7 @@ async fn cluster(hosting: &str, assistant: &str, clients: &BTreeMap<String, WebC
 }
 
 /// `tollgate replay` against all of `sidecars`; its report.
-async fn replay(kind: &str, file: &str, sidecars: &[Sidecar], more: &[&str]) -> Value {
+pub(super) async fn replay(kind: &str, file: &str, sidecars: &[Sidecar], more: &[&str]) -> Value {
     let mut command = Processes::tollgate(&["replay", kind, &data(file), "--tenant", MODEL]);
     for sidecar in sidecars {
         command.args(["--endpoint", &sidecar.endpoint]);
@@ -94,7 +94,7 @@ async fn replay(kind: &str, file: &str, sidecars: &[Sidecar], more: &[&str]) -> 
 }
 
 /// (events, units, checks denied, units denied) of one meter in a report.
-fn reported(report: &Value, meter: &str) -> (i64, i64, i64, i64) {
+pub(super) fn reported(report: &Value, meter: &str) -> (i64, i64, i64, i64) {
     let of = |field: &str| report["meters"][meter][field].as_i64().unwrap();
     (of("events"), of("units"), of("denied"), of("units_denied"))
 }
@@ -107,7 +107,7 @@ async fn ledger_has(cluster: &Cluster, meter: &str) -> (i64, i64) {
 }
 
 /// Waits until the ledger has (units, events) of each meter, and fails if it ends elsewhere.
-async fn wait_until_ledger_has(cluster: &Cluster, expected: &[(&str, (i64, i64))]) {
+pub(super) async fn wait_until_ledger_has(cluster: &Cluster, expected: &[(&str, (i64, i64))]) {
     let started = Instant::now();
     for (meter, expected) in expected {
         loop {
