@@ -278,7 +278,9 @@ impl Holder {
     }
 
     fn next_waiting(&mut self, cell: &Cell, waiting: Waiting, around: &Surroundings) -> Step {
-        if self.return_due(cell) {
+        // While the counters are away, who waits is answered before a return is tried again.
+        let is_away = matches!(self.verdict, Some(Verdict { ruling: Ruling::Unavailable, .. }));
+        if self.return_due(cell) && !is_away {
             return self.send(cell, Some(waiting), around);
         }
         if cell.available() >= waiting.head {
@@ -333,10 +335,8 @@ impl Holder {
 
     /// When a want is given up.
     fn deadline(&self, want: &Want) -> Duration {
-        match want.first_since {
-            Some(since) => since + self.times.recall_wait,
-            None => want.raised_at + self.times.queue_wait_max,
-        }
+        let in_queue = want.raised_at + self.times.queue_wait_max;
+        want.first_since.map_or(in_queue, |since| since + self.times.recall_wait)
     }
 
     fn send(&mut self, cell: &Cell, waiting: Option<Waiting>, around: &Surroundings) -> Step {

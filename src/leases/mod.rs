@@ -153,3 +153,6 @@ pub mod holder;
 pub mod key;
 pub mod message;
 pub mod step;
+
+#[cfg(test)]
+mod holder_tests;
