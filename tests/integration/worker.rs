@@ -1,8 +1,7 @@
 //! `tollgate worker`, `tollgate job` and `tollgate charges` as processes.
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     process::{Command, Output},
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    fixture::{Database, Processes},
+    fixture::{Database, Processes, get},
     overages::world::World,
 };
 
@@ -19,17 +18,6 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Status and body of a GET; `None` while nobody listens.
-fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let status = answer.split(' ').nth(1)?.parse().ok()?;
-    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
 }
 
 fn wait_for(address: SocketAddr, path: &str, is_it: impl Fn(u16, &str) -> bool) -> String {

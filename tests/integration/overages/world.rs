@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tollgate::{
@@ -66,7 +66,11 @@ impl World {
     }
 
     pub async fn with_catalog_text(name: &str, text: &str) -> Self {
-        let database = Database::create().await;
+        Self::on(Database::create().await, name, text).await
+    }
+
+    /// A world in an empty database.
+    pub async fn on(database: Database, name: &str, text: &str) -> Self {
         let ledger = Ledger::new(&LedgerConfig::at(&database.url)).unwrap();
         let run = RunId(Uuid::new_v4());
         let new = NewRun {
@@ -82,21 +86,6 @@ impl World {
         let mut world = Self { ledger, pool, url, plans: Vec::new(), run, position: Mutex::new(0) };
         world.apply(name, text).await;
         world
-    }
-
-    /// Lets nobody into the database, and puts out whoever is in; or lets everybody in again.
-    pub async fn refuse_connections(&self, refuse: bool) {
-        let database = self.pool.connect_options().get_database().unwrap().to_owned();
-        let elsewhere = (*self.pool.connect_options()).clone().database("postgres");
-        let mut connection = elsewhere.connect().await.unwrap();
-        let mut run = async |statement: String| {
-            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
-        };
-        run(format!("ALTER DATABASE {database} ALLOW_CONNECTIONS {}", !refuse)).await;
-        run(format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
-        ))
-        .await;
     }
 
     /// Closes the run that the world flushes as, so that real ones need not wait for it.

@@ -9,13 +9,14 @@ use std::{
 
 use tempfile::TempDir;
 use tollgate::{
-    dev::Redis,
+    dev::{Postgres, Redis},
     domain::{cell_key::CellKey, ids::TenantId},
     proto::v1::{
         CheckQuotaRequest, CheckQuotaResponse, GetUsageRequest, MeterUsage, Mode,
         RecordUsageRequest, RecordUsageResponse, UsageEvent,
         tollgate_service_client::TollgateServiceClient,
     },
+    store::{RedisConfig, RedisCounters, inspect::Inspection},
 };
 use tonic::{
     Status,
@@ -23,7 +24,7 @@ use tonic::{
 };
 
 use crate::{
-    fixture::{Process, Processes, start_redis},
+    fixture::{Database, Process, Processes, get, start_redis},
     overages::world::World,
 };
 
@@ -43,6 +44,7 @@ pub struct Cluster {
     pub processes: Processes,
     pub world: World,
     pub redis: Redis,
+    counters: RedisCounters,
     dir: TempDir,
     flags: Vec<String>,
     is_without_redis: bool,
@@ -58,13 +60,25 @@ pub struct Sidecar {
 impl Cluster {
     /// Stores with a catalog in force.
     pub async fn with_catalog(name: &str, text: &str) -> Self {
-        let world = World::with_catalog_text(name, text).await;
+        Self::of(World::with_catalog_text(name, text).await).await
+    }
+
+    /// As [`Cluster::with_catalog`], with a Postgres that can be stopped.
+    pub async fn with_own_postgres(name: &str, text: &str) -> (Self, Postgres) {
+        let (database, postgres) = Database::with_server().await;
+        (Self::of(World::on(database, name, text).await).await, postgres)
+    }
+
+    async fn of(world: World) -> Self {
         world.close_own_run().await;
+        let redis = start_redis().await;
         world.tenant(PROBE.0, "basic").await;
         Self {
             processes: Processes::default(),
             world,
-            redis: start_redis().await,
+            counters: RedisCounters::new(RedisConfig { url: redis.url(), ..Default::default() })
+                .unwrap(),
+            redis,
             dir: tempfile::tempdir().unwrap(),
             flags: vec![],
             is_without_redis: false,
@@ -137,6 +151,15 @@ impl Cluster {
         std::fs::read_to_string(self.log(name)).unwrap_or_default()
     }
 
+    /// What the sidecar of this name answers over HTTP, once it serves.
+    pub fn get(&self, name: &str, path: &str) -> String {
+        let log = self.logged(name);
+        let serving = log.lines().rfind(|line| line.contains("serving") && line.contains("http"));
+        let (_, port) = serving.unwrap().rsplit_once("127.0.0.1:").unwrap();
+        let port: u16 = port.trim().parse().unwrap();
+        get(([127, 0, 0, 1], port).into(), path).unwrap().1
+    }
+
     /// Waits until the ledger has `used` units of `key`, and fails if it ends elsewhere.
     pub async fn wait_until_ledger_has(&self, key: &CellKey, used: i64) {
         let started = Instant::now();
@@ -147,6 +170,26 @@ impl Cluster {
                 return;
             }
             assert!(started.elapsed() < QUIET_MAX, "{key}: the ledger has {now}, not {used}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Cluster {
+    /// A counter in Redis, if it is there.
+    pub async fn inspect(&self, key: &CellKey) -> Option<Inspection> {
+        self.counters.inspect(key).await.unwrap()
+    }
+
+    /// Waits until `used` units of `key` are in Redis, and fails if it ends elsewhere.
+    pub async fn wait_until_redis_has(&self, key: &CellKey, used: i64) {
+        let started = Instant::now();
+        loop {
+            let now = self.inspect(key).await;
+            if now.as_ref().is_some_and(|counter| counter.used == used) {
+                return;
+            }
+            assert!(started.elapsed() < QUIET_MAX, "{key}: Redis has {now:?}, not {used}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -7,6 +7,7 @@ mod cluster;
 mod crash;
 mod hard_limit;
 mod hosting_in_may;
+mod load;
 mod outages;
 mod refused_start;
 mod repeats;
