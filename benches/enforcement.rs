@@ -26,6 +26,7 @@ use tollgate::{
         engine::{Engine, EngineParts},
         floors::Floors,
         leasing::Leasing,
+        retention::KeyRetentions,
         values::Values,
     },
     journal::{
@@ -75,6 +76,7 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
     let seed = CounterSeed { run, times: LeaseTimes::default() };
     let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));
     let config = EnforcementConfig::default();
+    let directory = Arc::new(Directory::new(Source::File(Arc::new(source)), seed, None));
     let leasing = Arc::new(Leasing {
         counters: Counters::Local(LocalCounters::new()),
         floors: Floors::Embedded {
@@ -85,6 +87,11 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
         epoch,
         epoch_doubt: Notify::new(),
         untold_values: Arc::default(),
+        retentions: KeyRetentions {
+            directory: directory.clone(),
+            clock: Clock::System,
+            is_local: true,
+        },
         fenced: CancellationToken::new(),
         tasks: TaskTracker::new(),
         started: Instant::now(),
@@ -93,7 +100,7 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
     Arc::new(Engine::new(EngineParts {
         config,
         clock: Clock::System,
-        directory: Arc::new(Directory::new(Source::File(Arc::new(source)), seed, None)),
+        directory,
         leasing,
         journal,
         values: Arc::new(Values::default()),

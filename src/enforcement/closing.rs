@@ -1,9 +1,9 @@
 //! Closes a run whose journal is flushed, or is beyond reach: in the ledger first, then in every
 //! counter that it touched.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::directory::Directory;
+use super::{directory::Directory, retention::key_retention};
 use crate::{
     clock::Clock,
     domain::{cell_key::CellKey, ids::RunId},
@@ -16,10 +16,6 @@ use crate::{
     },
     store::counters::Counters,
 };
-
-/// How long the shared counters keep the key of a window that is over. Late usage within this time
-/// finds it; later usage has it rebuilt from the ledger.
-pub const KEY_RETENTION: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
 /// Why a run could not be closed, or not in all counters.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +32,7 @@ pub struct RunCloser<'a> {
     pub counters: &'a Counters,
     /// The epoch in force.
     pub epoch: u64,
-    /// Knows which windows are over.
+    /// Knows when windows end.
     pub directory: &'a Arc<Directory>,
     pub clock: &'a Clock,
 }
@@ -98,7 +94,7 @@ impl RunCloser<'_> {
         run: RunId,
         step: CloseStep,
     ) -> Result<CloseAnswer, CloseRunError> {
-        let retention = self.is_over(key).await.then_some(KEY_RETENTION);
+        let retention = self.retention(key).await;
         let call = CloseCall { epoch: self.epoch, run, step, retention };
         match self.counters.close(key, &call).await {
             Ok(CloseAnswer::StaleEpoch { .. } | CloseAnswer::EpochLost) | Err(_) => {
@@ -108,11 +104,9 @@ impl RunCloser<'_> {
         }
     }
 
-    async fn is_over(&self, key: &CellKey) -> bool {
-        let Ok(state) = self.directory.find(&key.tenant, "tenant").await else { return false };
-        let terms = state.terms();
-        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
-        let now = terms.tenant.now(self.clock.now());
-        window.is_some_and(|window| window.end.is_some_and(|end| end <= now))
+    /// The run may have been the last one to use the key.
+    async fn retention(&self, key: &CellKey) -> Option<Duration> {
+        let state = self.directory.find(&key.tenant, "tenant").await.ok()?;
+        key_retention(&state.terms().tenant, key.label, self.clock.now())
     }
 }

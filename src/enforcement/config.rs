@@ -37,6 +37,8 @@ pub struct EnforcementConfig {
     pub slow_path_max: usize,
     /// How often the journal is flushed to the ledger when little happens, milliseconds.
     pub flush_interval_ms: u64,
+    /// A counter that is not used for so long returns its escrow and is forgotten, seconds.
+    pub counter_idle_s: u64,
     /// How often changed tenants and plans are looked for, milliseconds; at most 500.
     pub change_poll_ms: u64,
 }
@@ -57,6 +59,7 @@ impl Default for EnforcementConfig {
             event_ahead_s_max: 300,
             slow_path_max: 10_000,
             flush_interval_ms: 200,
+            counter_idle_s: 600,
             change_poll_ms: 250,
         }
     }
@@ -76,6 +79,11 @@ impl EnforcementConfig {
     /// How often changes are looked for.
     pub fn change_poll(&self) -> Duration {
         Duration::from_millis(self.change_poll_ms)
+    }
+
+    /// How long a counter is kept unused.
+    pub fn counter_idle(&self) -> Duration {
+        Duration::from_secs(self.counter_idle_s)
     }
 
     /// How often the journal is flushed.
@@ -98,6 +106,7 @@ impl EnforcementConfig {
             ("event_ahead_s_max", u64::from(self.event_ahead_s_max), 0, 86_400),
             ("slow_path_max", self.slow_path_max as u64, 1, 10_000_000),
             ("flush_interval_ms", self.flush_interval_ms, 1, 60_000),
+            ("counter_idle_s", self.counter_idle_s, 1, 86_400),
             ("change_poll_ms", self.change_poll_ms, 10, 500),
         ];
         for (field, value, min, max) in bounds {

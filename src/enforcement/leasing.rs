@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     counter::{Counter, Slow, Verdict},
     floors::Floors,
+    retention::KeyRetentions,
 };
 use crate::{
     domain::{cell_key::CellKey, distinct::DistinctCount, usage::Durability},
@@ -46,6 +47,8 @@ pub struct Leasing {
     /// told of; written, and let go again, before these are told. So none is forgotten that an
     /// earlier epoch has admitted.
     pub untold_values: Arc<RwLock<()>>,
+    /// How long the shared counters keep what is not used any more.
+    pub retentions: KeyRetentions,
     /// Told when this run has been closed by someone else: it must not serve any longer.
     pub fenced: CancellationToken,
     pub tasks: TaskTracker,
@@ -235,6 +238,8 @@ impl Leasing {
     }
 
     async fn call_distinct(&self, key: &CellKey, mut call: DistinctCall) -> Option<(bool, u64)> {
+        // Each call may be the last, and each puts the end off.
+        call.retention = self.retentions.of(key);
         for _ in 0..FLOOR_TRIES_MAX {
             match self.counters.distinct(key, &call).await.ok()? {
                 DistinctAnswer::Counted { admitted, count } => return Some((admitted, count)),

@@ -22,6 +22,7 @@ mod quota;
 mod recording;
 mod repeats;
 mod reserve;
+pub mod retention;
 mod settling;
 mod status;
 mod taken;

@@ -49,7 +49,7 @@ pub struct Holder {
     /// A hint said that our want stands first or that something came free for it.
     turn_due: bool,
     demand: Demand,
-    /// With the retention of the key, if its window is over.
+    /// With the retention of the key, if it has one.
     retiring: Option<Option<Duration>>,
     /// The key has not heard of the retention yet.
     retention_due: bool,
@@ -213,7 +213,7 @@ impl Holder {
     }
 
     /// From now on only return, settle and end: the window is over, the cell idle, or the process
-    /// stopping. `retention`: when the window is over, how long the key is kept.
+    /// stopping. `retention`: how long the key is kept if nobody uses it any more.
     pub fn retire(&mut self, retention: Option<Duration>) {
         self.retiring = Some(retention);
         self.retention_due = retention.is_some() && self.told.is_some();

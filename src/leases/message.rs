@@ -94,7 +94,7 @@ pub struct Call {
     /// Ticket of a want at the head of the queue that has not moved for too long (its run is dead
     /// or unreachable); it is dropped if it is still at the head.
     pub depose: Option<u64>,
-    /// The window is over and the run done with it: forget the key after this long.
+    /// The run is done with the key for now: forget it after this long, unless another call comes.
     pub retention: Option<Duration>,
     /// Brought when the key asked for it.
     pub floor: Option<Box<Floor>>,
@@ -201,7 +201,7 @@ pub struct CloseCall {
     pub epoch: u64,
     pub run: RunId,
     pub step: CloseStep,
-    /// The window is over: forget the key after this long.
+    /// Forget the key after this long, unless another call comes.
     pub retention: Option<Duration>,
 }
 

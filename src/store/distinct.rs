@@ -34,7 +34,7 @@ pub struct DistinctCall {
     pub known: Option<Box<DistinctCount>>,
     /// What the ledger has; brought when the set asked for it, and read after `epoch` was.
     pub floor: Option<Box<DistinctCount>>,
-    /// The window is over and the run done with it: forget the set after this long.
+    /// Forget the set after this long, unless another call comes; `None` = never.
     pub retention: Option<Duration>,
 }
 

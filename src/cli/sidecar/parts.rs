@@ -16,6 +16,7 @@ use crate::{
         engine::{Engine, EngineParts},
         floors::Floors,
         leasing::Leasing,
+        retention::KeyRetentions,
         values::Values,
     },
     journal::Journal,
@@ -56,6 +57,11 @@ pub fn build(
         .then(|| base.settings.journal.data_dir.join("tenants.json"));
     let directory = Arc::new(Directory::new(source, base.seed, snapshot));
     directory.restore();
+    let retentions = KeyRetentions {
+        directory: directory.clone(),
+        clock: base.clock.clone(),
+        is_local: matches!(counters, Counters::Local(_)),
+    };
     let leasing = Arc::new(Leasing {
         counters,
         floors,
@@ -63,6 +69,7 @@ pub fn build(
         epoch,
         epoch_doubt: Notify::new(),
         untold_values: Arc::default(),
+        retentions,
         fenced: CancellationToken::new(),
         tasks: TaskTracker::new(),
         started: Instant::now(),

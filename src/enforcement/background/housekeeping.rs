@@ -6,16 +6,12 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::enforcement::{
-    closing::KEY_RETENTION, counter::Counter, directory::tenant_state::TenantState, engine::Engine,
-};
+use crate::enforcement::{counter::Counter, directory::tenant_state::TenantState, engine::Engine};
 
 /// How often lapsed holds are given back.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
 /// How often counters are looked at, and the snapshot saved.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// A counter that was not used for so long is retired, its escrow returned.
-const IDLE_AFTER: Duration = Duration::from_secs(600);
 /// A counter whose window is over and that was not used for so long is retired.
 const OVER_AFTER: Duration = Duration::from_secs(30);
 
@@ -73,11 +69,11 @@ impl Engine {
 
     fn retire_if_done(&self, counter: &Arc<Counter>, now: Timestamp) {
         let is_over = counter.window.end.is_some_and(|end| end <= now);
-        let unused_for = if is_over { OVER_AFTER } else { IDLE_AFTER };
+        let unused_for = if is_over { OVER_AFTER } else { self.config.counter_idle() };
         let flushed_to = self.flushed_to.load(std::sync::atomic::Ordering::Acquire);
         let Some(since) = self.leasing.now().checked_sub(unused_for) else { return };
         if !counter.is_retired() && counter.is_idle(since, flushed_to) {
-            counter.slow().holder.retire(is_over.then_some(KEY_RETENTION));
+            counter.slow().holder.retire(self.leasing.retentions.of(&counter.key));
             self.leasing.wake(counter);
         }
     }

@@ -84,6 +84,9 @@ end
 if retention >= 0 then
   redis.call('EXPIRE', SET, retention)
   redis.call('EXPIRE', SET_HEAD, retention)
+else
+  redis.call('PERSIST', SET)
+  redis.call('PERSIST', SET_HEAD)
 end
 local count = math.max(at_least, size)
 if recovering then
