@@ -119,14 +119,15 @@ impl KeyState {
         if let Some(epoch) = later_epoch(slot.as_ref(), call.epoch.number) {
             return (Answer::StaleEpoch { epoch }, None);
         }
+        let known = slot.as_ref().filter(|key| key.epoch == call.epoch.number);
+        if known.is_some_and(|key| key.fenced.iter().any(|fence| fence.run == call.run)) {
+            return (Answer::Fenced, None);
+        }
         if let Err(closed_seq_min) = Self::establish(slot, call.epoch.number, call.floor.as_deref())
         {
             return (Answer::NeedFloor { closed_seq_min }, None);
         }
         match slot {
-            Some(key) if key.fenced.iter().any(|fence| fence.run == call.run) => {
-                (Answer::Fenced, None)
-            }
             Some(key) => {
                 let (counted, recall) = key.serve(call);
                 (Answer::Counted(counted), recall)
@@ -152,11 +153,15 @@ impl KeyState {
                 key.fold(call.run, closed_seq, settled, forfeit)
             }
             (CloseStep::Fold { closed_seq, .. }, slot) => {
-                // A floor that was read before the closing may be on its way here. The stub keeps
-                // it from founding a key in which the run would be open for ever.
-                let known = slot.as_ref().filter(|key| key.epoch == call.epoch);
-                let closed_seq_min = known.map_or(0, |key| key.closed_seq_min).max(closed_seq);
-                *slot = Some(Self { epoch: call.epoch, closed_seq_min, ..Self::default() });
+                // A floor that was read before the closing may be on its way here, or a late call
+                // of the run. The stub keeps the one from founding a key in which the run would be
+                // open for ever, and the other from being counted beside the base.
+                let known = slot.take().filter(|key| key.epoch == call.epoch);
+                let mut stub =
+                    known.unwrap_or_else(|| Self { epoch: call.epoch, ..Self::default() });
+                stub.closed_seq_min = stub.closed_seq_min.max(closed_seq);
+                stub.remember(call.run, true);
+                *slot = Some(stub);
                 CloseAnswer::Absent
             }
         }
@@ -206,7 +211,8 @@ impl KeyState {
         let closed_seq_min = known.map_or(0, |key| key.closed_seq_min);
         match floor {
             Some(floor) if floor.closed_seq >= closed_seq_min => {
-                *slot = Some(Self::built(epoch, floor));
+                let fenced = known.map_or(vec![], |stub| stub.fenced.clone());
+                *slot = Some(Self { fenced, ..Self::built(epoch, floor) });
                 Ok(())
             }
             _ => Err(closed_seq_min),
@@ -373,8 +379,9 @@ impl KeyState {
         {
             ledger.base += settled;
             self.forfeited += forfeit;
-            self.drop_entry(run);
         }
+        // Also when the floor had the closing: then a late call made the entry.
+        self.drop_entry(run);
         self.remember(run, true);
         self.wants.retain(|want| want.run != run);
         CloseAnswer::Folded

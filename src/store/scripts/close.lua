@@ -11,7 +11,7 @@ local closed_seq = tonumber(ARGV[6])
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return {4}
 end
-local key, closed_seq_min, newer = read_key(name, epoch)
+local key, closed_seq_min, fenced, newer = read_key(name, epoch)
 if newer then
   return {3, newer}
 end
@@ -19,20 +19,23 @@ if not key then
   if not fold then
     return {0, 0, 0}
   end
+  remember({fenced = fenced}, run, true)
   redis.call('DEL', name)
-  redis.call('HSET', name, 'e', text(epoch), 'm', text(math.max(closed_seq_min, closed_seq)))
+  redis.call('HSET', name, 'e', text(epoch), 'm', text(math.max(closed_seq_min, closed_seq)),
+             'f', packed_fences(fenced))
   redis.call('EXPIRE', name, STUB_RETENTION_SECONDS)
   return {2}
 end
 
 local answer
-local fence = fence_of(key, run)
 if fold then
+  local fence = fence_of(key, run)
   if key.closed_seq < closed_seq and not (fence and fence.folded) then
     key.base = key.base + tonumber(ARGV[7]) - tonumber(ARGV[8])
     key.forfeited = key.forfeited + tonumber(ARGV[9])
-    drop_entry(key, run)
   end
+  -- Also when the floor had the closing: then a late call made the entry.
+  drop_entry(key, run)
   answer = {1}
 else
   -- An entry that only the floor made says nothing of what the run held.
@@ -40,14 +43,7 @@ else
   local reported = e ~= nil and e.sequence > 0
   answer = {0, reported and 1 or 0, reported and taken_gross(e) or 0}
 end
-if fence then
-  fence.folded = fence.folded or fold
-else
-  key.fenced[#key.fenced + 1] = {run = run, folded = fold}
-  if #key.fenced > FENCED_MAX then
-    table.remove(key.fenced, 1)
-  end
-end
+remember(key, run, fold)
 drop_wants(key, run)
 write_key(key, retention)
 return answer

@@ -49,31 +49,65 @@ local function outstanding_of(e)
   return taken_of(e) - used_of(e)
 end
 
--- The key as of `epoch`, or nil and what a floor must contain; a newer epoch as third.
+local function fences_of(packed)
+  local fenced = {}
+  for run, folded in string.gmatch(packed or '', '(%x+)([+-])') do
+    fenced[#fenced + 1] = {run = run, folded = folded == '+'}
+  end
+  return fenced
+end
+
+local function packed_fences(fenced)
+  local packed = {}
+  for i, fence in ipairs(fenced) do
+    packed[i] = fence.run .. (fence.folded and '+' or '-')
+  end
+  return table.concat(packed, ' ')
+end
+
+local function fence_of(key, run)
+  for _, fence in ipairs(key.fenced) do
+    if fence.run == run then
+      return fence
+    end
+  end
+end
+
+local function remember(key, run, folded)
+  local fence = fence_of(key, run)
+  if fence then
+    fence.folded = fence.folded or folded
+    return
+  end
+  key.fenced[#key.fenced + 1] = {run = run, folded = folded}
+  if #key.fenced > FENCED_MAX then
+    table.remove(key.fenced, 1)
+  end
+end
+
+-- The key as of `epoch`, or nil, what a floor must contain, and the stub's fences; a newer epoch
+-- as fourth.
 local function read_key(name, epoch)
   local values = redis.call('HMGET', name, unpack(HEADER))
   local known = tonumber(values[1] or '0')
   if known > epoch then
-    return nil, 0, known
+    return nil, 0, {}, known
   end
   if known < epoch then
-    return nil, 0, nil
+    return nil, 0, {}
   end
   if not values[2] then
-    return nil, tonumber(values[3]), nil
+    return nil, tonumber(values[3]), fences_of(values[13])
   end
   local key = {
     name = name, epoch = epoch, closed_seq = tonumber(values[2]), base = tonumber(values[4]),
     forfeited = tonumber(values[5]), taken = tonumber(values[6]), used = tonumber(values[7]),
     holders = tonumber(values[8]), ceiling = tonumber(values[9] or '-1'),
     version = values[10] and tonumber(values[10]), tickets = tonumber(values[11]),
-    wants = {}, fenced = {}, changed = {},
+    wants = {}, fenced = fences_of(values[13]), changed = {},
   }
   for run, id, ticket in string.gmatch(values[12] or '', '(%x+):(%d+):(%d+)') do
     key.wants[#key.wants + 1] = {run = run, id = tonumber(id), ticket = tonumber(ticket)}
-  end
-  for run, folded in string.gmatch(values[13] or '', '(%x+)([+-])') do
-    key.fenced[#key.fenced + 1] = {run = run, folded = folded == '+'}
   end
   return key
 end
@@ -122,26 +156,23 @@ local function copy(e)
 end
 
 -- A new key in place of whatever was there.
-local function built(name, epoch, closed_seq, base, forfeited)
+local function built(name, epoch, closed_seq, base, forfeited, fenced)
   redis.call('DEL', name)
   return {name = name, epoch = epoch, closed_seq = closed_seq, base = base, forfeited = forfeited,
           taken = 0, used = 0, holders = 0, ceiling = -1, version = nil, tickets = 0,
-          wants = {}, fenced = {}, changed = {}}
+          wants = {}, fenced = fenced, changed = {}}
 end
 
 local function write_key(key, retention)
-  local wants, fenced = {}, {}
+  local wants = {}
   for i, want in ipairs(key.wants) do
     wants[i] = want.run .. ':' .. text(want.id) .. ':' .. text(want.ticket)
-  end
-  for i, fence in ipairs(key.fenced) do
-    fenced[i] = fence.run .. (fence.folded and '+' or '-')
   end
   local fields = {
     'e', text(key.epoch), 'c', text(key.closed_seq), 'b', text(key.base),
     'x', text(key.forfeited), 't', text(key.taken), 'u', text(key.used),
     'h', text(key.holders), 'n', text(key.tickets), 'w', table.concat(wants, ' '),
-    'f', table.concat(fenced, ' '),
+    'f', packed_fences(key.fenced),
   }
   if key.version then
     fields[#fields + 1] = 'l'
@@ -183,12 +214,4 @@ local function drop_wants(key, run, but)
     end
   end
   key.wants = kept
-end
-
-local function fence_of(key, run)
-  for _, fence in ipairs(key.fenced) do
-    if fence.run == run then
-      return fence
-    end
-  end
 end

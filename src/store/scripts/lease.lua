@@ -15,15 +15,19 @@ local depose = tonumber(ARGV[19])
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return {3}
 end
-local key, closed_seq_min, newer = read_key(name, epoch)
+local key, closed_seq_min, fenced, newer = read_key(name, epoch)
 if newer then
   return {2, newer}
+end
+if fence_of(key or {fenced = fenced}, run) then
+  return {4}
 end
 if not key then
   if ARGV[21] ~= '1' or tonumber(ARGV[22]) < closed_seq_min then
     return {1, closed_seq_min}
   end
-  key = built(name, epoch, tonumber(ARGV[22]), tonumber(ARGV[23]), tonumber(ARGV[24]))
+  key = built(name, epoch, tonumber(ARGV[22]), tonumber(ARGV[23]), tonumber(ARGV[24]),
+              fenced)
   for i = 25, #ARGV, 3 do
     local e = entry_of(nil)
     e.flushed = tonumber(ARGV[i + 1])
@@ -31,9 +35,6 @@ if not key then
     -- The key is gone from Redis, so nothing older is found for the run.
     put_entry(key, ARGV[i], e)
   end
-end
-if fence_of(key, run) then
-  return {4}
 end
 
 local function others_outstanding()
