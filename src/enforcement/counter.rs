@@ -17,9 +17,12 @@ use crate::{
     leases::{
         cell::Cell,
         holder::{Denial, Holder, LeaseTimes, Waiting},
-        message::Ceiling,
+        message::{Ceiling, Totals},
     },
 };
+
+/// No counter has journalled as far as this.
+const NOT_PARTED: u64 = u64::MAX;
 
 /// What every counter of a run is made with.
 #[derive(Clone, Copy, Debug)]
@@ -98,13 +101,33 @@ pub struct Counter {
     used_at_ms: AtomicU64,
     /// Journal position of its latest event, as the ledger's mark counts.
     journalled_to: AtomicU64,
+    /// What `journalled_to` was when it was last asked to part, all of it in the ledger.
+    parted_at: AtomicU64,
 }
 
 impl Counter {
     /// A counter with nothing in hand.
     pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: CounterSeed) -> Self {
+        let holder = Holder::new(seed.run, seed.times);
+        Self::with(key, window, ceiling, Cell::new(), holder)
+    }
+
+    /// A counter that goes on from what one of the same run and key left behind when it was dropped.
+    pub fn resumed(
+        key: CellKey,
+        window: Window,
+        ceiling: Ceiling,
+        seed: CounterSeed,
+        left: Totals,
+    ) -> Self {
+        let cell = Cell::new();
+        let holder = Holder::resumed(seed.run, seed.times, &cell, left);
+        Self::with(key, window, ceiling, cell, holder)
+    }
+
+    fn with(key: CellKey, window: Window, ceiling: Ceiling, cell: Cell, holder: Holder) -> Self {
         let slow = Slow {
-            holder: Holder::new(seed.run, seed.times),
+            holder,
             ceiling,
             waiters: VecDeque::new(),
             next_number: 0,
@@ -114,7 +137,7 @@ impl Counter {
         Self {
             key,
             window,
-            cell: Cell::new(),
+            cell,
             slow: Mutex::new(slow),
             denial: Mutex::default(),
             wake: Notify::new(),
@@ -126,6 +149,7 @@ impl Counter {
             reserved: AtomicU64::new(0),
             used_at_ms: AtomicU64::new(0),
             journalled_to: AtomicU64::new(0),
+            parted_at: AtomicU64::new(NOT_PARTED),
         }
     }
 
@@ -220,9 +244,30 @@ impl Counter {
         self.is_retired.store(is_retired, Ordering::Release);
     }
 
-    /// Whether it may be dropped.
+    /// Whether everything is returned and told, and nothing more expected.
     pub fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::Acquire)
+    }
+
+    /// Has an idle counter give back what it holds and say good-bye, to be dropped afterwards.
+    pub fn part(&self, retention: Option<Duration>) {
+        self.parted_at.store(self.journalled_to.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.slow().holder.part(retention);
+    }
+
+    /// Whether it was asked to part and has counted nothing since.
+    pub fn has_parted(&self) -> bool {
+        self.parted_at.load(Ordering::Relaxed) == self.journalled_to.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can be dropped, unless somebody is about to count on it.
+    pub fn is_done(&self) -> bool {
+        self.is_retired() && self.has_parted() && self.reserved.load(Ordering::Relaxed) == 0
+    }
+
+    /// What it leaves behind for [`Counter::resumed`].
+    pub fn totals(&self) -> Totals {
+        self.slow().holder.totals(&self.cell)
     }
 
     /// Whether a driver has to be started; the caller is the one to start it.

@@ -11,6 +11,7 @@ pub use super::step::{Denial, LeaseTimes, Step, Surroundings, Waiting};
 use super::{
     cell::{Cell, CellCounts},
     demand::Demand,
+    flight::{Flight, Ruling, Verdict, Want},
     message::{Answer, Ask, Call, Ceiling, Counted, Outcome, Recall, Totals},
 };
 use crate::domain::ids::RunId;
@@ -51,50 +52,9 @@ pub struct Holder {
     demand: Demand,
     /// With the retention of the key, if it has one.
     retiring: Option<Option<Duration>>,
-    /// The key has not heard of the retention yet.
-    retention_due: bool,
+    /// No answer has shown yet that the counters were the same when the cell parted.
+    farewell_due: bool,
     fenced: bool,
-}
-
-/// The call under way.
-#[derive(Clone, Copy, Debug)]
-struct Flight {
-    sequence: u64,
-    epoch: u64,
-    totals: Totals,
-    closed: bool,
-    last: bool,
-    /// It told the key its retention.
-    parted: bool,
-    /// The waiting requests that it asks for.
-    waiting: Option<Waiting>,
-    in_hand: u64,
-}
-
-/// A want as it goes from call to call.
-#[derive(Clone, Copy, Debug)]
-struct Want {
-    id: u64,
-    raised_at: Duration,
-    /// Amount of the head that the last call asked for.
-    head: u64,
-    /// Since when it has stood first.
-    first_since: Option<Duration>,
-    /// Ticket of the want that stands first, and since when it has been seen there.
-    behind: Option<(u64, Duration)>,
-}
-
-/// What the last answer means for a head of at least this amount.
-#[derive(Clone, Copy, Debug)]
-struct Verdict {
-    head: u64,
-    ruling: Ruling,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Ruling {
-    Deny { why: Denial, remaining: u64 },
-    Unavailable,
 }
 
 impl Holder {
@@ -123,7 +83,7 @@ impl Holder {
             turn_due: false,
             demand: Demand::default(),
             retiring: None,
-            retention_due: false,
+            farewell_due: false,
             fenced: false,
         }
     }
@@ -212,11 +172,19 @@ impl Holder {
         ))
     }
 
-    /// From now on only return, settle and end: the window is over, the cell idle, or the process
-    /// stopping. `retention`: how long the key is kept if nobody uses it any more.
-    pub fn retire(&mut self, retention: Option<Duration>) {
+    /// From now on only return, settle and end: the process is stopping.
+    pub fn retire(&mut self) {
+        self.retiring.get_or_insert(None);
+    }
+
+    /// As [`Holder::retire`], for a cell that is to be dropped afterwards: it is idle, or its window
+    /// over. `retention`: how long the key is kept if nobody uses it any more.
+    ///
+    /// All that it counted is in the ledger. If it counts something later, it has to part once more
+    /// when that is flushed.
+    pub fn part(&mut self, retention: Option<Duration>) {
         self.retiring = Some(retention);
-        self.retention_due = retention.is_some() && self.told.is_some();
+        self.farewell_due = self.told.is_some();
     }
 
     /// Whether the key has confirmed this run's totals in `epoch`, or there is nothing to confirm.
@@ -312,7 +280,7 @@ impl Holder {
         let refill = cell.is_low() && !self.recalled && self.retiring.is_none();
         let urgent = self.look_due || self.return_due(cell) || self.queued || !reported || refill;
         let parting = self.retiring.is_some();
-        if settled && !urgent && !self.uncertain && !self.retention_due {
+        if settled && !urgent && !self.uncertain && !self.farewell_due {
             let done = parting && self.outstanding(cell) == 0;
             return if done { Step::Retired } else { Step::Rest { until: None } };
         }
@@ -374,7 +342,7 @@ impl Holder {
             totals: call.totals,
             closed,
             last,
-            parted: call.retention.is_some(),
+            parted: self.retiring.is_some(),
             waiting,
             in_hand,
         });
@@ -426,7 +394,7 @@ impl Holder {
         self.told = Some(Totals { granted: self.granted, ..flight.totals });
         cell.refill(gained);
         self.uncertain = false;
-        self.retention_due &= !flight.parted;
+        self.farewell_due &= !flight.parted;
         if self.ceiling.is_none_or(|known| known.version < counted.ceiling.version) {
             self.ceiling = Some(counted.ceiling);
         }

@@ -71,16 +71,18 @@
 //!    connection, life and key refuse the call; the answer can only belong to the one call in
 //!    flight, and a holder with a call of an earlier epoch in flight has not reported. At recovery every run that could have
 //!    escrow has either told its totals to the new key (2 holds again) or is folded; usage of runs
-//!    that had nothing to report is in the ledger, because a holder is dropped only when
-//!    everything is returned, told, and flushed. The floor may be older than reports (they merge
+//!    that had nothing to report is in the floor, because a holder is dropped only when everything
+//!    is returned and flushed, and an answer to a later call has shown that the counters were still
+//!    those of its epoch: floors of the next one are read later than that. The floor may be older than reports (they merge
 //!    over it: `flushed` is replaced by the run's own totals through the maximum) and older than
 //!    a closing (the stub or the fold mends that), never newer than the ledger.
 //! 5. No clock takes part. Times only decide how long somebody waits.
 //!
 //! **I2, never stranded.** Escrow that was granted and never heard of is in the key's `granted`;
 //! the next answer hands it over. What is unspent goes back at the first recall that arrives, and
-//! every answer carries the recall too. A refusal at once is a proof: at the moment of the script
-//! `free` plus everything that could come back was less than the need. Any other denial comes after the
+//! every answer carries the recall too. A refusal at once is a proof: `free` plus everything that
+//! could come back was less than the need, where what a run gets back from a request or a reservation after it
+//! has answered the recall counts from the moment when the key hears of it. Any other denial comes after the
 //! full wait, with a last call at its end. At quiet every run returns what it holds when asked, so
 //! `free` comes to ceiling − used − forfeited.
 //!
@@ -135,10 +137,11 @@
 //! `holder.has_reported(&cell, number)`; then tell the ledger that this run has reported. When the ledger
 //! says that the epoch is recovered, put that into the surroundings.
 //!
-//! **Dropping a cell** (idle, window over, shutdown): `holder.retire(retention)`, loop until
-//! `Retired`. Before the drop everything that the cell counted must be in the ledger, and what the
-//! flush took back be undone on the cell, since a floor knows of nothing else; and no request may
-//! still be about to count on it. Keep `holder.totals(&cell)` as long as the window can be used: a later cell
+//! **Dropping a cell** (idle, window over): when everything that it counted is in the ledger, and
+//! what the flush took back is undone on the cell, `holder.part(retention)`; loop until `Retired`,
+//! which takes one more answer from the key. Then it may be dropped, if it has counted nothing since
+//! and no request is about to count on it. The order matters: a floor knows of nothing but what
+//! is in the ledger, and if data were lost between, it might have been read before that was. Keep `holder.totals(&cell)` as long as the window can be used: a later cell
 //! of the same key in the same run begins with `Holder::resumed` from them. Starting from zero would undo the
 //! key's trust in growing totals. (Learning them from the key instead does not do: after a loss
 //! the key knows the run's flushed total only, of which an unknown part may be new.)
@@ -149,6 +152,7 @@
 
 pub mod cell;
 mod demand;
+mod flight;
 pub mod holder;
 pub mod key;
 pub mod message;

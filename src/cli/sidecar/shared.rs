@@ -51,7 +51,7 @@ impl Shared {
     pub async fn finish(self, engine: &Engine) {
         let counters = self.directory.all_counters();
         for counter in &counters {
-            counter.slow().holder.retire(None);
+            counter.slow().holder.retire();
             self.leasing.wake(counter);
         }
         let all_retired = async {

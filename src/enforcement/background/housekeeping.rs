@@ -56,7 +56,7 @@ impl Engine {
             for counter in counters {
                 self.retire_if_done(&counter, now);
             }
-            state.drop_idle_counters(Counter::is_retired);
+            state.drop_counters(now, Counter::is_done);
             self.forget_values(&state, now);
         }
         #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
@@ -72,8 +72,8 @@ impl Engine {
         let unused_for = if is_over { OVER_AFTER } else { self.config.counter_idle() };
         let flushed_to = self.flushed_to.load(std::sync::atomic::Ordering::Acquire);
         let Some(since) = self.leasing.now().checked_sub(unused_for) else { return };
-        if !counter.is_retired() && counter.is_idle(since, flushed_to) {
-            counter.slow().holder.retire(self.leasing.retentions.of(&counter.key));
+        if !counter.has_parted() && counter.is_idle(since, flushed_to) {
+            counter.part(self.leasing.retentions.of(&counter.key));
             self.leasing.wake(counter);
         }
     }

@@ -1,10 +1,10 @@
 //! One tenant in memory: its terms, and its counters.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use ahash::AHashMap;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     domain::{
@@ -15,8 +15,13 @@ use crate::{
         window::Window,
     },
     enforcement::counter::{Counter, CounterSeed},
-    leases::message::Ceiling,
+    leases::message::{Ceiling, Totals},
 };
+
+/// How long after a window's end what its counters left behind is kept: late usage goes on from it.
+const LEFT_KEPT_AFTER: SignedDuration = SignedDuration::from_hours(1);
+/// Dropped counters of one tenant that are remembered. Beyond it counters stay, about 2 kB each.
+const LEFT_MAX: usize = 100_000;
 
 /// What a tenant may do: replaced whole when anything of it changes.
 #[derive(Debug)]
@@ -47,8 +52,17 @@ impl Terms {
 pub struct TenantState {
     terms: ArcSwap<Terms>,
     /// Guards the set of live counters, of all windows and subjects; held for a look-up at most.
-    counters: RwLock<AHashMap<CellKey, Arc<Counter>>>,
+    counters: RwLock<Counters>,
     seed: CounterSeed,
+}
+
+/// A tenant's counters.
+#[derive(Debug, Default)]
+struct Counters {
+    counters: AHashMap<CellKey, Arc<Counter>>,
+    /// Windows and totals of the counters that were dropped. The shared counters trust that a run's totals only
+    /// grow, so a later counter of the same key has to go on from them.
+    left: AHashMap<CellKey, (Window, Totals)>,
 }
 
 /// Too many subjects are live.
@@ -133,44 +147,63 @@ impl TenantState {
 
     /// The counter of `key`, if it is live.
     pub fn counter(&self, key: &CellKey) -> Option<Arc<Counter>> {
-        self.read().get(key).cloned()
+        self.read().counters.get(key).cloned()
     }
 
     /// The counter of `key`, made with `window` and `ceiling` when it is not live.
     pub fn counter_or_new(&self, key: CellKey, window: Window, ceiling: Ceiling) -> Arc<Counter> {
-        let mut counters = self.counters.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        counters
-            .entry(key.clone())
-            .or_insert_with(|| Arc::new(Counter::new(key, window, ceiling, self.seed)))
-            .clone()
+        let mut live = self.counters.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Counters { counters, left } = &mut *live;
+        let make = |key: &CellKey| {
+            Arc::new(match left.remove(key) {
+                None => Counter::new(key.clone(), window, ceiling, self.seed),
+                Some((_, totals)) => {
+                    Counter::resumed(key.clone(), window, ceiling, self.seed, totals)
+                }
+            })
+        };
+        counters.entry(key).or_insert_with_key(make).clone()
     }
 
     /// All live counters.
     pub fn all_counters(&self) -> Vec<Arc<Counter>> {
-        self.read().values().cloned().collect()
+        self.read().counters.values().cloned().collect()
     }
 
-    /// Drops the counters that are `idle` and that nobody else holds.
+    /// Drops the counters that are `done` and that nobody else holds. What they leave behind is
+    /// kept until some time after the window's end; while too much is kept, none is dropped.
     ///
     /// Whoever looks a counter up does so under the same lock, so a counter with a single holder
     /// gets no second one while it is dropped.
-    pub fn drop_idle_counters(&self, idle: impl Fn(&Counter) -> bool) -> usize {
+    pub fn drop_counters(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
+        let mut live = self.counters.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Counters { counters, left } = &mut *live;
+        left.retain(|_, (window, _)| {
+            window.end.is_none_or(|end| now.duration_since(end) < LEFT_KEPT_AFTER)
+        });
         for slot in &self.terms.load().current {
-            if slot.load().as_ref().is_some_and(|counter| idle(counter)) {
+            if slot.load().as_ref().is_some_and(|counter| done(counter)) {
                 slot.store(None);
             }
         }
-        let mut counters = self.counters.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let before = counters.len();
-        counters.retain(|_, counter| Arc::strong_count(counter) > 1 || !idle(counter));
-        before - counters.len()
+        counters.retain(|key, counter| {
+            if Arc::get_mut(counter).is_none() || !done(counter) || left.len() >= LEFT_MAX {
+                return true;
+            }
+            left.insert(key.clone(), (counter.window, counter.totals()));
+            false
+        });
     }
 
     fn live_subjects(&self, meter: &MeterName) -> usize {
-        self.read().keys().filter(|key| key.meter == *meter && key.subject.is_some()).count()
+        self.read()
+            .counters
+            .keys()
+            .filter(|key| key.meter == *meter && key.subject.is_some())
+            .count()
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, AHashMap<CellKey, Arc<Counter>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Counters> {
         self.counters.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
