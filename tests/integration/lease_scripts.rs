@@ -82,21 +82,23 @@ impl Draw {
         let run = self.rng.random_range(0..self.runs.len());
         self.sequence += 1;
         let totals = self.totals[run];
+        // What no longer fits into a double is refused before it comes to a script.
+        let fit = |amount: u64| amount.min(AMOUNT_MAX);
         let grown = Totals {
-            granted: totals.granted + self.units(6),
-            returned: totals.returned + self.units(4),
-            consumed: totals.consumed + self.units(4),
-            recorded: totals.recorded + self.units(2),
-            undone: totals.undone + self.units(1),
+            granted: fit(totals.granted + self.units(6)),
+            returned: fit(totals.returned + self.units(4)),
+            consumed: fit(totals.consumed + self.units(4)),
+            recorded: fit(totals.recorded + self.units(2)),
+            undone: fit(totals.undone + self.units(1)),
         };
         self.totals[run] = grown;
-        let need_to = grown.granted + self.units(20).saturating_sub(10 * self.unit);
-        let wanted_to = need_to + self.units(10);
+        let need_to = fit(grown.granted + self.units(20).saturating_sub(10 * self.unit));
+        let wanted_to = fit(need_to + self.units(10));
         if self.one_in(6) {
             // Around what is taken, so that wants come and go.
             let taken: u64 =
                 self.totals.iter().map(|t| t.granted - t.returned.min(t.granted)).sum();
-            let units = (!self.one_in(20)).then(|| taken + self.units(60));
+            let units = (!self.one_in(20)).then(|| fit(taken + self.units(60)));
             self.ceiling = Ceiling { units, version: self.ceiling.version + 1 };
         }
         let stale = Ceiling { units: Some(self.units(99)), version: self.ceiling.version - 1 };
@@ -110,7 +112,7 @@ impl Draw {
                 want: 1 + self.up_to(2),
                 need_to,
                 wanted_to,
-                target: wanted_to + self.units(200),
+                target: fit(wanted_to + self.units(200)),
                 last: self.one_in(8),
             },
             closed: self.one_in(3),
