@@ -156,6 +156,8 @@ mod flight;
 pub mod holder;
 pub mod key;
 pub mod message;
+#[cfg(test)]
+mod simulation;
 pub mod step;
 
 #[cfg(test)]

@@ -1,0 +1,164 @@
+//! What must hold.
+
+use std::fmt::Debug;
+
+use super::{
+    closing::Closing,
+    sidecar::{Request, Sidecar, Slot},
+    world::World,
+};
+use crate::{
+    domain::ids::RunId,
+    leases::{key::KeyState, step::Denial},
+};
+
+/// How long the last requests may take, in microseconds.
+const LAST_WORD_US: u64 = 200_000;
+
+impl World {
+    /// Acknowledged, and taken by living runs, less what the ledger took back.
+    pub(super) fn held_or_used(&self, key: usize) -> i64 {
+        let held: u64 = self.slots(key).map(|slot| slot.held).sum();
+        let sum = self.admitted[key] + self.recorded[key] + held;
+        sum.cast_signed() - self.undone[key].cast_signed()
+    }
+
+    fn slots(&self, key: usize) -> impl Iterator<Item = &Slot> {
+        self.sidecars.values().filter_map(move |sidecar| sidecar.slots.get(&key))
+    }
+
+    /// What could still be had somewhere: free at the key, in hand at any run, or on the way
+    /// between. What dead runs held counts too. Not what a run got back after it had answered a
+    /// recall, until the key hears of that.
+    pub(super) fn left(&self, key: usize) -> i64 {
+        let (Some(state), Some(free)) = (self.key(key), self.free(key)) else { return i64::MAX };
+        let spent_unheard: i64 = self
+            .sidecars
+            .values()
+            .filter_map(|sidecar| Some((sidecar.run, sidecar.slots.get(&key)?)))
+            .map(|(run, slot)| {
+                let heard = consumed_of(state, run);
+                let consumed = slot.cell.counts().consumed;
+                (consumed.saturating_sub(heard) + slot.held + slot.overlooked()).cast_signed()
+            })
+            .sum();
+        free + state.outstanding() - spent_unheard
+    }
+
+    pub(super) fn check_always(&mut self) {
+        for key in 0..self.plan.keys {
+            // I1. Usage without escrow is outside of it and only makes less be admitted.
+            let admitted = self.held_or_used(key) - self.recorded[key].cast_signed();
+            assert!(
+                admitted <= self.allowed[key],
+                "I1: {admitted} admitted of {} on key {key} at {} µs",
+                self.allowed[key],
+                self.now
+            );
+            let left = self.left(key);
+            for sidecar in self.sidecars.values_mut() {
+                for request in sidecar.slots.get_mut(&key).into_iter().flat_map(|s| &mut s.queue) {
+                    request.least = request.least.min(left);
+                }
+            }
+        }
+    }
+
+    pub(super) fn check_denial(&mut self, key: usize, why: Denial, request: &Request) {
+        match why {
+            Denial::Exhausted => {
+                self.seen.refused += 1;
+                let least = request.least.min(self.left(key));
+                assert!(
+                    least < request.amount.cast_signed(),
+                    "I2: refused {} on key {key} at {} µs though {least} were left throughout",
+                    request.amount,
+                    self.now
+                );
+            }
+            Denial::RecallTimedOut => {
+                self.seen.timed_out += 1;
+                let now = self.now;
+                assert!(!self.plan.in_reach, "I2: waited in vain for key {key} until {now} µs");
+            }
+        }
+    }
+
+    /// Whether nothing happens any more: all dead runs closed, everything flushed and told.
+    pub(super) fn is_settled(&self) -> bool {
+        self.closings.iter().all(Closing::is_done)
+            && self.sidecars.values().all(|sidecar| self.is_at_rest(sidecar))
+    }
+
+    fn is_at_rest(&self, sidecar: &Sidecar) -> bool {
+        let told = |slot: &Slot| slot.holder.is_settled(&slot.cell) && slot.held == 0;
+        let idle =
+            |slot: &Slot| slot.queue.is_empty() && slot.flight.is_none() && slot.wake_at.is_none();
+        sidecar.flushed == sidecar.journal.len()
+            && !sidecar.stopping
+            && sidecar.ceilings == self.ceilings
+            && sidecar.epoch.is_some_and(|(epoch, of)| epoch.recovered && of == self.redis.identity)
+            && sidecar.slots.values().all(|slot| told(slot) && idle(slot))
+    }
+
+    /// What is missing at quiet.
+    pub(super) fn unsettled(&self) -> String {
+        let open = self.closings.iter().filter(|closing| !closing.is_done());
+        let busy = self.sidecars.values().filter(|sidecar| !self.is_at_rest(sidecar));
+        format!("{} runs are not closed, {} not at rest", open.count(), busy.count())
+    }
+
+    pub(super) fn check_quiet(&mut self) {
+        for key in 0..self.plan.keys {
+            let (used, forfeited) = self.ledger.sums(key);
+            let said = self.admitted[key] + self.recorded[key] - self.torn[key];
+            same("I4: ledger", used, said.cast_signed() - self.undone[key].cast_signed());
+            let outstanding: u64 =
+                self.slots(key).map(|slot| slot.holder.outstanding(&slot.cell)).sum();
+            let epoch = self.ledger.epochs();
+            // A key that nobody has called in this epoch is as good as absent.
+            let live = |state: &&KeyState| state.epoch() == epoch && state.is_founded();
+            if let Some(state) = self.key(key).filter(live) {
+                same("I4: used", state.used(), used);
+                same("I4: forfeited", state.forfeited(), forfeited);
+                same("I4: outstanding", state.outstanding(), outstanding.cast_signed());
+            }
+            self.check_the_rest_is_usable(key, used, forfeited);
+        }
+    }
+
+    /// I2: all that remains can be had, by any run, and not a unit more.
+    fn check_the_rest_is_usable(&mut self, key: usize, used: i64, forfeited: u64) {
+        let Some(ceiling) = self.ceilings[key].units else { return };
+        let remaining = ceiling.cast_signed() - used - forfeited.cast_signed();
+        if remaining < 0 || self.free(key).is_some_and(|free| free < 0) {
+            // A lowered ceiling, a forfeit or usage after the fact came after escrow that is
+            // still in hand.
+            return;
+        }
+        let (admitted, refused) = (self.admitted[key], self.seen.refused);
+        if remaining > 0 {
+            self.plan.refused_by_journal = 0;
+            self.event_ids += 1_000;
+            let event = self.event_ids;
+            let run = self.some_run();
+            self.request(run, key, remaining.cast_unsigned(), event);
+            self.until(self.now + LAST_WORD_US);
+            let got = self.admitted[key] - admitted;
+            same("I2: all that remains", got, remaining.cast_unsigned());
+        }
+        let run = self.some_run();
+        self.request(run, key, 1, self.event_ids + 1);
+        self.until(self.now + LAST_WORD_US);
+        same("I2: one more is refused", self.seen.refused, refused + 1);
+    }
+}
+
+fn consumed_of(key: &KeyState, run: RunId) -> u64 {
+    key.runs().find(|(of, ..)| *of == run).map_or(0, |(_, totals, _)| totals.consumed)
+}
+
+/// Like `assert_eq`, but the message begins with the invariant.
+fn same<T: PartialEq + Debug>(what: &str, is: T, should: T) {
+    assert!(is == should, "{what}: {is:?}, not {should:?}");
+}

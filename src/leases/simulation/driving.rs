@@ -1,0 +1,234 @@
+//! The driver of a cell, as `leases` documents it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    event::Event,
+    planted::Planted,
+    sidecar::{Request, Slot},
+    world::World,
+};
+use crate::{
+    domain::ids::RunId,
+    leases::{
+        cell::{Cell, Take},
+        holder::Holder,
+        message::{Answer, Call, Recall},
+        step::{Denial, LeaseTimes, Step, Surroundings, Waiting},
+    },
+};
+
+/// How long a driver waits for an answer, in microseconds.
+const CALL_TIMEOUT_US: u64 = 40_000;
+/// Floors that a driver brings for one call.
+const FLOORS_MAX: u32 = 3;
+/// Steps that a driver may take without waiting for anything.
+const STEPS_MAX: u32 = 1_000;
+
+impl World {
+    /// The slot of a key, opened if need be.
+    pub(super) fn slot(&mut self, run: RunId, key: usize) -> &mut Slot {
+        let Some(sidecar) = self.sidecars.get_mut(&run) else { unreachable!("a dead run acts") };
+        let epoch = sidecar.epoch.map_or(0, |(epoch, _)| epoch.number);
+        sidecar.opened.entry(key).or_insert(epoch);
+        let times = LeaseTimes {
+            settle: Duration::from_millis(50),
+            retry: Duration::from_millis(10),
+            ..LeaseTimes::default()
+        };
+        let left = sidecar.left.get(&key).copied();
+        sidecar.slots.entry(key).or_insert_with(|| {
+            let cell = Cell::new();
+            let holder = match left {
+                None => Holder::new(run, times),
+                Some(totals) => Holder::resumed(run, times, &cell, totals),
+            };
+            Slot::new(cell, holder, left.map_or(0, |left| left.returned))
+        })
+    }
+
+    pub(super) fn drive(&mut self, run: RunId, key: usize) {
+        let Some(sidecar) = self.sidecars.get(&run) else { return };
+        if !sidecar.slots.contains_key(&key) {
+            return;
+        }
+        let Some((epoch, identity)) = sidecar.epoch else { return };
+        let around = Surroundings { epoch, ceiling: sidecar.ceilings[key], now: self.clock() };
+        let spoil = self.is_planted(Planted::ReturnedBeforeClosed);
+        for _ in 0..STEPS_MAX {
+            self.serve_queue(run, key);
+            let slot = self.slot(run, key);
+            let waiting = slot.queue.front().map(|head| Waiting {
+                head: head.amount,
+                total: slot.queue.iter().map(|request| request.amount).sum(),
+            });
+            match slot.holder.next(&slot.cell, waiting, &around) {
+                Step::Retry => {}
+                Step::Send(call) => {
+                    slot.asked = slot.queue.iter().map(|request| request.id).collect();
+                    slot.flight = Some(((*call).clone(), 0));
+                    if call.totals.returned > slot.returned && spoil {
+                        // Requests go on taking it until the answer is there.
+                        slot.cell.refill(call.totals.returned - slot.returned);
+                        slot.spoiled = true;
+                    }
+                    if call.closed {
+                        let back = call.totals.returned - slot.returned;
+                        let late = std::mem::take(&mut slot.late).min(back);
+                        slot.returning = (call.sequence, slot.returning.1 + late);
+                    }
+                    slot.returned = call.totals.returned;
+                    let sequence = call.sequence;
+                    self.send(identity, &call, key);
+                    self.later(CALL_TIMEOUT_US, Event::CallTimesOut { run, key, sequence });
+                    return;
+                }
+                Step::Deny { why, remaining } => self.deny(run, key, why, remaining),
+                Step::Unavailable => self.unavailable(run, key),
+                Step::Wait { until } | Step::Rest { until: Some(until) } => {
+                    let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
+                    return self.wake_at(until.max(self.now + 1), run, key);
+                }
+                Step::Rest { until: None } | Step::InFlight => return,
+                Step::Retired => return self.retired(run, key),
+                Step::Fenced => panic!("a living run was fenced"),
+            }
+        }
+        panic!("the driver of key {key} does not come to rest at {} µs", self.now);
+    }
+
+    /// Sets the one timer that a driver has.
+    fn wake_at(&mut self, at: u64, run: RunId, key: usize) {
+        let slot = self.slot(run, key);
+        if slot.wake_at.is_none_or(|set| at < set) {
+            slot.wake_at = Some(at);
+            self.later(at - self.now, Event::Wake { run, key });
+        }
+    }
+
+    pub(super) fn woken(&mut self, run: RunId, key: usize) {
+        let now = self.now;
+        let slot = self.sidecars.get_mut(&run).and_then(|sidecar| sidecar.slots.get_mut(&key));
+        // A timer that was set again earlier has rung already.
+        if slot.is_some_and(|slot| slot.wake_at.take_if(|at| *at == now).is_some()) {
+            self.drive(run, key);
+        }
+    }
+
+    fn serve_queue(&mut self, run: RunId, key: usize) {
+        let mut index = 0;
+        loop {
+            let slot = self.slot(run, key);
+            let Some(request) = slot.queue.get(index) else { break };
+            if slot.cell.take(request.amount) == Take::Short {
+                index += 1;
+            } else if let Some(request) = slot.queue.remove(index) {
+                self.admit(run, key, &request);
+            }
+        }
+    }
+
+    fn deny(&mut self, run: RunId, key: usize, why: Denial, remaining: u64) {
+        let slot = self.slot(run, key);
+        let asked = std::mem::take(&mut slot.asked);
+        let mut denied: Vec<Request> = slot.queue.pop_front().into_iter().collect();
+        let (more, kept): (VecDeque<_>, _) = std::mem::take(&mut slot.queue)
+            .into_iter()
+            .partition(|request| request.amount > remaining && asked.contains(&request.id));
+        slot.queue = kept;
+        slot.asked = asked;
+        denied.extend(more);
+        for request in denied {
+            self.check_denial(key, why, &request);
+        }
+    }
+
+    /// The outage policy, for all who wait.
+    fn unavailable(&mut self, run: RunId, key: usize) {
+        for request in std::mem::take(&mut self.slot(run, key).queue) {
+            self.seen.unavailable += 1;
+            if self.plan.allow_on_outage {
+                self.record(run, key, request.amount, request.event);
+            }
+        }
+    }
+
+    fn retired(&mut self, run: RunId, key: usize) {
+        let forgotten = self.is_planted(Planted::TotalsForgotten);
+        let Some(sidecar) = self.sidecars.get_mut(&run) else { return };
+        let (records, _) = sidecar.records(key);
+        let may_go = |slot: &&mut Slot| slot.queue.is_empty() && slot.parted_after == Some(records);
+        if let Some(slot) = sidecar.slots.get_mut(&key).filter(may_go) {
+            if !forgotten {
+                sidecar.left.insert(key, slot.holder.totals(&slot.cell));
+            }
+            sidecar.slots.remove(&key);
+        }
+    }
+
+    pub(super) fn answer_arrives(&mut self, call: &Call, key: usize, answer: &Answer) {
+        let (run, now) = (call.run, self.clock());
+        let answer = &self.as_heard(answer);
+        let Some(slot) = self.sidecars.get_mut(&run).and_then(|one| one.slots.get_mut(&key)) else {
+            return;
+        };
+        let ours = slot.flight.take_if(|(flight, _)| flight.sequence == call.sequence);
+        if let (Some((_, floors)), Answer::NeedFloor { closed_seq_min }) = (&ours, answer)
+            && *floors < FLOORS_MAX
+        {
+            let floors = *floors + 1;
+            return self.bring_floor(call, key, *closed_seq_min, floors);
+        }
+        if ours.is_some() {
+            slot.unspoil();
+        }
+        slot.holder.answered(&slot.cell, call, answer, now);
+        self.drive(run, key);
+        if matches!(answer, Answer::EpochLost | Answer::StaleEpoch { .. }) {
+            self.discover(run);
+        }
+    }
+
+    fn bring_floor(&mut self, call: &Call, key: usize, closed_seq_min: u64, floors: u32) {
+        let run = call.run;
+        let away = self.is_ledger_away();
+        let floor = self.floor(call.epoch.number, key, closed_seq_min).filter(|_| !away);
+        let Some((_, identity)) = self.sidecars.get(&run).and_then(|sidecar| sidecar.epoch) else {
+            return;
+        };
+        let call = Call { floor: floor.map(Box::new), ..call.clone() };
+        if call.floor.is_some() {
+            self.slot(run, key).flight = Some((call.clone(), floors));
+            self.send(identity, &call, key);
+        } else {
+            let now = self.clock();
+            let slot = self.slot(run, key);
+            slot.unspoil();
+            slot.holder.failed(now);
+            self.drive(run, key);
+        }
+    }
+
+    pub(super) fn timed_out(&mut self, run: RunId, key: usize, sequence: u64) {
+        let now = self.clock();
+        let Some(slot) = self.sidecars.get_mut(&run).and_then(|one| one.slots.get_mut(&key)) else {
+            return;
+        };
+        if slot.flight.take_if(|(flight, _)| flight.sequence == sequence).is_some() {
+            slot.unspoil();
+            slot.holder.failed(now);
+            self.drive(run, key);
+        }
+    }
+
+    pub(super) fn hinted(&mut self, run: RunId, key: usize, recall: &Recall) {
+        if !self.heeds(run, recall) {
+            return;
+        }
+        let slot = self.sidecars.get_mut(&run).and_then(|sidecar| sidecar.slots.get_mut(&key));
+        if let Some(slot) = slot {
+            slot.holder.hint(recall);
+            self.drive(run, key);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Where planted mistakes are made: on the way between the real machines, and in the models
+//! around them, so that the machines know nothing of it.
+
+use uuid::Uuid;
+
+use super::{planted::Planted, world::World};
+use crate::{
+    domain::ids::RunId,
+    leases::{
+        key::KeyState,
+        message::{Answer, Call, Ceiling, Counted, Floor, Recall, Totals},
+    },
+};
+
+impl World {
+    pub(super) fn is_planted(&self, planted: Planted) -> bool {
+        self.plan.planted == Some(planted)
+    }
+
+    /// A call as the key takes it.
+    pub(super) fn as_taken(&self, call: &Call, key: usize) -> Call {
+        let mut call = call.clone();
+        let Some(planted) = self.plan.planted else { return call };
+        let known = self.key(key).filter(|known| known.epoch() == call.epoch.number);
+        match (planted, known) {
+            (Planted::TotalsAdded, Some(known)) => {
+                if let Some((.., totals)) = entry(known, call.run) {
+                    call.totals = added(totals, call.totals);
+                }
+            }
+            (Planted::OldCeilingAccepted, Some(known)) => {
+                if let Some(Ceiling { units, version }) = known.ceiling()
+                    && units != call.ceiling.units
+                {
+                    call.ceiling.version = version + 1;
+                }
+            }
+            (Planted::OvertakenAsks, _) => call.sequence = self.now,
+            (Planted::ClosedRunHeard, _) if self.is_folded(call.run, key) => {
+                // The key has forgotten the run, so without a fence it is as new as this one.
+                call.run = RunId(Uuid::from_u128(!call.run.0.as_u128()));
+            }
+            _ => {}
+        }
+        call
+    }
+
+    /// An answer as the run takes it.
+    pub(super) fn as_heard(&self, answer: &Answer) -> Answer {
+        match answer {
+            Answer::Counted(counted) if self.is_planted(Planted::WantIgnored) => {
+                Answer::Counted(Counted { recalled: false, ..*counted })
+            }
+            answer => answer.clone(),
+        }
+    }
+
+    /// Whether a run listens to this hint.
+    pub(super) fn heeds(&self, run: RunId, recall: &Recall) -> bool {
+        !self.is_planted(Planted::WantIgnored) || recall.first == Some(run)
+    }
+
+    /// What the ledger says of a key that has to be rebuilt.
+    pub(super) fn floor(&self, epoch: u64, key: usize, closed_seq_min: u64) -> Option<Floor> {
+        match self.is_planted(Planted::AbsentIsZero) {
+            true => Some(Floor { closed_seq: closed_seq_min, ..Floor::default() }),
+            false => self.ledger.floor(epoch, key),
+        }
+    }
+}
+
+fn entry(key: &KeyState, run: RunId) -> Option<(RunId, Totals)> {
+    key.runs().find(|(of, ..)| *of == run).map(|(run, totals, _)| (run, totals))
+}
+
+/// Only the key makes `granted` grow, also for who makes this mistake.
+fn added(known: Totals, told: Totals) -> Totals {
+    Totals {
+        granted: told.granted,
+        returned: known.returned + told.returned,
+        consumed: known.consumed + told.consumed,
+        recorded: known.recorded + told.recorded,
+        undone: known.undone + told.undone,
+    }
+}

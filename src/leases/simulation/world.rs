@@ -1,0 +1,192 @@
+//! The simulated world: its clock, its events, and the order of things.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::{
+    closing::Closing,
+    event::{Event, Seen},
+    ledger::Ledger,
+    plan::Plan,
+    server::Redis,
+    sidecar::Sidecar,
+};
+use crate::{domain::ids::RunId, leases::message::Ceiling};
+
+/// A world that is not over after so many events goes on for ever.
+const EVENTS_MAX: u64 = 200_000;
+/// Longest time until quiet after the last fault, in microseconds.
+const SETTLING_US_MAX: u64 = 3_000_000;
+/// How often it is looked whether it is quiet.
+const SETTLING_LOOK_US: u64 = 10_000;
+
+pub(super) struct World {
+    pub plan: Plan,
+    pub rng: StdRng,
+    /// Microseconds.
+    pub now: u64,
+    /// From here on nothing new happens and the network is whole.
+    pub quiet: bool,
+    /// What is to come, by its time; what is due at one time comes in the order of its making.
+    events: BTreeMap<(u64, u64), Event>,
+    number: u64,
+    pub redis: Redis,
+    pub ledger: Ledger,
+    pub sidecars: BTreeMap<RunId, Sidecar>,
+    /// Runs that have ended: only their journals are left.
+    pub dead: BTreeMap<RunId, Sidecar>,
+    pub closings: Vec<Closing>,
+    /// The ceilings as the plan has them now.
+    pub ceilings: Vec<Ceiling>,
+    /// What may have been admitted per key: the ceiling in force at the key, or what was taken
+    /// when it was lowered to that.
+    pub allowed: Vec<i64>,
+    /// Acknowledged against escrow, per key.
+    pub admitted: Vec<u64>,
+    /// Acknowledged without escrow, per key.
+    pub recorded: Vec<u64>,
+    /// Taken back by the ledger, per key.
+    pub undone: Vec<u64>,
+    /// Acknowledged and then lost with a torn journal, per key.
+    pub torn: Vec<u64>,
+    pub event_ids: u64,
+    /// Requests so far.
+    pub arrived: u64,
+    pub seen: Seen,
+    /// Prints every event.
+    traced: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, plan: Plan) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let ceilings: Vec<_> = (0..plan.keys)
+            .map(|_| Ceiling { units: Some(rng.random_range(0..=plan.ceiling_max)), version: 1 })
+            .collect();
+        let keys = plan.keys;
+        Self {
+            rng,
+            now: 0,
+            quiet: false,
+            events: BTreeMap::new(),
+            number: 0,
+            redis: Redis::default(),
+            ledger: Ledger::default(),
+            sidecars: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            closings: Vec::new(),
+            allowed: vec![0; keys],
+            ceilings,
+            admitted: vec![0; keys],
+            recorded: vec![0; keys],
+            undone: vec![0; keys],
+            torn: vec![0; keys],
+            event_ids: 0,
+            arrived: 0,
+            seen: Seen::default(),
+            traced: std::env::var_os("TOLLGATE_TRACE").is_some(),
+            plan,
+        }
+    }
+
+    /// Plays the world to its quiet end.
+    pub(super) fn play(mut self) -> Seen {
+        for _ in 0..self.plan.runs {
+            self.start_run();
+        }
+        self.later(1_000, Event::CloseTick);
+        let end = self.plan.length_ms * 1_000;
+        for (rate, fault) in [
+            (self.plan.kills_per_s, (|| Event::Kill) as fn() -> Event),
+            (self.plan.stops_per_s, || Event::Stop),
+            (self.plan.wipes_per_s, || Event::Wipe),
+            (self.plan.moves_per_s, || Event::Move),
+        ] {
+            for _ in 0..(rate * self.plan.length_ms).div_ceil(1_000) {
+                let at = self.rng.random_range(0..end);
+                self.later(at, fault());
+            }
+        }
+        self.until(end);
+        self.quiet = true;
+        // The last of the late messages.
+        self.until(end + self.plan.slow_us);
+        while !self.is_settled() {
+            assert!(
+                self.now < end + self.plan.slow_us + SETTLING_US_MAX,
+                "I4: {}",
+                self.unsettled()
+            );
+            self.until(self.now + SETTLING_LOOK_US);
+        }
+        self.check_quiet();
+        self.seen
+    }
+
+    pub(super) fn until(&mut self, end: u64) {
+        while let Some(next) = self.events.first_entry()
+            && next.key().0 <= end
+        {
+            let ((at, _), event) = next.remove_entry();
+            self.now = at;
+            self.seen.events += 1;
+            assert!(self.seen.events < EVENTS_MAX, "I2: the world does not come to rest");
+            if self.traced {
+                eprintln!("{at} µs: {event:?}");
+            }
+            self.happen(event);
+            self.check_always();
+        }
+        self.now = end;
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive { run } => self.arrive(run),
+            Event::Journalled { run, key, amount, event } => {
+                self.journalled(run, key, amount, event);
+            }
+            Event::Settled { run, key, held, used } => self.settled(run, key, held, used),
+            Event::CallArrives { to, call, key } => self.call_arrives(to, &call, key),
+            Event::AnswerArrives { call, key, answer } => self.answer_arrives(&call, key, &answer),
+            Event::CallTimesOut { run, key, sequence } => self.timed_out(run, key, sequence),
+            Event::CloseArrives { to, call, key } => self.close_arrives(to, call, key),
+            Event::CloseAnswered { call, key, answer } => self.close_answered(call, key, answer),
+            Event::Hint { run, key, recall } => self.hinted(run, key, &recall),
+            Event::Wake { run, key } => self.woken(run, key),
+            Event::Tick { run } => self.tick(run),
+            Event::CloseTick => self.close_tick(),
+            Event::Kill => self.kill(),
+            Event::Stop => self.stop(),
+            Event::End { run } => self.end(run),
+            Event::Wipe => self.wipe(),
+            Event::Move => self.move_ceiling(),
+        }
+    }
+
+    pub(super) fn later(&mut self, delay: u64, event: Event) {
+        self.number += 1;
+        self.events.insert((self.now + delay, self.number), event);
+    }
+
+    pub(super) fn clock(&self) -> Duration {
+        Duration::from_micros(self.now)
+    }
+
+    pub(super) fn up_to(&mut self, most: u64) -> u64 {
+        self.rng.random_range(0..=most)
+    }
+
+    /// Whether something with this share per thousand happens.
+    pub(super) fn share(&mut self, share: u32) -> bool {
+        self.rng.random_ratio(share.min(1_000), 1_000)
+    }
+
+    fn move_ceiling(&mut self) {
+        let key = self.rng.random_range(0..self.plan.keys);
+        let units = self.up_to(self.plan.ceiling_max);
+        let version = self.ceilings[key].version + 1;
+        self.ceilings[key] = Ceiling { units: Some(units), version };
+    }
+}
