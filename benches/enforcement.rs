@@ -96,6 +96,7 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
         tasks: TaskTracker::new(),
         started: Instant::now(),
         denial_cache: config.denial_cache(),
+        metrics: tollgate::enforcement::lease_metrics::LeaseMetrics::register(),
     });
     Arc::new(Engine::new(EngineParts {
         config,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::background::drift::DriftTimes;
 use crate::domain::{invalid::Invalid, usage::Durability};
 
 /// How checks are answered and usage is taken in.
@@ -41,6 +42,8 @@ pub struct EnforcementConfig {
     pub counter_idle_s: u64,
     /// How often changed tenants and plans are looked for, milliseconds; at most 500.
     pub change_poll_ms: u64,
+    /// How often some of the shared counters are compared with the ledger, milliseconds.
+    pub drift_interval_ms: u64,
 }
 
 impl Default for EnforcementConfig {
@@ -61,6 +64,7 @@ impl Default for EnforcementConfig {
             flush_interval_ms: 200,
             counter_idle_s: 600,
             change_poll_ms: 250,
+            drift_interval_ms: 10_000,
         }
     }
 }
@@ -86,6 +90,15 @@ impl EnforcementConfig {
         Duration::from_secs(self.counter_idle_s)
     }
 
+    /// How shared counters are compared with the ledger: what was used is in both after a
+    /// settlement and a flush, and some tries of each.
+    pub fn drift_times(&self) -> DriftTimes {
+        DriftTimes {
+            interval: Duration::from_millis(self.drift_interval_ms),
+            patience: 5 * (self.settle_interval() + self.flush_interval()),
+        }
+    }
+
     /// How often the journal is flushed.
     pub fn flush_interval(&self) -> Duration {
         Duration::from_millis(self.flush_interval_ms)
@@ -108,6 +121,7 @@ impl EnforcementConfig {
             ("flush_interval_ms", self.flush_interval_ms, 1, 60_000),
             ("counter_idle_s", self.counter_idle_s, 1, 86_400),
             ("change_poll_ms", self.change_poll_ms, 10, 500),
+            ("drift_interval_ms", self.drift_interval_ms, 10, 3_600_000),
         ];
         for (field, value, min, max) in bounds {
             if !(min..=max).contains(&value) {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::engine::Engine;
+use super::{engine::Engine, flush_lag::FlushLag};
 use crate::{
     domain::{cell_key::CellKey, ids::RunId, meter::Aggregation},
     journal::{
@@ -184,6 +184,7 @@ pub struct Flusher {
     /// Undone totals that the counters have been told of.
     told: AHashMap<CellKey, u64>,
     heartbeat_at: Instant,
+    lag: FlushLag,
     /// Told why flushing fails, or that it works (again).
     report: Report,
 }
@@ -203,6 +204,7 @@ impl Flusher {
             interval,
             told: AHashMap::new(),
             heartbeat_at,
+            lag: FlushLag::new(heartbeat_at),
             report,
         }
     }
@@ -251,9 +253,11 @@ impl Flusher {
         // In this order: whatever was acknowledged before `through` lies before `handed_over`.
         let through = self.engine.clock.now();
         let handed_over = Position::from(self.engine.handed_over.load(Ordering::Acquire));
+        // Before the step too: one that fails leaves the ledger behind.
+        self.lag.show(self.run_flusher.mark(), handed_over, Instant::now());
         let step = self.run_flusher.step((handed_over, through)).await?;
         let mark = self.run_flusher.mark();
-        metrics::gauge!("tollgate_flush_lag_bytes").set(lag_bytes(handed_over, mark));
+        self.lag.show(mark, handed_over, Instant::now());
         if step.was_idle {
             self.beat(mark, handed_over, through).await?;
             return Ok(true);
@@ -291,16 +295,5 @@ impl Flusher {
             self.engine.undo(&key, total - told).await;
             self.told.insert(key, total);
         }
-    }
-}
-
-/// Bytes of journal that are not flushed; across segments only roughly.
-#[allow(clippy::cast_precision_loss)] // A gauge is a double.
-fn lag_bytes(handed_over: Position, mark: Position) -> f64 {
-    if handed_over.segment == mark.segment {
-        f64::from(handed_over.offset.saturating_sub(mark.offset))
-    } else {
-        let segments = handed_over.segment.saturating_sub(mark.segment);
-        f64::from(segments) * f64::from(64u32 << 20)
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     counter::{Counter, Slow, Verdict},
     floors::Floors,
+    lease_metrics::LeaseMetrics,
     retention::KeyRetentions,
 };
 use crate::{
@@ -54,6 +55,7 @@ pub struct Leasing {
     pub tasks: TaskTracker,
     pub started: Instant,
     pub denial_cache: Duration,
+    pub metrics: LeaseMetrics,
 }
 
 impl Leasing {
@@ -125,8 +127,10 @@ impl Leasing {
             };
         };
         let around = Surroundings { epoch, ceiling: slow.ceiling, now: self.now() };
+        let returned_before = slow.holder.totals(&counter.cell).returned;
         let step = slow.holder.next(&counter.cell, waiting, &around);
-        if matches!(step, Step::Send(_)) {
+        if let Step::Send(call) = &step {
+            self.metrics.returning(call.totals.returned - returned_before);
             slow.call_built();
         }
         step
@@ -156,6 +160,7 @@ impl Leasing {
         if why == Denial::Exhausted {
             counter.remember_denial(remaining, self.now() + self.denial_cache);
         }
+        self.metrics.denied(why, denied.len());
         for waiter in denied {
             let _ = waiter.verdict.send(Verdict::Denied { why, remaining });
         }
@@ -166,6 +171,7 @@ impl Leasing {
             true => self.call(counter, &mut call).await,
             false => None,
         };
+        self.metrics.called(&call, answer.as_ref());
         let is_answered = answer.is_some();
         let mut slow = counter.slow();
         match answer {

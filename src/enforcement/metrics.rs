@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
 
-use crate::domain::quota::{DecidedBy, QuotaAnswer, QuotaReason};
+use crate::domain::{
+    quota::{DecidedBy, QuotaAnswer, QuotaReason},
+    usage::RecordReceipt,
+};
 
 const REASONS: [(QuotaReason, &str); 9] = [
     (QuotaReason::WithinLimit, "within_limit"),
@@ -30,7 +33,8 @@ const DECIDERS: [(DecidedBy, &str); 4] = [
 pub struct EngineMetrics {
     checks: [[Counter; DECIDERS.len()]; REASONS.len()],
     check_seconds: [Histogram; DECIDERS.len()],
-    pub events_recorded: Counter,
+    record_seconds: Histogram,
+    events_recorded: Counter,
     pub events_repeated: Counter,
     pub units_unbacked: Counter,
     pub events_late: Counter,
@@ -43,6 +47,10 @@ impl EngineMetrics {
     pub fn register() -> Self {
         describe_counter!("tollgate_checks_total", "Quota checks by reason and by what decided");
         describe_histogram!("tollgate_check_seconds", "Time to answer a quota check, by decider");
+        describe_histogram!(
+            "tollgate_record_seconds",
+            "Time to acknowledge a batch of usage, however many events"
+        );
         describe_counter!("tollgate_usage_events_total", "Usage events accepted, by outcome");
         describe_counter!(
             "tollgate_unbacked_units_total",
@@ -66,6 +74,7 @@ impl EngineMetrics {
             check_seconds: DECIDERS.map(|(_, decided_by)| {
                 histogram!("tollgate_check_seconds", "decided_by" => decided_by)
             }),
+            record_seconds: histogram!("tollgate_record_seconds"),
             events_recorded: counter!("tollgate_usage_events_total", "outcome" => "recorded"),
             events_repeated: counter!("tollgate_usage_events_total", "outcome" => "repeated"),
             units_unbacked: counter!("tollgate_unbacked_units_total"),
@@ -73,6 +82,13 @@ impl EngineMetrics {
             reservations_expired: counter!("tollgate_reservations_expired_total"),
             undone_units: counter!("tollgate_undone_units_total"),
         }
+    }
+
+    /// Counts an acknowledged batch.
+    pub fn recorded(&self, receipt: RecordReceipt, took: Duration) {
+        self.record_seconds.record(took);
+        self.events_recorded.increment(receipt.accepted);
+        self.events_repeated.increment(receipt.duplicates);
     }
 
     /// Counts an answer.

@@ -1,6 +1,6 @@
 //! `RecordUsage`: it used this much. All of a batch or nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     counter::Counter,
@@ -71,6 +71,17 @@ impl Engine {
         reports: Vec<UsageReport>,
         durability: Option<Durability>,
     ) -> Result<RecordReceipt, EngineError> {
+        let began = Instant::now();
+        let receipt = self.take_in(reports, durability).await?;
+        self.metrics.recorded(receipt, began.elapsed());
+        Ok(receipt)
+    }
+
+    async fn take_in(
+        &self,
+        reports: Vec<UsageReport>,
+        durability: Option<Durability>,
+    ) -> Result<RecordReceipt, EngineError> {
         self.check_open()?;
         let labelled = self.label_all(reports).await?;
         let has_ceiling = labelled.iter().any(|one| one.ceiling.units.is_some());
@@ -95,8 +106,6 @@ impl Engine {
         self.count(labelled, holds, pending.position());
         settling.answered(None, Some(pending.position()));
         self.acknowledge(pending, settling).await?;
-        self.metrics.events_recorded.increment(receipt.accepted);
-        self.metrics.events_repeated.increment(receipt.duplicates);
         Ok(receipt)
     }
 

@@ -67,7 +67,7 @@ impl Ledger {
             after.map_or("", |key| subject_column(key.subject.as_ref())),
             i64::from(limit),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("uncharged_windows"))
         .await?;
         rows.into_iter()
             .map(|row| {
@@ -104,7 +104,7 @@ impl Ledger {
             subject_column(key.subject.as_ref()),
             from.to_sqlx() as _,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("level_changes"))
         .await?;
         rows.into_iter()
             .map(|row| Ok(HourlyChange { hour: row.hour.to_jiff(), delta: row.delta }))
@@ -132,7 +132,7 @@ impl Ledger {
             property,
             by_events,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("usage_by_property"))
         .await?;
         rows.into_iter()
             .map(|row| {

@@ -127,7 +127,7 @@ impl Ledger {
             catalog.as_str(),
             version
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.query("catalog"))
         .await?;
         row.map(|row| {
             Ok(StoredCatalog {
@@ -144,7 +144,7 @@ impl Ledger {
     /// The names of all catalogs with their versions in force, in order.
     pub async fn catalog_names(&self) -> Result<Vec<(CatalogName, u32)>, LedgerError> {
         let rows = sqlx::query!("SELECT catalog, current_version FROM catalogs ORDER BY catalog")
-            .fetch_all(&self.pool)
+            .fetch_all(self.query("catalog_names"))
             .await?;
         rows.into_iter()
             .map(|row| {
@@ -163,7 +163,7 @@ impl Ledger {
              ORDER BY retired_at IS NOT NULL, plan",
             catalog.as_str()
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("plans"))
         .await?;
         rows.into_iter()
             .map(|row| {
@@ -187,7 +187,7 @@ impl Ledger {
             plan.plan.as_str(),
             i64::from(plan.version)
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.query("plan_definition"))
         .await?;
         Ok(row.map(|row| row.definition))
     }

@@ -41,7 +41,7 @@ impl Ledger {
     /// The number of the last change; 0 before the first.
     pub async fn change_version(&self) -> Result<u64, LedgerError> {
         let row = sqlx::query!("SELECT value FROM commit_sequences WHERE name = 'change'")
-            .fetch_one(&self.pool)
+            .fetch_one(self.query("change_version"))
             .await?;
         read_unsigned("commit_sequences", "value", "change", row.value)
     }

@@ -58,7 +58,7 @@ impl Ledger {
     pub async fn add_charges(&self, charges: &[Charge]) -> Result<Vec<Money>, LedgerError> {
         let rows: Value = charges.iter().map(Charge::to_row).collect();
         let added = sqlx::query_file!("src/ledger/queries/add_charges.sql", rows)
-            .fetch_all(&self.pool)
+            .fetch_all(self.query("add_charges"))
             .await?;
         added
             .into_iter()
@@ -86,7 +86,7 @@ impl Ledger {
             asked.with_zero,
             i64::from(asked.limit),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("charges"))
         .await?;
         rows.into_iter().map(Charge::try_from).collect()
     }
@@ -105,7 +105,7 @@ impl Ledger {
             subject_column(key.subject.as_ref()),
             kind,
         )
-        .fetch_one(&self.pool)
+        .fetch_one(self.query("charged_through"))
         .await?;
         Ok(row.through.map(|through| through.to_jiff()))
     }

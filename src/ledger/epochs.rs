@@ -26,7 +26,7 @@ impl Ledger {
             "SELECT epoch, counters, recovered_at IS NOT NULL AS \"is_recovered!\"
              FROM epochs ORDER BY epoch DESC LIMIT 1"
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.query("latest_epoch"))
         .await?;
         row.map(|row| {
             Ok(Epoch {
@@ -55,7 +55,7 @@ impl Ledger {
             column,
             counters
         )
-        .execute(&self.pool)
+        .execute(self.query("begin_epoch"))
         .await?;
         Ok((begun.rows_affected() == 1).then_some(number))
     }
@@ -104,7 +104,7 @@ impl Ledger {
              ORDER BY started_at, run",
             number
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("unreported_runs"))
         .await?;
         Ok(rows.into_iter().map(|row| RunId(row.run)).collect())
     }

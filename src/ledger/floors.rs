@@ -51,7 +51,7 @@ impl Ledger {
             &columns.labels,
             &columns.subjects
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("floors"))
         .await?;
         let mut floors: Vec<Floor> = Vec::with_capacity(keys.len());
         for row in rows {
@@ -98,7 +98,7 @@ impl Ledger {
              FROM run_totals WHERE run = $1 ORDER BY tenant, meter, label, subject",
             run.0
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("run_totals"))
         .await?;
         let table = "run_totals";
         rows.into_iter()

@@ -98,7 +98,7 @@ impl Ledger {
             claim.now.to_sqlx() as _,
             claim.lease_until.to_sqlx() as _,
         )
-        .execute(&self.pool)
+        .execute(self.query("claim_job_tick"))
         .await?
         .rows_affected();
         Ok(made == 1)
@@ -129,7 +129,7 @@ impl Ledger {
             claim.now.to_sqlx() as _,
             claim.lease_until.to_sqlx() as _,
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.query("claim_unfinished_job_run"))
         .await?;
         row.map(|row| {
             Ok(ClaimedRun {
@@ -166,7 +166,7 @@ impl Ledger {
             claim.now.to_sqlx() as _,
             claim.lease_until.to_sqlx() as _,
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.query("claim_failed_job_run"))
         .await?;
         row.map(|row| Ok(ClaimedRun { started_by: StartedBy::read(&row.started_by, job)?, ..run }))
             .transpose()
@@ -187,7 +187,7 @@ impl Ledger {
             claim.id,
             claim.lease_until.to_sqlx() as _,
         )
-        .execute(&self.pool)
+        .execute(self.query("renew_job_run"))
         .await?
         .rows_affected();
         Ok(renewed == 1)
@@ -223,7 +223,7 @@ impl Ledger {
             summary,
             not_counted,
         )
-        .execute(&self.pool)
+        .execute(self.query("finish_job_run"))
         .await?
         .rows_affected();
         Ok(finished == 1)
@@ -243,7 +243,7 @@ impl Ledger {
             job,
             scheduled_at.to_sqlx() as _,
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.query("job_run"))
         .await?;
         row.map(JobRun::try_from).transpose()
     }
@@ -264,7 +264,7 @@ impl Ledger {
             job,
             i64::from(limit),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("job_history"))
         .await?;
         rows.into_iter().map(JobRun::try_from).collect()
     }
@@ -280,7 +280,7 @@ impl Ledger {
                              AND newer.started_by = 'schedule')",
             before.to_sqlx() as _,
         )
-        .execute(&self.pool)
+        .execute(self.query("purge_job_runs"))
         .await?;
         Ok(purged.rows_affected())
     }

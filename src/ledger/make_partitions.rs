@@ -44,7 +44,9 @@ impl Ledger {
     /// Makes the partitions of raw events for today and the days to come, by Postgres' clock, which
     /// is the one that dates arrivals.
     pub async fn ensure_event_partitions(&self) -> Result<(), LedgerError> {
-        let row = sqlx::query!("SELECT now() AS \"now!\"").fetch_one(&self.pool).await?;
+        let row = sqlx::query!("SELECT now() AS \"now!\"")
+            .fetch_one(self.query("ensure_event_partitions"))
+            .await?;
         let today = utc_date(row.now.to_jiff());
         let days = (0..=EVENT_DAYS_AHEAD).map(|n| today.saturating_add(n.days()));
         self.ensure_partitions(days.map(Partition::EventsDay)).await

@@ -1,6 +1,7 @@
 //! Postgres: what was used, by whom, under which plan, and what it costs. All SQL of the house.
 //!
-//! Whatever changes more than one row goes through `Ledger::run_tx`, whose metrics carry its name.
+//! Whatever changes more than one row goes through `Ledger::run_tx`, everything else through
+//! `Ledger::query`; the metrics of both carry a name.
 //! Transactions take their locks in one order, so that they seldom wait in a circle: run, keys,
 //! then totals sorted by key, then the rows of `commit_sequences` and `epochs`.
 
@@ -16,6 +17,7 @@ pub mod floors;
 pub mod flush;
 pub mod job_runs;
 mod make_partitions;
+mod measured;
 pub mod partition;
 mod pool;
 pub mod quarantine;

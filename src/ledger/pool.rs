@@ -84,7 +84,7 @@ impl Ledger {
 
     /// One round trip, for readiness.
     pub async fn ping(&self) -> Result<(), LedgerError> {
-        sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
+        sqlx::query!("SELECT 1 AS one").fetch_one(self.query("ping")).await?;
         Ok(())
     }
 

@@ -43,7 +43,7 @@ impl Ledger {
             i64::try_from(after).unwrap_or(i64::MAX),
             i64::from(count_max.min(QUARANTINE_PAGE_MAX))
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("quarantine"))
         .await?;
         let table = "quarantine";
         rows.into_iter()

@@ -59,7 +59,7 @@ impl Ledger {
             tenant.map(TenantId::as_str),
             i64::from(count_max)
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("disagreements"))
         .await?;
         rows.into_iter()
             .map(|row| {

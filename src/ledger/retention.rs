@@ -29,7 +29,7 @@ impl Ledger {
             retention.as_secs_f64(),
             PURGE_ROWS_MAX
         )
-        .execute(&self.pool)
+        .execute(self.query("purge_usage_keys"))
         .await?;
         Ok(purged.rows_affected())
     }
@@ -41,7 +41,7 @@ impl Ledger {
                  SELECT tableoid, ctid FROM usage_events WHERE keep_until < now() LIMIT $1)",
             PURGE_ROWS_MAX
         )
-        .execute(&self.pool)
+        .execute(self.query("purge_events"))
         .await?;
         Ok(purged.rows_affected())
     }
@@ -56,17 +56,21 @@ impl Ledger {
                  AND c.relname < 'usage_events_' || to_char(now() - interval '1 day', 'YYYY_MM_DD')
              ORDER BY c.relname"
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("drop_empty_event_partitions"))
         .await?;
         let mut dropped = Vec::new();
         for row in rows {
             // The name comes from Postgres' own catalog, of a table that this program made.
             let count = format!("SELECT FROM {} LIMIT 1", row.name);
-            let is_empty =
-                sqlx::query(AssertSqlSafe(count)).fetch_optional(&self.pool).await?.is_none();
+            let is_empty = sqlx::query(AssertSqlSafe(count))
+                .fetch_optional(self.query("drop_empty_event_partitions"))
+                .await?
+                .is_none();
             if is_empty {
                 let drop = format!("DROP TABLE {}", row.name);
-                sqlx::query(AssertSqlSafe(drop)).execute(&self.pool).await?;
+                sqlx::query(AssertSqlSafe(drop))
+                    .execute(self.query("drop_empty_event_partitions"))
+                    .await?;
                 dropped.push(row.name);
             }
         }

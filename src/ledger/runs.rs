@@ -148,7 +148,7 @@ impl Ledger {
             position_column(position)?,
             through.to_sqlx() as _
         )
-        .execute(&self.pool)
+        .execute(self.query("mark_run"))
         .await?;
         if marked.rows_affected() == 1 {
             return Ok(RunStanding::Open { flushed_position: position });
@@ -170,7 +170,7 @@ impl Ledger {
              FROM runs WHERE run = $1",
             run.0
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.query("run"))
         .await?;
         row.map(RunRow::into_run).transpose()
     }
@@ -183,7 +183,7 @@ impl Ledger {
                     closed_seq, closed_how
              FROM runs WHERE closed_at IS NULL ORDER BY mark_at, run"
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("open_runs"))
         .await?;
         rows.into_iter().map(RunRow::into_run).collect()
     }
@@ -197,7 +197,7 @@ impl Ledger {
              FROM runs ORDER BY started_at DESC, run LIMIT $1",
             i64::from(count_max)
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("latest_runs"))
         .await?;
         rows.into_iter().map(RunRow::into_run).collect()
     }
@@ -206,7 +206,7 @@ impl Ledger {
     /// without open runs.
     pub async fn oldest_open_mark(&self) -> Result<Option<Timestamp>, LedgerError> {
         let row = sqlx::query!("SELECT min(mark_at) AS oldest FROM runs WHERE closed_at IS NULL")
-            .fetch_one(&self.pool)
+            .fetch_one(self.query("oldest_open_mark"))
             .await?;
         Ok(row.oldest.map(|oldest| oldest.to_jiff()))
     }
@@ -272,7 +272,7 @@ impl Ledger {
              ORDER BY tenant, meter, label, subject",
             run.0
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("run_forfeits"))
         .await?;
         let table = "run_totals";
         rows.into_iter()

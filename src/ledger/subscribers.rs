@@ -89,7 +89,7 @@ impl Ledger {
             after.map_or("", TenantId::as_str),
             i64::from(limit),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("subscribers_after"))
         .await?;
         let mut subscribers: Vec<Subscriber> = Vec::new();
         for row in rows {

@@ -112,7 +112,7 @@ impl Ledger {
     /// The tenant with this id.
     pub async fn tenant(&self, tenant: &TenantId) -> Result<Option<ListedTenant>, LedgerError> {
         let row = select_tenants!("WHERE t.tenant = $1", tenant.as_str())
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.query("tenant"))
             .await?;
         row.map(TenantRow::into_listed).transpose()
     }
@@ -136,7 +136,7 @@ impl Ledger {
             search,
             i64::from(count_max.min(PAGE_MAX))
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("list_tenants"))
         .await?;
         rows.into_iter().map(TenantRow::into_listed).collect()
     }
@@ -156,7 +156,7 @@ impl Ledger {
             cursor.tenant.as_ref().map(TenantId::as_str),
             i64::from(count_max.min(PAGE_MAX))
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("tenants_changed_since"))
         .await?;
         let tenants: Vec<Tenant> = rows
             .into_iter()

@@ -137,7 +137,7 @@ impl Ledger {
             &columns.labels,
             &columns.subjects
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("window_totals"))
         .await?;
         let mut found = std::collections::HashMap::with_capacity(rows.len());
         for row in rows {
@@ -169,7 +169,7 @@ impl Ledger {
             after.map_or("", |key| subject_column(key.subject.as_ref())),
             i64::from(count_max.min(WINDOWS_PAGE_MAX))
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("tenant_windows"))
         .await?;
         rows.into_iter().map(TotalsRow::into_totals).collect()
     }
@@ -194,7 +194,7 @@ impl Ledger {
                     sum(events)::bigint AS \"events!\"
              FROM window_totals GROUP BY meter ORDER BY meter"
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("meter_totals"))
         .await?;
         rows.into_iter()
             .map(|row| {
@@ -220,7 +220,7 @@ impl Ledger {
             query.group_by.as_deref(),
             i64::from(HISTORY_POINTS_MAX)
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("hours"))
         .await?)
     }
 
@@ -236,7 +236,7 @@ impl Ledger {
             query.group_by.as_deref(),
             i64::from(HISTORY_POINTS_MAX)
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.query("days"))
         .await?)
     }
 }

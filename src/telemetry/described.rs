@@ -49,14 +49,13 @@ const COUNTERS: [Described; 14] = [
     ),
 ];
 
-const GAUGES: [Described; 16] = [
+const GAUGES: [Described; 15] = [
     ("tollgate_build_info", "1, with the version that this process was built from"),
     ("tollgate_changes_stale", "1 while changed plans and tenants cannot be read from the ledger"),
     ("tollgate_condition_status", "How a readiness condition stands: 0 ok, 1 degraded, 2 failed"),
     ("tollgate_counters_live", "Counters in this sidecar's memory"),
     ("tollgate_embedded_counters", "Counters of a sidecar without Postgres"),
     ("tollgate_embedded_keys", "Idempotency keys remembered by a sidecar without Postgres"),
-    ("tollgate_flush_lag_bytes", "Bytes of the journal that the ledger does not have yet"),
     ("tollgate_grpc_connections", "Open gRPC connections"),
     ("tollgate_journal_disk_bytes", "Disk taken by the journals of all runs in the directory"),
     ("tollgate_journal_queue_bytes", "Bytes that wait for the journal's writer"),
@@ -68,8 +67,12 @@ const GAUGES: [Described; 16] = [
     ("tollgate_tenants_live", "Tenants in this sidecar's memory"),
 ];
 
-const HISTOGRAMS: [Described; 3] = [
+const HISTOGRAMS: [Described; 4] = [
     ("tollgate_journal_sync_seconds", "Time of one sync of the journal"),
+    (
+        "tollgate_ledger_query_seconds",
+        "Time of a single query by name and outcome, the wait for a connection included",
+    ),
     (
         "tollgate_ledger_transaction_seconds",
         "Time of a transaction by name and outcome, retries included",

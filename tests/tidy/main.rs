@@ -7,6 +7,7 @@
 mod files;
 mod imports;
 mod layers;
+mod metrics;
 mod rules;
 mod source;
 
@@ -21,6 +22,7 @@ fn the_house_is_in_order() {
     assert!(house.modules.len() > 20, "src was not found: {} modules", house.modules.len());
     let mut problems = rules::check(&house);
     problems.extend(files::check(root));
+    problems.extend(metrics::check(root, &house.modules));
     problems.sort();
     assert!(problems.is_empty(), "\n\n{}\n", problems.join("\n"));
 }

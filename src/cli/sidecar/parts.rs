@@ -15,6 +15,7 @@ use crate::{
         directory::{Directory, Source},
         engine::{Engine, EngineParts},
         floors::Floors,
+        lease_metrics::LeaseMetrics,
         leasing::Leasing,
         retention::KeyRetentions,
         values::Values,
@@ -74,6 +75,7 @@ pub fn build(
         tasks: TaskTracker::new(),
         started: Instant::now(),
         denial_cache: base.settings.enforcement.denial_cache(),
+        metrics: LeaseMetrics::register(),
     });
     let engine = Arc::new(Engine::new(EngineParts {
         config: base.settings.enforcement.clone(),

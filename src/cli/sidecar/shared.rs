@@ -9,7 +9,10 @@ use super::parts::{Backing, Base, build, follow};
 use crate::{
     enforcement::{
         background::{
-            epochs::EpochKeeper, leftovers::Closer, own_epoch::OwnEpochKeeper,
+            drift::{DriftTimes, DriftWatch},
+            epochs::EpochKeeper,
+            leftovers::Closer,
+            own_epoch::OwnEpochKeeper,
             registration::register,
         },
         directory::{Directory, Source},
@@ -137,6 +140,7 @@ pub fn start(
         directory: directory.clone(),
         closer: closer.clone(),
         flush_interval: base.settings.enforcement.flush_interval(),
+        drift_times: base.settings.enforcement.drift_times(),
         ledger_condition: readiness.condition("ledger"),
         flusher_stop: flusher_stop.clone(),
         flusher_done: flusher_done.clone(),
@@ -158,6 +162,7 @@ struct SharedWork {
     directory: Arc<Directory>,
     closer: Arc<Closer>,
     flush_interval: Duration,
+    drift_times: DriftTimes,
     ledger_condition: Condition,
     flusher_stop: CancellationToken,
     flusher_done: CancellationToken,
@@ -203,6 +208,15 @@ impl SharedWork {
                 let connections = counters.clone();
                 tasks.run("redis", move |stop| async move {
                     connections.run(stop).await;
+                    Ok::<_, std::convert::Infallible>(())
+                });
+                let (ledger, directory) = (self.ledger.clone(), self.directory.clone());
+                let epoch = self.epoch.subscribe();
+                let counters_too = counters.clone();
+                let drift =
+                    DriftWatch::new(ledger, counters_too, directory, epoch, self.drift_times);
+                tasks.run("drift", move |stop| async move {
+                    drift.keep(stop).await;
                     Ok::<_, std::convert::Infallible>(())
                 });
                 let keeper = EpochKeeper {

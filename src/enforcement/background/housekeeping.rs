@@ -65,6 +65,8 @@ impl Engine {
             metrics::gauge!("tollgate_tenants_live").set(self.directory.len() as f64);
             metrics::gauge!("tollgate_reservations_live").set(self.holds.len() as f64);
         }
+        let counters = self.directory.all_counters();
+        self.leasing.metrics.show(counters.iter().map(|counter| &**counter));
     }
 
     fn retire_if_done(&self, counter: &Arc<Counter>, now: Timestamp) {

@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod distinct;
+pub mod drift;
 pub mod embedded;
 pub mod epochs;
 pub mod housekeeping;

@@ -9,6 +9,7 @@ mod expiring_keys;
 mod hard_limit;
 mod hosting_in_may;
 mod load;
+mod metrics;
 mod outages;
 mod refused_start;
 mod repeats;
