@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tollgate::proto::v1::{
     self, CheckQuotaRequest, Durability, GetUsageRequest, Mode, RecordUsageRequest,
     ReleaseReservationRequest, UsageEvent, tollgate_service_client::TollgateServiceClient,
@@ -32,6 +33,9 @@ tenants:
 ";
 
 type Client = TollgateServiceClient<Channel>;
+
+/// How long a connection that talks nonsense may stay open.
+const CLOSED_MAX: Duration = Duration::from_secs(20);
 
 /// A sidecar that runs alone, with further `flags`.
 async fn sidecar(processes: &Processes, dir: &Path, flags: &[&str]) -> (Process, Client) {
@@ -247,6 +251,46 @@ async fn a_full_journal_refuses_and_says_when_to_come_back() {
     assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
     assert!(used(&mut client).await.iter().all(|(_, used)| *used == 0));
     // What fits is still taken.
+    assert!(client.check_quota(consume()).await.unwrap().get_ref().allowed);
+    process.stop();
+}
+
+/// Takes any bytes for a message of CheckQuota.
+#[derive(Clone, PartialEq, prost::Message)]
+struct NotText {
+    #[prost(bytes = "vec", tag = "1")]
+    tenant: Vec<u8>,
+}
+
+#[tokio::test]
+async fn a_malformed_frame_harms_its_sender_only() {
+    let processes = Processes::default();
+    let dir = tempfile::tempdir().unwrap();
+    let (process, mut client) = sidecar(&processes, dir.path(), &[]).await;
+    let socket = dir.path().join("grpc.sock");
+    // No HTTP/2 at all; and after its preface a frame that is longer than any may be.
+    let preface_then_noise = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0xff; 64]].concat();
+    for bytes in [&[0; 4096], preface_then_noise.as_slice()] {
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut said = Vec::new();
+        let closed = tokio::time::timeout(CLOSED_MAX, stream.read_to_end(&mut said));
+        // Closed in good order or broken off.
+        let _ = closed.await.expect("the connection stays open");
+        assert!(used(&mut client).await.iter().all(|(_, used)| *used == 0));
+    }
+    // A message that is none.
+    let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
+    let mut raw = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    raw.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<NotText, v1::CheckQuotaResponse>::default();
+    let path = "/tollgate.v1.TollgateService/CheckQuota".parse().unwrap();
+    let message = tonic::Request::new(NotText { tenant: vec![0xff, 0xfe] });
+    let status = raw.unary(message, path, codec).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("tenant"), "{status}");
+
+    assert!(used(&mut client).await.iter().all(|(_, used)| *used == 0));
     assert!(client.check_quota(consume()).await.unwrap().get_ref().allowed);
     process.stop();
 }
