@@ -8,6 +8,7 @@ use super::{
     answer::{Decision, Figures, answer, reason_allowed},
     asked::Asked,
     counter::Counter,
+    directory::NoCounter,
     engine::Engine,
     error::EngineError,
     labelling,
@@ -99,15 +100,27 @@ impl Engine {
         }
     }
 
+    /// The counter that what is asked counts in; `None` when the meter has too many subjects.
+    pub(super) fn current_counter(
+        &self,
+        asked: &Asked<'_>,
+    ) -> Result<Option<Arc<Counter>>, EngineError> {
+        let Asked { terms, meter, subject, now, .. } = asked;
+        let subjects_max = self.config.subjects_max;
+        match asked.state.current_counter(terms, meter, subject.as_ref(), *now, subjects_max) {
+            Ok(counter) => Ok(Some(counter)),
+            Err(NoCounter::TooMany) => Ok(None),
+            Err(NoCounter::Past) => Err(EngineError::Unavailable(
+                "the clock went back to a window that is over; it serves again when it has caught up"
+                    .into(),
+            )),
+        }
+    }
+
     async fn admit_units(&self, asked: &Asked<'_>) -> Result<Admission, EngineError> {
-        let Ok(counter) = asked.state.current_counter(
-            &asked.terms,
-            asked.meter,
-            asked.subject.as_ref(),
-            asked.now,
-            self.config.subjects_max,
-        ) else {
-            return Ok(Admission::Denied(asked.denial(QuotaReason::TooManySubjects)));
+        let counter = match self.current_counter(asked)? {
+            Some(counter) => counter,
+            None => return Ok(Admission::Denied(asked.denial(QuotaReason::TooManySubjects))),
         };
         counter.touch(self.leasing.now());
         let admitted = |taken, decided_by| {

@@ -46,16 +46,23 @@ impl RunCloser<'_> {
     }
 
     /// What a run may have spent without a trace in the ledger: all that it held and did not
-    /// consume there. Its calls are refused from now on.
+    /// consume there, or all that is free, where the counters do not know what it held. Its calls
+    /// are refused from now on.
     pub async fn fence(&self, run: RunId) -> Result<Vec<(CellKey, u64)>, CloseRunError> {
+        let is_known = self.is_known(run).await?;
         let mut unspent = vec![];
         for (key, totals) in self.ledger.run_totals(run).await? {
             let answer = self.tell(&key, run, CloseStep::Fence).await?;
-            if let CloseAnswer::Fenced { taken: Some(taken) } = answer {
-                let units = taken.saturating_sub(totals.consumed + totals.recorded);
-                if units > 0 {
-                    unspent.push((key, units));
+            let units = match answer {
+                CloseAnswer::Fenced { taken: Some(taken) } => {
+                    taken.saturating_sub(totals.consumed + totals.recorded)
                 }
+                // It never asked for anything here.
+                _ if is_known => 0,
+                _ => self.free_in_ledger(&key).await?,
+            };
+            if units > 0 {
+                unspent.push((key, units));
             }
         }
         Ok(unspent)
@@ -108,5 +115,31 @@ impl RunCloser<'_> {
     async fn retention(&self, key: &CellKey) -> Option<Duration> {
         let state = self.directory.find(&key.tenant, "tenant").await.ok()?;
         key_retention(&state.terms().tenant, key.label, self.clock.now())
+    }
+
+    /// Whether these counters know all that the run holds: it has told them, and they have lost
+    /// nothing since.
+    async fn is_known(&self, run: RunId) -> Result<bool, CloseRunError> {
+        let is_shared = matches!(self.counters, Counters::Redis(_));
+        Ok(is_shared && !self.ledger.unreported_runs(self.epoch).await?.contains(&run))
+    }
+
+    /// What the ledger knows nothing of being used, below the ceiling of a window that is not over.
+    async fn free_in_ledger(&self, key: &CellKey) -> Result<u64, CloseRunError> {
+        let Ok(state) = self.directory.find(&key.tenant, "tenant").await else { return Ok(0) };
+        let terms = state.terms();
+        let ceiling = terms.plan.meter(key.meter.as_str()).and_then(|meter| meter.limit.ceiling());
+        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
+        let now = terms.tenant.now(self.clock.now());
+        let (Some(ceiling), false) =
+            (ceiling, window.is_some_and(|window| window.end.is_some_and(|end| end <= now)))
+        else {
+            return Ok(0);
+        };
+        let totals = self.ledger.window_totals(std::slice::from_ref(key)).await?;
+        let counted = totals.into_iter().next().flatten().map_or(0, |totals| {
+            u64::try_from(totals.used).unwrap_or(0).saturating_add(totals.forfeited)
+        });
+        Ok(ceiling.saturating_sub(counted))
     }
 }

@@ -103,26 +103,32 @@ pub struct Counter {
     journalled_to: AtomicU64,
     /// What `journalled_to` was when it was last asked to part, all of it in the ledger.
     parted_at: AtomicU64,
+    /// Units of what is undone of which the ledger knows nothing.
+    refused: AtomicU64,
 }
 
 impl Counter {
     /// A counter with nothing in hand.
     pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: CounterSeed) -> Self {
-        let holder = Holder::new(seed.run, seed.times);
-        Self::with(key, window, ceiling, Cell::new(), holder)
+        Self::with(key, window, ceiling, Cell::new(), Holder::new(seed.run, seed.times))
     }
 
-    /// A counter that goes on from what one of the same run and key left behind when it was dropped.
+    /// The counter of a key that this run has had before: `totals` and `refused` are what the
+    /// dropped counter left behind.
     pub fn resumed(
         key: CellKey,
         window: Window,
         ceiling: Ceiling,
         seed: CounterSeed,
-        left: Totals,
+        totals: Totals,
+        refused: u64,
     ) -> Self {
         let cell = Cell::new();
-        let holder = Holder::resumed(seed.run, seed.times, &cell, left);
-        Self::with(key, window, ceiling, cell, holder)
+        let holder = Holder::resumed(seed.run, seed.times, &cell, totals);
+        let counter = Self::with(key, window, ceiling, cell, holder);
+        counter.slow().is_opened = true;
+        counter.refused.store(refused, Ordering::Relaxed);
+        counter
     }
 
     fn with(key: CellKey, window: Window, ceiling: Ceiling, cell: Cell, holder: Holder) -> Self {
@@ -150,6 +156,7 @@ impl Counter {
             used_at_ms: AtomicU64::new(0),
             journalled_to: AtomicU64::new(0),
             parted_at: AtomicU64::new(NOT_PARTED),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -188,6 +195,27 @@ impl Counter {
     pub fn journalled(&self, position: u64, now: Duration) {
         self.journalled_to.fetch_max(position, Ordering::Relaxed);
         self.touch(now);
+    }
+
+    /// Takes back units that were counted, and then not kept by the journal.
+    pub fn refuse(&self, units: u64) {
+        self.refused.fetch_add(units, Ordering::Relaxed);
+        self.cell.undo(units);
+    }
+
+    /// Units that were refused. When the counter is dropped, they are to be kept for
+    /// [`Counter::resumed`].
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes back what the ledger has undone of this run in all, as far as that is not done. Only
+    /// the flusher calls it. The units that it took back.
+    pub fn undo_to(&self, total: u64) -> u64 {
+        let done = self.cell.counts().undone.saturating_sub(self.refused());
+        let units = total.saturating_sub(done);
+        self.cell.undo(units);
+        units
     }
 
     /// Notes that a call has come back; `answered` unless it failed.
@@ -265,6 +293,12 @@ impl Counter {
         self.is_retired() && self.has_parted() && self.reserved.load(Ordering::Relaxed) == 0
     }
 
+    /// It is in use again after all.
+    pub fn revive(&self) {
+        self.parted_at.store(NOT_PARTED, Ordering::Relaxed);
+        self.slow().holder.revive();
+    }
+
     /// What it leaves behind for [`Counter::resumed`].
     pub fn totals(&self) -> Totals {
         self.slow().holder.totals(&self.cell)
@@ -313,7 +347,8 @@ impl Slow {
     pub fn waiting(&mut self) -> Option<Waiting> {
         self.waiters.retain(|waiter| !waiter.verdict.is_closed());
         let head = self.waiters.front()?.amount;
-        let total = self.waiters.iter().map(|waiter| waiter.amount).sum();
+        // At most so many units that no limit has; whoever adds up more is denied all the same.
+        let total = self.waiters.iter().fold(0, |sum: u64, one| sum.saturating_add(one.amount));
         Some(Waiting { head, total })
     }
 

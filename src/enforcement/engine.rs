@@ -95,7 +95,13 @@ impl Engine {
 
     /// Whether everything that was acknowledged is in the ledger.
     pub fn is_flushed(&self) -> bool {
-        self.flushed_to.load(Ordering::Acquire) >= self.handed_over.load(Ordering::Acquire)
+        self.flushed_to.load(Ordering::Acquire) >= self.handed_over()
+    }
+
+    /// Where the latest event is in the journal that is, or may yet be, acknowledged; or a later
+    /// place. What the journal has refused is not there.
+    pub(super) fn handed_over(&self) -> u64 {
+        self.handed_over.load(Ordering::Acquire).min(self.journal.tail().into())
     }
 
     /// Refuses when the intake is closed, or this run has been closed by someone else.
@@ -122,33 +128,23 @@ impl Engine {
         }
     }
 
-    /// Gives units of `key` back that the ledger did not count: repeats that it found, events that
-    /// it quarantined, decreases of a level that it has now counted as such.
-    pub async fn undo(&self, key: &CellKey, units: u64) {
-        let Ok(state) = self.tenant(&key.tenant, "tenant").await else {
-            tracing::warn!(%key, units, "cannot give units back: the tenant cannot be read");
-            return;
-        };
-        let counter = self.counter_of_key(&state, key);
-        counter.cell.undo(units);
-        self.metrics.undone_units.increment(units);
-        self.leasing.wake_if_idle(&counter);
+    /// Gives units of `key` back that the ledger did not count, `total` of them in this run:
+    /// repeats that it found, events that it quarantined, decreases of a level that it has now
+    /// counted as such. `false`: not now, since the tenant cannot be read.
+    pub async fn undo_to(&self, key: &CellKey, total: u64) -> bool {
+        let Ok(state) = self.tenant(&key.tenant, "tenant").await else { return false };
+        if let Some(counter) = self.counter_of_key(&state, key) {
+            self.metrics.undone_units.increment(counter.undo_to(total));
+            self.leasing.wake_if_idle(&counter);
+        }
+        true
     }
 
-    /// The live counter of a key that an earlier answer named.
-    pub(super) fn counter_of_key(&self, state: &TenantState, key: &CellKey) -> Arc<Counter> {
-        if let Some(counter) = state.counter(key) {
-            return counter;
-        }
-        let terms = state.terms();
-        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
-        let ceiling = terms
-            .plan
-            .meter(key.meter.as_str())
-            .map_or(crate::leases::message::Ceiling { units: None, version: 0 }, |meter| {
-                terms.ceiling(meter)
-            });
-        state.counter_or_new(key.clone(), window.unwrap_or(endless(key.label)), ceiling)
+    /// The counter of a key that the ledger named; `None` when its window is past.
+    fn counter_of_key(&self, state: &TenantState, key: &CellKey) -> Option<Arc<Counter>> {
+        let schedule = &state.terms().tenant.subscription.schedule;
+        let window = schedule.window_of_label(key.label).unwrap_or(endless(key.label));
+        state.counter_or_new(key, window, None).ok()
     }
 }
 

@@ -1,12 +1,11 @@
 //! Carries the journal into the ledger: reads what is synced, adds it up, writes it once.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use ahash::AHashMap;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -181,8 +180,8 @@ pub struct Flusher {
     ledger: Ledger,
     run_flusher: RunFlusher,
     interval: Duration,
-    /// Undone totals that the counters have been told of.
-    told: AHashMap<CellKey, u64>,
+    /// What the ledger has undone, in all, where the counters could not be told yet.
+    untold: BTreeMap<CellKey, u64>,
     heartbeat_at: Instant,
     lag: FlushLag,
     /// Told why flushing fails, or that it works (again).
@@ -202,7 +201,7 @@ impl Flusher {
             ledger,
             run_flusher,
             interval,
-            told: AHashMap::new(),
+            untold: BTreeMap::new(),
             heartbeat_at,
             lag: FlushLag::new(heartbeat_at),
             report,
@@ -239,7 +238,7 @@ impl Flusher {
                     retry = (retry * 2).min(RETRY_MAX);
                 }
                 Err(error) => {
-                    if matches!(error, FlushError::Closed(_)) {
+                    if matches!(error, FlushError::Closed(_) | FlushError::MarkMoved { .. }) {
                         self.engine.leasing.fenced.cancel();
                     }
                     return Err(error);
@@ -252,24 +251,27 @@ impl Flusher {
     pub async fn step(&mut self) -> Result<bool, FlushError> {
         // In this order: whatever was acknowledged before `through` lies before `handed_over`.
         let through = self.engine.clock.now();
-        let handed_over = Position::from(self.engine.handed_over.load(Ordering::Acquire));
+        let handed_over = Position::from(self.engine.handed_over());
         // Before the step too: one that fails leaves the ledger behind.
         self.lag.show(self.run_flusher.mark(), handed_over, Instant::now());
         let step = self.run_flusher.step((handed_over, through)).await?;
         let mark = self.run_flusher.mark();
         self.lag.show(mark, handed_over, Instant::now());
         if step.was_idle {
+            self.tell_undone().await;
             self.beat(mark, handed_over, through).await?;
             return Ok(true);
         }
         self.heartbeat_at = Instant::now() + HEARTBEAT;
         // This run tells its values itself.
         self.run_flusher.take_distinct_keys();
-        for (key, totals) in step.undone {
-            self.tell_undone(key, totals.undone).await;
-        }
+        self.untold.extend(step.undone.into_iter().map(|(key, totals)| (key, totals.undone)));
+        self.tell_undone().await;
         self.engine.flushed_to.store(mark.into(), Ordering::Release);
-        self.journal.release(mark)?;
+        if let Err(error) = self.journal.release(mark) {
+            // What is left behind is tried again with the next.
+            tracing::warn!(%error, "a flushed segment of the journal could not be removed");
+        }
         Ok(false)
     }
 
@@ -289,11 +291,11 @@ impl Flusher {
         Ok(())
     }
 
-    async fn tell_undone(&mut self, key: CellKey, total: u64) {
-        let told = self.told.get(&key).copied().unwrap_or(0);
-        if total > told {
-            self.engine.undo(&key, total - told).await;
-            self.told.insert(key, total);
+    async fn tell_undone(&mut self) {
+        for (key, total) in std::mem::take(&mut self.untold) {
+            if !self.engine.undo_to(&key, total).await {
+                self.untold.insert(key, total);
+            }
         }
     }
 }

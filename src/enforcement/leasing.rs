@@ -200,14 +200,15 @@ impl Leasing {
         let _ = tokio::time::timeout(wait, called).await;
     }
 
-    /// Journals that this run touches the key, before it first does.
+    /// Journals that this run touches the key, before it first does. Synced, once per key: a key
+    /// that is forgotten with its host would keep its escrow for ever.
     async fn open(&self, counter: &Counter) -> bool {
         let Some(journal) = &self.opened_keys else { return true };
         if counter.slow().is_opened {
             return true;
         }
         let record = Record::CellOpened { key: counter.key.clone() };
-        let is_opened = journal.append(&record, Durability::Written).await.is_ok();
+        let is_opened = journal.append(&record, Durability::Sync).await.is_ok();
         counter.slow().is_opened = is_opened;
         is_opened
     }

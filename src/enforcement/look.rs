@@ -38,14 +38,9 @@ impl Engine {
     }
 
     async fn look_at_units(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
-        let Ok(counter) = asked.state.current_counter(
-            &asked.terms,
-            asked.meter,
-            asked.subject.as_ref(),
-            asked.now,
-            self.config.subjects_max,
-        ) else {
-            return Ok(asked.denial(QuotaReason::TooManySubjects));
+        let counter = match self.current_counter(asked)? {
+            Some(counter) => counter,
+            None => return Ok(asked.denial(QuotaReason::TooManySubjects)),
         };
         counter.touch(self.leasing.now());
         let limited = asked.meter.limit.ceiling().is_some();

@@ -9,7 +9,8 @@ use super::{
     engine::{Engine, effective_durability},
     error::EngineError,
     labelling,
-    settling::Settling,
+    repeats::Verb,
+    settling::{Counted, Settling},
 };
 use crate::domain::{
     amount::check_amount,
@@ -68,8 +69,12 @@ impl Engine {
         let pending = self.hand_over(vec![event], durability)?;
         let is_shared = !has_ceiling || admitted.decided_by() != DecidedBy::Fallback;
         value.iter().for_each(|event| self.values.observe(event, is_shared));
+        let counter = admitted.counter();
         let answer = admitted.settle(self, asked, pending.position());
         settling.answered(Some(answer.clone()), Some(pending.position()));
+        // A negative amount counts when the ledger has it.
+        let counted = counter.map(|counter| Counted { counter, units: asked.units });
+        settling.counted(counted.into_iter().collect());
         self.acknowledge(pending, settling).await?;
         Ok(answer)
     }
@@ -96,7 +101,11 @@ impl Engine {
             subject: asked.subject.clone(),
             amount: asked.request.amount,
         };
-        match self.repeats.begin(&asked.terms.tenant.id, key, &content).await {
+        let verb = match asked.request.mode {
+            QuotaMode::Reserve { .. } => Verb::Reserve,
+            QuotaMode::Check | QuotaMode::Consume => Verb::Use,
+        };
+        match self.repeats.begin(&asked.terms.tenant.id, verb, key, &content).await {
             super::repeats::Begun::Fresh(claim) => Ok(Ok(Settling::new(vec![claim]))),
             super::repeats::Begun::Conflict(other) => {
                 Err(EngineError::IdempotencyConflict(conflict("idempotency_key", &other).into()))

@@ -4,17 +4,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     counter::Counter,
+    directory::NoCounter,
     engine::{Engine, effective_durability},
     error::{EngineError, Unknown},
     holds::Hold,
     labelling::{self, Refused},
     quota::conflict,
-    repeats::{Begun, Content},
-    settling::Settling,
+    repeats::{Begun, Content, Verb},
+    settling::{Counted, Settling},
     taken::Taken,
 };
 use crate::{
     domain::{
+        cell_key::CellKey,
         ids::{IdempotencyKey, TenantId},
         invalid::{Invalid, Problems},
         meter::Meter,
@@ -23,14 +25,13 @@ use crate::{
         window::Window,
     },
     journal::position::Position,
-    leases::message::Ceiling,
 };
 
 /// One report on its way through.
 struct Labelled {
     event: UsageEvent,
     window: Window,
-    ceiling: Ceiling,
+    has_ceiling: bool,
     state: Arc<super::directory::tenant_state::TenantState>,
     is_summed: bool,
 }
@@ -84,7 +85,7 @@ impl Engine {
     ) -> Result<RecordReceipt, EngineError> {
         self.check_open()?;
         let labelled = self.label_all(reports).await?;
-        let has_ceiling = labelled.iter().any(|one| one.ceiling.units.is_some());
+        let has_ceiling = labelled.iter().any(|one| one.has_ceiling);
         let durability = effective_durability(durability, self.config.durability, has_ceiling)?;
         let (labelled, repeats, mut settling, latest) = self.claim_all(labelled).await?;
         let receipt = RecordReceipt { accepted: labelled.len() as u64, duplicates: repeats as u64 };
@@ -95,6 +96,13 @@ impl Engine {
             return Ok(receipt);
         }
         let (labelled, holds) = self.settle_holds(labelled)?;
+        let counters = match self.counters_of(&labelled, &holds) {
+            Ok(counters) => counters,
+            Err(error) => {
+                self.restore_holds(holds);
+                return Err(error);
+            }
+        };
         let events = labelled.iter().map(|one| one.event.clone()).collect();
         let pending = match self.hand_over(events, durability) {
             Ok(pending) => pending,
@@ -103,8 +111,9 @@ impl Engine {
                 return Err(error);
             }
         };
-        self.count(labelled, holds, pending.position());
+        let counted = self.count(labelled, holds, counters, pending.position());
         settling.answered(None, Some(pending.position()));
+        settling.counted(counted);
         self.acknowledge(pending, settling).await?;
         Ok(receipt)
     }
@@ -125,13 +134,11 @@ impl Engine {
             let terms = state.terms();
             let now = terms.tenant.now(real_now);
             let meter = terms.plan.meter(report.meter.as_str());
-            let (ceiling, is_summed) = meter
-                .map_or((Ceiling { units: None, version: 0 }, false), |meter| {
-                    (terms.ceiling(meter), Meter::is_summed(&meter.meter))
-                });
+            let has_ceiling = meter.is_some_and(|meter| meter.limit.ceiling().is_some());
+            let is_summed = meter.is_some_and(|meter| Meter::is_summed(&meter.meter));
             match labelling::label(&self.config, &terms.tenant, &terms.plan, now, report) {
                 Ok((event, window)) => {
-                    labelled.push(Labelled { event, window, ceiling, state, is_summed });
+                    labelled.push(Labelled { event, window, has_ceiling, state, is_summed });
                 }
                 Err(refused) => findings.add(number, refused),
             }
@@ -153,7 +160,7 @@ impl Engine {
         let mut conflicts = Problems::default();
         let mut latest = None;
         for ((tenant, key), (number, content)) in &keys {
-            match self.repeats.begin(tenant, key, content).await {
+            match self.repeats.begin(tenant, Verb::Use, key, content).await {
                 Begun::Fresh(claim) => claims.push(claim),
                 Begun::Repeat(first) => {
                     latest = latest.max(first.position);
@@ -244,34 +251,61 @@ impl Engine {
         &self,
         labelled: Vec<Labelled>,
         mut holds: BTreeMap<usize, (u64, Hold<Taken>)>,
+        counters: Vec<Option<Arc<Counter>>>,
         position: Position,
-    ) {
+    ) -> Vec<Counted> {
+        let mut counted = Vec::with_capacity(counters.len());
         let now = self.leasing.now();
-        for (number, one) in labelled.into_iter().enumerate() {
+        for ((number, one), counter) in labelled.into_iter().enumerate().zip(counters) {
             if !one.is_summed {
-                self.values.observe(&one.event, one.ceiling.units.is_none());
-                continue;
+                self.values.observe(&one.event, !one.has_ceiling);
             }
             let units = counted_up(&one.event);
-            let counter = match holds.remove(&number) {
-                Some((_, hold)) => {
-                    let counter = hold.taken.counter().clone();
-                    hold.taken.unreserve();
-                    hold.taken.spend(units);
-                    counter
-                }
-                None => self.counter_of(&one),
-            };
+            if let Some((_, hold)) = holds.remove(&number) {
+                hold.taken.unreserve();
+                hold.taken.spend(units);
+            }
+            let Some(counter) = counter else { continue };
             counter.cell.record(units - one.event.from_lease);
             counter.journalled(position.into(), now);
             self.leasing.wake_if_idle(&counter);
+            counted.push(Counted { counter, units });
+        }
+        counted
+    }
+
+    /// The counter of each event; `None` where there is nothing to count: the meter is not a sum,
+    /// or the window is past and only the ledger has it still.
+    fn counters_of(
+        &self,
+        labelled: &[Labelled],
+        holds: &BTreeMap<usize, (u64, Hold<Taken>)>,
+    ) -> Result<Vec<Option<Arc<Counter>>>, EngineError> {
+        let mut counters = Vec::with_capacity(labelled.len());
+        for (number, one) in labelled.iter().enumerate() {
+            counters.push(match holds.get(&number) {
+                Some((_, hold)) => Some(hold.taken.counter().clone()),
+                None if one.is_summed => self.counter_of(one)?,
+                None => None,
+            });
+        }
+        Ok(counters)
+    }
+
+    fn counter_of(&self, one: &Labelled) -> Result<Option<Arc<Counter>>, EngineError> {
+        // Without subjects, the age that an event may have bounds the number of windows.
+        let meter_max = one.event.key.subject.as_ref().map(|_| self.config.subjects_max);
+        match one.state.counter_or_new(&one.event.key, one.window, meter_max) {
+            Ok(counter) => Ok(Some(counter)),
+            Err(NoCounter::Past) => Ok(None),
+            Err(NoCounter::TooMany) => Err(self.too_many_counters(&one.event.key)),
         }
     }
 
-    fn counter_of(&self, one: &Labelled) -> Arc<Counter> {
-        one.state.counter(&one.event.key).unwrap_or_else(|| {
-            one.state.counter_or_new(one.event.key.clone(), one.window, one.ceiling)
-        })
+    pub(super) fn too_many_counters(&self, key: &CellKey) -> EngineError {
+        let bound = self.config.subjects_max;
+        tracing::warn!(%key, bound, "too many live counters");
+        EngineError::Overloaded { what: "subjects and past windows of a meter", bound }
     }
 }
 

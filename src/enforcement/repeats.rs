@@ -50,7 +50,16 @@ pub enum Begun<P: Clone> {
     Conflict(Content),
 }
 
-type Key = (TenantId, IdempotencyKey);
+/// What a key was sent with. Usage that settles a reservation is often sent with the key that the
+/// reservation was asked for with: holding units and using them are two things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// CONSUME, and recorded usage: one of them is the repeat of the other.
+    Use,
+    Reserve,
+}
+
+type Key = (TenantId, Verb, IdempotencyKey);
 type Map<P> = DashMap<Key, Entry<P>, RandomState>;
 
 #[derive(Debug)]
@@ -104,11 +113,12 @@ impl<P: Clone> Repeats<P> {
     pub async fn begin(
         &self,
         tenant: &TenantId,
+        verb: Verb,
         key: &IdempotencyKey,
         content: &Content,
     ) -> Begun<P> {
         loop {
-            let settled = match self.try_begin(tenant, key, content) {
+            let settled = match self.try_begin(tenant, verb, key, content) {
                 Ok(begun) => return begun,
                 Err(settled) => settled,
             };
@@ -117,7 +127,7 @@ impl<P: Clone> Repeats<P> {
             let wake = settled.notified();
             tokio::pin!(wake);
             wake.as_mut().enable();
-            match self.try_begin(tenant, key, content) {
+            match self.try_begin(tenant, verb, key, content) {
                 Ok(begun) => return begun,
                 Err(still) if Arc::ptr_eq(&still, &settled) => wake.await,
                 Err(_) => {}
@@ -129,11 +139,12 @@ impl<P: Clone> Repeats<P> {
     pub fn try_begin(
         &self,
         tenant: &TenantId,
+        verb: Verb,
         key: &IdempotencyKey,
         content: &Content,
     ) -> Result<Begun<P>, Arc<Notify>> {
         let generations = self.generations.load_full();
-        let key = (tenant.clone(), key.clone());
+        let key = (tenant.clone(), verb, key.clone());
         if let Some(entry) = generations.old.entries.get(&key) {
             return known(&entry, content);
         }
@@ -225,7 +236,7 @@ mod tests {
     }
 
     async fn claim(repeats: &Repeats<u64>, name: &str) -> Claim<u64> {
-        match repeats.begin(&tenant(), &key(name), &content(1)).await {
+        match repeats.begin(&tenant(), Verb::Use, &key(name), &content(1)).await {
             Begun::Fresh(claim) => claim,
             other => panic!("{name} should be fresh: {other:?}"),
         }
@@ -235,7 +246,7 @@ mod tests {
     async fn a_repeat_gets_the_first_answer() {
         let repeats = Repeats::new(100);
         claim(&repeats, "a").await.answer(first(7));
-        let begun = repeats.begin(&tenant(), &key("a"), &content(1)).await;
+        let begun = repeats.begin(&tenant(), Verb::Use, &key("a"), &content(1)).await;
         assert!(matches!(begun, Begun::Repeat(FirstAnswer { position: Some(7), .. })));
     }
 
@@ -243,7 +254,7 @@ mod tests {
     async fn a_key_with_another_amount_is_a_conflict_even_while_it_is_in_hand() {
         let repeats = Repeats::new(100);
         let held = claim(&repeats, "a").await;
-        let begun = repeats.begin(&tenant(), &key("a"), &content(2)).await;
+        let begun = repeats.begin(&tenant(), Verb::Use, &key("a"), &content(2)).await;
         assert!(matches!(begun, Begun::Conflict(Content { amount: 1, .. })));
         drop(held);
     }
@@ -255,7 +266,10 @@ mod tests {
         let waiting = tokio::spawn({
             let repeats = repeats.clone();
             async move {
-                matches!(repeats.begin(&tenant(), &key("a"), &content(1)).await, Begun::Fresh(_))
+                matches!(
+                    repeats.begin(&tenant(), Verb::Use, &key("a"), &content(1)).await,
+                    Begun::Fresh(_)
+                )
             }
         });
         tokio::task::yield_now().await;
@@ -271,9 +285,17 @@ mod tests {
         }
         let generations = repeats.generations.load();
         assert!(generations.young.entries.len() + generations.old.entries.len() <= 10);
-        let latest = repeats.begin(&tenant(), &key("k99"), &content(1)).await;
+        let latest = repeats.begin(&tenant(), Verb::Use, &key("k99"), &content(1)).await;
         assert!(matches!(latest, Begun::Repeat(_)));
-        let forgotten = repeats.begin(&tenant(), &key("k0"), &content(1)).await;
+        let forgotten = repeats.begin(&tenant(), Verb::Use, &key("k0"), &content(1)).await;
         assert!(matches!(forgotten, Begun::Fresh(_)));
+    }
+
+    #[tokio::test]
+    async fn a_reservation_and_the_usage_that_settles_it_may_have_one_key() {
+        let repeats = Repeats::new(100);
+        claim(&repeats, "a").await.answer(first(7));
+        let begun = repeats.begin(&tenant(), Verb::Reserve, &key("a"), &content(1)).await;
+        assert!(matches!(begun, Begun::Fresh(_)));
     }
 }

@@ -1,10 +1,12 @@
 //! From the hand-over to the journal to the acknowledgement.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
+    counter::Counter,
     engine::Engine,
     error::EngineError,
+    leasing::Leasing,
     repeats::{Claim, FirstAnswer},
 };
 use crate::{
@@ -24,12 +26,20 @@ use crate::{
 pub struct Settling {
     claims: Vec<Claim<Position>>,
     first: Option<FirstAnswer<Position>>,
+    counted: Vec<Counted>,
+}
+
+/// Units that a counter was told of.
+#[derive(Debug)]
+pub struct Counted {
+    pub counter: Arc<Counter>,
+    pub units: u64,
 }
 
 impl Settling {
     /// Of a request with these keys; none is fine.
     pub fn new(claims: Vec<Claim<Position>>) -> Self {
-        Self { claims, first: None }
+        Self { claims, first: None, counted: vec![] }
     }
 
     /// The journal has the record: from now on this is the answer.
@@ -37,10 +47,18 @@ impl Settling {
         self.first = Some(FirstAnswer { quota, position });
     }
 
-    /// The record is certainly not kept: the keys are free again. Its units stay counted until the
-    /// run is closed, which replaces what it told by what the ledger has.
-    fn refused(mut self) {
+    /// What the record stands for was counted.
+    pub fn counted(&mut self, counted: Vec<Counted>) {
+        self.counted = counted;
+    }
+
+    /// The record is certainly not kept: the keys are free again, and its units do not count.
+    fn refused(mut self, leasing: &Arc<Leasing>) {
         self.first = None;
+        for Counted { counter, units } in &self.counted {
+            counter.refuse(*units);
+            leasing.wake_if_idle(counter);
+        }
     }
 }
 
@@ -76,7 +94,7 @@ impl Engine {
             Ok(_) => Ok(()),
             Err(error) => {
                 if error.is_certain() {
-                    settling.refused();
+                    settling.refused(&self.leasing);
                 }
                 Err(error.into())
             }

@@ -44,7 +44,7 @@ impl Engine {
         let mut meters = Vec::with_capacity(asked.len());
         for meter in asked {
             let subject = labelling::counted_subject(meter, query.subject.as_ref())?;
-            meters.push(self.meter_status(&state, &terms, meter, subject, now).await);
+            meters.push(self.meter_status(&state, &terms, meter, subject, now).await?);
         }
         Ok(UsageStatus { as_of: now, meters })
     }
@@ -56,7 +56,7 @@ impl Engine {
         meter: &PlanMeter,
         subject: Option<Subject>,
         now: Timestamp,
-    ) -> MeterStatus {
+    ) -> Result<MeterStatus, EngineError> {
         let window = terms.tenant.subscription.schedule.window(meter.limit.period, now);
         let key = CellKey {
             tenant: terms.tenant.id.clone(),
@@ -67,8 +67,10 @@ impl Engine {
         let counted = match (meter.meter.kind, meter.meter.is_summed()) {
             (MeterKind::Static, _) => Counted::default(),
             (_, true) => {
-                let ceiling = terms.ceiling(meter);
-                let counter = state.counter_or_new(key.clone(), window, ceiling);
+                let subjects_max = key.subject.as_ref().map(|_| self.config.subjects_max);
+                let counter = state
+                    .counter_or_new(&key, window, subjects_max)
+                    .map_err(|_| self.too_many_counters(&key))?;
                 self.leasing.refresh(&counter, REFRESH_WAIT).await;
                 let figures = Figures::of(&counter);
                 let unsettled = counter.slow().holder.unsettled(&counter.cell);
@@ -86,7 +88,7 @@ impl Engine {
             },
         };
         let used = counted.figures.used;
-        MeterStatus {
+        Ok(MeterStatus {
             meter: key.meter,
             subject: key.subject,
             unit: meter.meter.unit.clone(),
@@ -101,7 +103,7 @@ impl Engine {
             unsettled: counted.unsettled,
             settled_at: counted.settled_at,
             window,
-        }
+        })
     }
 
     fn settled_at(&self, counter: &Counter) -> Option<Timestamp> {

@@ -193,6 +193,11 @@ impl Journal {
         failed.map_or(Ok(deleted), Err)
     }
 
+    /// Where the next record goes: the end of all that was taken and not refused since.
+    pub fn tail(&self) -> Position {
+        self.handle.shared.intake.tail()
+    }
+
     /// The runs that were left in the data directory, this one excepted.
     pub fn leftover_runs(&self) -> Result<Vec<RunId>, JournalError> {
         let shared = &self.handle.shared;

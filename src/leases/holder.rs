@@ -187,6 +187,19 @@ impl Holder {
         self.farewell_due = self.told.is_some();
     }
 
+    /// Whether it has been told to retire.
+    pub fn is_retiring(&self) -> bool {
+        self.retiring.is_some()
+    }
+
+    /// The cell is in use again after all.
+    pub fn revive(&mut self) {
+        self.retiring = None;
+        self.farewell_due = false;
+        // The answer opens the cell again.
+        self.look_due = true;
+    }
+
     /// Whether the key has confirmed this run's totals in `epoch`, or there is nothing to confirm.
     /// When it holds for every holder of the run, the run has reported to the epoch.
     pub fn has_reported(&self, cell: &Cell, epoch: u64) -> bool {

@@ -71,7 +71,7 @@ impl Ledger {
                 lock_recovery(tx).await?;
                 let reported = sqlx::query!(
                     "INSERT INTO epoch_reports (epoch, run)
-                 SELECT $1, run FROM runs WHERE run = $2
+                 SELECT $1, run FROM runs WHERE run = $2 AND closed_at IS NULL
                  ON CONFLICT (epoch, run) DO UPDATE SET reported_at = now()",
                     number,
                     run.0
@@ -79,7 +79,7 @@ impl Ledger {
                 .execute(&mut *tx)
                 .await?;
                 if reported.rows_affected() == 0 {
-                    return Err(LedgerError::not_found("run", run));
+                    return Err(LedgerError::not_found("open run", run));
                 }
                 recover_if_all_reported(tx).await?;
                 let row = sqlx::query!(

@@ -1,16 +1,15 @@
 //! Without Postgres: carries the journal into the embedded store.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use ahash::AHashMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    domain::{cell_key::CellKey, ids::RunId},
+    domain::ids::RunId,
     enforcement::engine::Engine,
     journal::{
         Journal,
@@ -59,15 +58,13 @@ pub struct EmbeddedFlusher {
     run: RunId,
     store: Arc<Mutex<EmbeddedStore>>,
     reader: Option<Reader>,
-    /// Undone totals that the counters have been told of.
-    told: AHashMap<CellKey, u64>,
 }
 
 impl EmbeddedFlusher {
     /// Begins with an empty journal.
     pub fn new(engine: Arc<Engine>, store: Arc<Mutex<EmbeddedStore>>) -> Self {
         let reader = Some(engine.journal.reader(Position::START));
-        Self { run: engine.run(), engine, store, reader, told: AHashMap::new() }
+        Self { run: engine.run(), engine, store, reader }
     }
 
     /// Runs until `stop`; then takes in what is left and writes a checkpoint.
@@ -105,14 +102,11 @@ impl EmbeddedFlusher {
             Ok(done) => done?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
+        self.engine.flushed_to.store(reader.position().into(), Ordering::Release);
         self.reader = Some(reader);
         for (key, share) in absorbed.undone {
-            let total = u64::try_from(share.undone).unwrap_or(u64::MAX);
-            let told = self.told.get(&key).copied().unwrap_or(0);
-            if total > told {
-                self.engine.undo(&key, total - told).await;
-                self.told.insert(key, total);
-            }
+            // Every tenant is known here.
+            self.engine.undo_to(&key, u64::try_from(share.undone).unwrap_or(u64::MAX)).await;
         }
         Ok(was_idle)
     }

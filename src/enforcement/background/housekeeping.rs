@@ -54,9 +54,10 @@ impl Engine {
             let counters = state.all_counters();
             live += counters.len();
             for counter in counters {
-                self.retire_if_done(&counter, now);
+                self.part_or_revive(&counter, now);
             }
-            state.drop_counters(now, Counter::is_done);
+            state
+                .drop_done_counters(now, |counter| counter.is_done() && self.is_idle(counter, now));
             self.forget_values(&state, now);
         }
         #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
@@ -69,15 +70,34 @@ impl Engine {
         self.leasing.metrics.show(counters.iter().map(|counter| &**counter));
     }
 
-    fn retire_if_done(&self, counter: &Arc<Counter>, now: Timestamp) {
-        let is_over = counter.window.end.is_some_and(|end| end <= now);
-        let unused_for = if is_over { OVER_AFTER } else { self.config.counter_idle() };
-        let flushed_to = self.flushed_to.load(std::sync::atomic::Ordering::Acquire);
-        let Some(since) = self.leasing.now().checked_sub(unused_for) else { return };
-        if !counter.has_parted() && counter.is_idle(since, flushed_to) {
+    fn part_or_revive(&self, counter: &Arc<Counter>, now: Timestamp) {
+        let is_over = is_over(counter, now);
+        if self.is_idle(counter, now) {
+            if counter.has_parted() {
+                return;
+            }
             counter.part(self.leasing.retentions.of(&counter.key));
-            self.leasing.wake(counter);
+        } else {
+            let is_retiring = counter.slow().holder.is_retiring();
+            // The process' end retires all, and for good.
+            if !is_retiring || is_over || self.check_open().is_err() {
+                return;
+            }
+            // Used again before it was dropped.
+            counter.revive();
         }
+        self.leasing.wake(counter);
+    }
+
+    /// Whether it has not been used for long enough, and all that was is in the ledger.
+    fn is_idle(&self, counter: &Counter, now: Timestamp) -> bool {
+        let unused_for = match is_over(counter, now) {
+            true => OVER_AFTER,
+            false => self.config.counter_idle(),
+        };
+        let flushed_to = self.flushed_to.load(std::sync::atomic::Ordering::Acquire);
+        let since = self.leasing.now().checked_sub(unused_for);
+        since.is_some_and(|since| counter.is_idle(since, flushed_to))
     }
 
     fn forget_values(&self, state: &TenantState, now: Timestamp) {
@@ -90,4 +110,8 @@ impl Engine {
                     .is_none_or(|window| window.end.is_some_and(|end| end <= now))
         });
     }
+}
+
+fn is_over(counter: &Counter, now: Timestamp) -> bool {
+    counter.window.end.is_some_and(|end| end <= now)
 }

@@ -4,6 +4,7 @@
 //! by [`Directory::follow`]. What is known is also kept on disk, so that a sidecar which starts
 //! while Postgres is away serves whom it served before.
 
+mod counters;
 mod snapshot;
 mod source;
 pub mod tenant_state;
@@ -21,7 +22,10 @@ use std::{
 use ahash::RandomState;
 use dashmap::DashMap;
 
-pub use self::source::{FileSource, Source};
+pub use self::{
+    counters::NoCounter,
+    source::{FileSource, Source},
+};
 use self::{
     snapshot::Snapshot,
     tenant_state::{TenantState, Terms},

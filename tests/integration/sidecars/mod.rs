@@ -5,6 +5,7 @@ mod bad_input;
 mod closed_runs;
 mod cluster;
 mod crash;
+mod eviction;
 mod expiring_keys;
 mod hard_limit;
 mod hosting_in_may;

@@ -87,6 +87,31 @@ async fn a_maximum_is_compared_and_nothing_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn usage_that_settles_a_reservation_may_have_its_key() {
+    let cluster = Cluster::with_catalog("proving", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    let sidecar = cluster.start("a").await;
+    let reserve = CheckQuotaRequest {
+        idempotency_key: "req-7".into(),
+        ..quota(Mode::Reserve, "acme", "calls", 100)
+    };
+    let held = sidecar.client.clone().check_quota(reserve.clone()).await.unwrap().into_inner();
+    let again = sidecar.client.clone().check_quota(reserve).await.unwrap().into_inner();
+    assert_eq!(held.reservation, again.reservation);
+    let used = UsageEvent {
+        reservation_id: held.reservation.unwrap().id,
+        ..event("acme", "calls", 70, "req-7")
+    };
+    assert_eq!(sidecar.record(vec![used.clone()]).await.unwrap().accepted, 1);
+    assert_eq!(sidecar.record(vec![used]).await.unwrap().duplicates, 1);
+    let key = current_key(&cluster.world, "acme", "calls").await;
+    cluster.wait_until_ledger_has(&key, 70).await;
+    sidecar.wait_until_used("acme", "calls", 70).await;
+    assert_eq!(sidecar.usage("acme", "calls").await.reserved, 0);
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_holds_settles_and_is_released_once() {
     let cluster = Cluster::with_catalog("proving", CATALOG).await;
     cluster.world.tenant("acme", "basic").await;

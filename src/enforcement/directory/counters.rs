@@ -1,0 +1,161 @@
+//! One tenant's counters: those that are live, and what dropped ones leave behind.
+//!
+//! What a run tells the shared counters are totals of everything it ever did on a key. So when a
+//! counter is dropped in mid-window, its totals stay, and a later counter of the same key goes on
+//! from them: one that began at zero would be handed, as new escrow, what the run has long spent.
+//! Of windows that are over nothing is kept but how far they reach: usage that is recorded in them
+//! still goes to the ledger, and no longer to the counters.
+
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ahash::AHashMap;
+use jiff::Timestamp;
+
+use crate::{
+    domain::{cell_key::CellKey, ids::MeterName, window::Window},
+    enforcement::counter::{Counter, CounterSeed},
+    leases::message::{Ceiling, Totals},
+};
+
+/// What dropped counters of one tenant leave behind, at most; beyond it counters stay.
+const LEFT_MAX: usize = 100_000;
+
+/// Why there is no counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoCounter {
+    /// Its window is over and its counter was dropped.
+    Past,
+    /// The meter has as many live counters, of subjects and of past windows, as are allowed.
+    TooMany,
+}
+
+/// The counters of all windows and subjects.
+#[derive(Debug)]
+pub struct Counters {
+    /// Held for a look-up at most.
+    kept: RwLock<Kept>,
+    seed: CounterSeed,
+}
+
+#[derive(Debug)]
+struct Kept {
+    live: AHashMap<CellKey, Arc<Counter>>,
+    live_of_meter: AHashMap<MeterName, usize>,
+    left: AHashMap<CellKey, Left>,
+    /// Latest end of the windows whose counters were dropped because they were over.
+    past_to: Timestamp,
+}
+
+/// What a counter that was dropped in mid-window leaves behind.
+#[derive(Debug)]
+struct Left {
+    totals: Totals,
+    refused: u64,
+    window: Window,
+}
+
+impl Counters {
+    /// None yet.
+    pub fn new(seed: CounterSeed) -> Self {
+        let kept = Kept {
+            live: AHashMap::new(),
+            live_of_meter: AHashMap::new(),
+            left: AHashMap::new(),
+            past_to: Timestamp::MIN,
+        };
+        Self { kept: RwLock::new(kept), seed }
+    }
+
+    /// The counter of `key`, if it is live.
+    pub fn get(&self, key: &CellKey) -> Option<Arc<Counter>> {
+        self.read().live.get(key).cloned()
+    }
+
+    /// The counter of `key`, made when it is not live. `ceiling` is asked while no other counter
+    /// can be made. Where the meter has `meter_max` counters already, it gets no further one;
+    /// absent, it always does.
+    pub fn get_or_new(
+        &self,
+        key: &CellKey,
+        window: Window,
+        meter_max: Option<usize>,
+        ceiling: impl FnOnce() -> Ceiling,
+    ) -> Result<Arc<Counter>, NoCounter> {
+        if let Some(counter) = self.get(key) {
+            return Ok(counter);
+        }
+        let mut kept = self.write();
+        if let Some(counter) = kept.live.get(key) {
+            return Ok(counter.clone());
+        }
+        let left = kept.left.get(key).map(|left| (left.totals, left.refused));
+        if left.is_none() && window.end.is_some_and(|end| end <= kept.past_to) {
+            return Err(NoCounter::Past);
+        }
+        let live = kept.live_of_meter.entry(key.meter.clone()).or_default();
+        if meter_max.is_some_and(|max| *live >= max) {
+            return Err(NoCounter::TooMany);
+        }
+        *live += 1;
+        kept.left.remove(key);
+        let counter = Arc::new(match left {
+            None => Counter::new(key.clone(), window, ceiling(), self.seed),
+            Some((totals, refused)) => {
+                Counter::resumed(key.clone(), window, ceiling(), self.seed, totals, refused)
+            }
+        });
+        kept.live.insert(key.clone(), counter.clone());
+        Ok(counter)
+    }
+
+    /// All live counters.
+    pub fn all(&self) -> Vec<Arc<Counter>> {
+        self.read().live.values().cloned().collect()
+    }
+
+    /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.
+    ///
+    /// Whoever looks a counter up does so under the same lock, so a counter with a single holder
+    /// gets no second one while it is dropped.
+    pub fn drop_done(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
+        let mut kept = self.write();
+        let Kept { live, live_of_meter, left, past_to } = &mut *kept;
+        let is_over = |window: &Window| window.end.is_some_and(|end| end <= now);
+        live.retain(|key, counter| {
+            let is_over = is_over(&counter.window);
+            if Arc::strong_count(counter) > 1
+                || !done(counter)
+                || (!is_over && left.len() >= LEFT_MAX)
+            {
+                return true;
+            }
+            if let Some(live) = live_of_meter.get_mut(&key.meter) {
+                *live = live.saturating_sub(1);
+            }
+            let window = counter.window;
+            if !is_over {
+                let (totals, refused) = (counter.totals(), counter.refused());
+                left.insert(key.clone(), Left { totals, refused, window });
+            } else if let Some(end) = window.end {
+                *past_to = (*past_to).max(end);
+            }
+            false
+        });
+        left.retain(|_, left| {
+            let is_over = is_over(&left.window);
+            if let (true, Some(end)) = (is_over, left.window.end) {
+                *past_to = (*past_to).max(end);
+            }
+            !is_over
+        });
+        live_of_meter.retain(|_, live| *live > 0);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Kept> {
+        self.kept.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Kept> {
+        self.kept.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
