@@ -315,5 +315,34 @@ mod tests {
             let last = end.checked_sub(1.nanosecond()).unwrap();
             proptest::prop_assert_eq!(schedule.window(period, last), window);
         }
+
+        #[test]
+        fn a_cycle_starts_on_the_anchors_day_or_on_the_last_one_of_a_shorter_month(
+            (year, month, day) in (2000i16..2040, 1i8..=12, 27i8..=31),
+            hour in 0i8..24,
+            second in 0i64..4_000_000_000,
+            zone in proptest::sample::select(vec!["UTC", "Asia/Kolkata", "America/Phoenix"]),
+            interval in proptest::sample::select(
+                vec![BillingInterval::Monthly, BillingInterval::Yearly]),
+        ) {
+            // Zones without clock changes in these years: the local hour is the anchor's too.
+            let zone = TimeZone::get(zone).unwrap();
+            let first = jiff::civil::date(year, month, 1);
+            let day = day.min(first.days_in_month());
+            let anchor = first.with().day(day).build().unwrap().at(hour, 0, 0, 0);
+            let anchor = anchor.to_zoned(zone.clone()).unwrap();
+            let schedule =
+                WindowSchedule { zone, anchor: anchor.timestamp(), interval, version: 1 };
+            let window =
+                schedule.window(Period::BillingCycle, Timestamp::from_second(second).unwrap());
+            for start in [window.start, window.end.unwrap()] {
+                let start = start.to_zoned(schedule.zone.clone());
+                proptest::prop_assert_eq!(start.day(), day.min(start.days_in_month()));
+                proptest::prop_assert_eq!(start.hour(), hour);
+                if interval == BillingInterval::Yearly {
+                    proptest::prop_assert_eq!(start.month(), month);
+                }
+            }
+        }
     }
 }

@@ -279,4 +279,60 @@ mod tests {
         takers.into_iter().for_each(|taker| taker.join().unwrap());
         assert_eq!(cell.counts().consumed + closed + cell.close(), UNITS);
     }
+
+    /// What may happen to a cell, with an amount.
+    const REFILL: u8 = 0;
+    const TAKE: u8 = 1;
+    const COMMIT: u8 = 2;
+    const GIVE_BACK: u8 = 3;
+    const CLOSE: u8 = 4;
+    const REOPEN: u8 = 5;
+
+    proptest::proptest! {
+        #[test]
+        fn units_are_taken_all_or_not_at_all_and_none_is_lost_or_made(
+            steps in proptest::collection::vec((REFILL..=REOPEN, 0u64..20), 0..60),
+        ) {
+            let cell = Cell::new();
+            let (mut granted, mut returned, mut held, mut recalled) = (0, 0, 0, false);
+            for (step, amount) in steps {
+                let in_hand = cell.available();
+                match step {
+                    REFILL => {
+                        cell.refill(amount);
+                        granted += amount;
+                    }
+                    TAKE => {
+                        let taken = cell.take(amount) != Take::Short;
+                        proptest::prop_assert_eq!(taken, amount <= in_hand);
+                        held += if taken { amount } else { 0 };
+                    }
+                    COMMIT => {
+                        let amount = amount.min(held);
+                        cell.commit(amount);
+                        held -= amount;
+                    }
+                    GIVE_BACK => {
+                        let amount = amount.min(held);
+                        let found = cell.give_back(amount);
+                        proptest::prop_assert_eq!(found == GivenBack::Recalled, recalled);
+                        held -= amount;
+                    }
+                    CLOSE => {
+                        returned += cell.close();
+                        recalled = true;
+                    }
+                    _ => {
+                        cell.reopen();
+                        recalled = false;
+                    }
+                }
+                let consumed = cell.counts().consumed;
+                proptest::prop_assert_eq!(
+                    granted - returned,
+                    cell.available() + held + consumed
+                );
+            }
+        }
+    }
 }
