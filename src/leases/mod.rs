@@ -139,7 +139,7 @@
 //!
 //! **Dropping a cell** (idle, window over): when everything that it counted is in the ledger, and
 //! what the flush took back is undone on the cell, `holder.part(retention)`; loop until `Retired`,
-//! which takes one more answer from the key. Then it may be dropped, if it has counted nothing since
+//! which takes one more answer from the key (`holder.revive()` when it is used meanwhile). Then it may be dropped, if it has counted nothing since
 //! and no request is about to count on it. The order matters: a floor knows of nothing but what
 //! is in the ledger, and if data were lost between, it might have been read before that was. Keep `holder.totals(&cell)` as long as the window can be used: a later cell
 //! of the same key in the same run begins with `Holder::resumed` from them. Starting from zero would undo the

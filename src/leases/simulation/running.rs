@@ -56,6 +56,7 @@ impl World {
         let Some(sidecar) = self.sidecars.get(&run) else { return };
         let keys: Vec<_> = sidecar.slots.keys().copied().collect();
         for key in &keys {
+            self.stay_if_used(run, *key);
             if !self.quiet && self.share(retires) {
                 self.part(run, *key);
             }
@@ -78,6 +79,16 @@ impl World {
             }
         }
         sidecar.ceilings.clone_from(&self.ceilings);
+    }
+
+    fn stay_if_used(&mut self, run: RunId, key: usize) {
+        let sidecar = &self.sidecars[&run];
+        let (stopping, (records, _)) = (sidecar.stopping, sidecar.records(key));
+        let slot = self.slot(run, key);
+        if slot.parted_after.is_some_and(|parted| parted != records) && !stopping {
+            slot.parted_after = None;
+            slot.holder.revive();
+        }
     }
 
     /// Begins to drop a cell that nobody needs now.
