@@ -5,6 +5,11 @@ use super::invalid::Invalid;
 /// Amounts stay below 2^53, because the numbers of Redis' Lua are doubles.
 pub const AMOUNT_MAX: u64 = (1 << 53) - 1;
 
+/// `amount`, or the nearest that is within ±[`AMOUNT_MAX`].
+pub fn saturated(amount: i64) -> i64 {
+    amount.clamp(-AMOUNT_MAX.cast_signed(), AMOUNT_MAX.cast_signed())
+}
+
 /// Checks that `amount` is between 0 and [`AMOUNT_MAX`].
 pub fn check_amount(field: &str, amount: i64) -> Result<u64, Invalid> {
     match u64::try_from(amount) {

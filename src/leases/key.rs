@@ -14,14 +14,24 @@
 //! it stands in until the run reports again, and its own totals then cover it. The sums are kept
 //! running, so that a call costs the same however many runs there are; only a want that waits for
 //! others looks at every entry.
+//!
+//! All sums stay within ±[`AMOUNT_MAX`], what a double holds exactly. Where usage passes that (a
+//! run's totals, or those of all runs together), nothing is free any more until it no longer does:
+//! too much is counted then, never too little. Base and forfeits that come to it stay there.
 
 use std::collections::BTreeMap;
 
-use super::message::{
-    Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Floor, Outcome, Recall,
-    Totals,
+use super::{
+    entry::Entry,
+    message::{
+        Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Floor, Flushed, Outcome,
+        Recall, Totals,
+    },
 };
-use crate::domain::{amount::AMOUNT_MAX, ids::RunId};
+use crate::domain::{
+    amount::{AMOUNT_MAX, saturated},
+    ids::RunId,
+};
 
 /// Most wants that queue for one key. A run beyond it waits unqueued and asks again.
 pub const WANTS_MAX: usize = 256;
@@ -42,6 +52,8 @@ pub struct KeyState {
     taken: i64,
     /// Σ used over the entries.
     used: i64,
+    /// One of the two sums is past what can be counted; both then say [`AMOUNT_MAX`].
+    overflowed: bool,
     /// Entries with outstanding escrow.
     holders: u64,
     ceiling: Option<Ceiling>,
@@ -74,39 +86,6 @@ struct Want {
 struct Fence {
     run: RunId,
     folded: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Entry {
-    totals: Totals,
-    flushed: u64,
-    sequence: u64,
-    /// `tickets` when the run last said that it had returned everything unspent; 0 = it may have
-    /// something.
-    answered: u64,
-}
-
-impl Entry {
-    /// Taken before anything was undone.
-    fn taken_gross(&self) -> u64 {
-        let t = &self.totals;
-        let escrow = t.granted.saturating_sub(t.returned).max(t.consumed);
-        (escrow + t.recorded).max(self.flushed)
-    }
-
-    fn taken(&self) -> i64 {
-        self.taken_gross().cast_signed() - self.totals.undone.cast_signed()
-    }
-
-    fn used(&self) -> i64 {
-        let gross = (self.totals.consumed + self.totals.recorded).max(self.flushed);
-        gross.cast_signed() - self.totals.undone.cast_signed()
-    }
-
-    fn outstanding(&self) -> u64 {
-        // Not negative: the escrow term is at least `consumed`, all else is equal.
-        (self.taken() - self.used()).cast_unsigned()
-    }
 }
 
 impl KeyState {
@@ -145,7 +124,7 @@ impl KeyState {
             return CloseAnswer::StaleEpoch { epoch };
         }
         let live = slot.as_ref().is_some_and(|key| key.epoch == call.epoch && key.ledger.is_some());
-        match (call.step, slot) {
+        match (call.step.fitted(), slot) {
             (CloseStep::Fence, Some(key)) if live => key.fence(call.run),
             (CloseStep::Fence, _) => CloseAnswer::Fenced { taken: None },
             (CloseStep::Fold { closed_seq, used, undone, forfeit }, Some(key)) if live => {
@@ -174,7 +153,7 @@ impl KeyState {
 
     /// Usage of all runs, as far as reported.
     pub fn used(&self) -> i64 {
-        self.ledger.map_or(0, |ledger| ledger.base) + self.used
+        saturated(self.ledger.map_or(0, |ledger| ledger.base) + self.used)
     }
 
     /// Escrow of all runs that is not known to be consumed.
@@ -222,13 +201,17 @@ impl KeyState {
     fn built(epoch: u64, floor: &Floor) -> Self {
         let mut key = Self {
             epoch,
-            ledger: Some(FromLedger { closed_seq: floor.closed_seq, base: floor.base_used }),
-            forfeited: floor.base_forfeited,
+            ledger: Some(FromLedger {
+                closed_seq: floor.closed_seq,
+                base: saturated(floor.base_used),
+            }),
+            forfeited: floor.base_forfeited.min(AMOUNT_MAX),
             ..Self::default()
         };
         for open in &floor.open_runs {
-            let totals = Totals { undone: open.undone, ..Totals::default() };
-            key.put(open.run, Entry { totals, flushed: open.used, ..Entry::default() });
+            let Flushed { run, used: flushed, undone } = open.fitted();
+            let totals = Totals { undone, ..Totals::default() };
+            key.put(run, Entry { totals, flushed, ..Entry::default() });
         }
         key
     }
@@ -239,7 +222,9 @@ impl KeyState {
         let overtaken = call.sequence <= self.entry(call.run).sequence;
 
         self.merge(call, overtaken);
-        let lowered = self.adopt_ceiling(call.ceiling) && self.free() < 0 && self.taken > self.used;
+        self.recount();
+        let lowered =
+            self.adopt_ceiling(call.ceiling.fitted()) && self.free() < 0 && self.taken > self.used;
         if lowered {
             self.tickets += 1;
         }
@@ -269,7 +254,7 @@ impl KeyState {
 
     fn merge(&mut self, call: &Call, overtaken: bool) {
         let mut entry = self.entry(call.run);
-        entry.totals = entry.totals.merged(call.totals);
+        entry.totals = entry.totals.merged(call.totals.fitted());
         if !overtaken {
             entry.sequence = call.sequence;
         }
@@ -327,7 +312,8 @@ impl KeyState {
             Outcome::Met
         };
 
-        let returned_all = call.closed && call.totals.granted == entry.totals.granted;
+        let granted = call.totals.fitted().granted;
+        let returned_all = call.closed && granted == entry.totals.granted;
         let grant = if outcome == Outcome::Met {
             let wanted = beyond(ask.wanted_to).max(need);
             let exact = if need > 0 && fits(wanted) { wanted } else { need };
@@ -360,7 +346,8 @@ impl KeyState {
         };
         let silent =
             |(other, entry): &(&RunId, &Entry)| **other != run && entry.answered < want.ticket;
-        self.entries.iter().filter(silent).map(|(_, entry)| entry.outstanding()).sum()
+        let outstanding = self.entries.iter().filter(silent).map(|(_, entry)| entry.outstanding());
+        outstanding.fold(0, u64::saturating_add).min(AMOUNT_MAX)
     }
 
     fn fence(&mut self, run: RunId) -> CloseAnswer {
@@ -377,11 +364,12 @@ impl KeyState {
             && ledger.closed_seq < closed_seq
             && !folded
         {
-            ledger.base += settled;
-            self.forfeited += forfeit;
+            ledger.base = saturated(ledger.base + settled);
+            self.forfeited = (self.forfeited + forfeit).min(AMOUNT_MAX);
         }
         // Also when the floor had the closing: then a late call made the entry.
         self.drop_entry(run);
+        self.recount();
         self.remember(run, true);
         self.wants.retain(|want| want.run != run);
         CloseAnswer::Folded
@@ -420,12 +408,20 @@ impl KeyState {
             return AMOUNT_MAX.cast_signed();
         };
         let base = self.ledger.map_or(0, |ledger| ledger.base);
-        units.cast_signed() - (base + self.taken + self.forfeited.cast_signed())
+        let full = AMOUNT_MAX.cast_signed();
+        let forfeited = self.forfeited.cast_signed();
+        let taken = if self.overflowed || base == full || forfeited == full {
+            full
+        } else {
+            saturated(saturated(base + self.taken) + forfeited)
+        };
+        saturated(units.cast_signed() - taken)
     }
 
     fn others_outstanding(&self, run: RunId) -> u64 {
-        // The sums include the run's own entry, so the difference is not negative.
-        (self.taken - self.used).cast_unsigned() - self.entry(run).outstanding()
+        // The sums include the run's own entry, unless they have overflowed.
+        let all = saturated(self.taken - self.used).cast_unsigned();
+        all.saturating_sub(self.entry(run).outstanding())
     }
 
     fn entry(&self, run: RunId) -> Entry {
@@ -434,17 +430,41 @@ impl KeyState {
 
     fn put(&mut self, run: RunId, entry: Entry) {
         self.drop_entry(run);
-        self.taken += entry.taken();
-        self.used += entry.used();
         self.holders += u64::from(entry.outstanding() > 0);
+        self.overflowed |= entry.is_full();
+        self.add(entry.taken(), entry.used());
         self.entries.insert(run, entry);
     }
 
     fn drop_entry(&mut self, run: RunId) {
         if let Some(entry) = self.entries.remove(&run) {
-            self.taken -= entry.taken();
-            self.used -= entry.used();
             self.holders -= u64::from(entry.outstanding() > 0);
+            self.add(-entry.taken(), -entry.used());
+        }
+    }
+
+    fn add(&mut self, taken: i64, used: i64) {
+        let full = AMOUNT_MAX.cast_signed();
+        let (taken, used) = (self.taken + taken, self.used + used);
+        self.overflowed |= taken.abs() > full || used.abs() > full;
+        (self.taken, self.used) = if self.overflowed { (full, full) } else { (taken, used) };
+    }
+
+    /// Adds up anew what had overflowed: the run that was too much may have been folded.
+    fn recount(&mut self) {
+        if !self.overflowed || self.entries.values().any(Entry::is_full) {
+            return;
+        }
+        // Up and down apart, so that the order makes no difference.
+        let sum = |part: fn(&Entry) -> i64, sign: i64| {
+            let parts = self.entries.values().map(|entry| (sign * part(entry)).max(0));
+            parts.fold(0, i64::saturating_add)
+        };
+        let taken = [sum(Entry::taken, 1), sum(Entry::taken, -1)];
+        let used = [sum(Entry::used, 1), sum(Entry::used, -1)];
+        if taken.iter().chain(&used).all(|sum| *sum <= AMOUNT_MAX.cast_signed()) {
+            (self.taken, self.used) = (taken[0] - taken[1], used[0] - used[1]);
+            self.overflowed = false;
         }
     }
 }

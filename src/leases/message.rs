@@ -35,11 +35,17 @@ impl Totals {
         }
     }
 
-    /// Whether all five are amounts that a double holds exactly.
-    pub fn fit(self) -> bool {
-        [self.granted, self.returned, self.consumed, self.recorded, self.undone]
-            .into_iter()
-            .all(|total| total <= AMOUNT_MAX)
+    /// The totals as amounts that a double holds exactly. The key takes a run that has come to
+    /// [`AMOUNT_MAX`] for one that has used all there is, so nothing is lost by saying no more.
+    #[must_use]
+    pub fn fitted(self) -> Self {
+        Self {
+            granted: self.granted.min(AMOUNT_MAX),
+            returned: self.returned.min(AMOUNT_MAX),
+            consumed: self.consumed.min(AMOUNT_MAX),
+            recorded: self.recorded.min(AMOUNT_MAX),
+            undone: self.undone.min(AMOUNT_MAX),
+        }
     }
 }
 
@@ -60,6 +66,14 @@ pub struct Ceiling {
     pub units: Option<u64>,
     /// Grows with every change of the tenant's plan data; the newest one seen by the key holds.
     pub version: u64,
+}
+
+impl Ceiling {
+    /// The ceiling, or the highest that a double holds exactly.
+    #[must_use]
+    pub fn fitted(self) -> Self {
+        Self { units: self.units.map(|units| units.min(AMOUNT_MAX)), ..self }
+    }
 }
 
 /// What a call asks for. The numbers are totals of `granted`, each at least the one before, so that
@@ -100,6 +114,20 @@ pub struct Call {
     pub floor: Option<Box<Floor>>,
 }
 
+impl Call {
+    /// Whether all that it tells are amounts that a double holds exactly. What does not fit is
+    /// told as the nearest amount that does, and counts as all there is.
+    pub fn fits(&self) -> bool {
+        self.totals == self.totals.fitted()
+            && self.ceiling == self.ceiling.fitted()
+            && self.floor.as_ref().is_none_or(|floor| {
+                floor.base_used.unsigned_abs() <= AMOUNT_MAX
+                    && floor.base_forfeited <= AMOUNT_MAX
+                    && floor.open_runs.iter().all(|run| *run == run.fitted())
+            })
+    }
+}
+
 /// The ledger's knowledge of a key, read in one snapshot, from which an absent key is rebuilt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Floor {
@@ -122,6 +150,14 @@ pub struct Flushed {
     pub used: u64,
     /// The run's `undone`: duplicates, quarantined events, decreases.
     pub undone: u64,
+}
+
+impl Flushed {
+    /// As [`Totals::fitted`].
+    #[must_use]
+    pub fn fitted(self) -> Self {
+        Self { used: self.used.min(AMOUNT_MAX), undone: self.undone.min(AMOUNT_MAX), ..self }
+    }
 }
 
 /// The key's answer.
@@ -221,6 +257,25 @@ pub enum CloseStep {
         /// Units that stay counted though nobody used them, as the ledger noted them.
         forfeit: u64,
     },
+}
+
+impl CloseStep {
+    /// The step with amounts that a double holds exactly. Of what was used and undone only the
+    /// difference matters from here on; where that does not fit, the nearest that does.
+    #[must_use]
+    pub fn fitted(self) -> Self {
+        let Self::Fold { closed_seq, used, undone, forfeit } = self else { return self };
+        let (used, undone) = match used.max(undone) <= AMOUNT_MAX {
+            true => (used, undone),
+            false => (used.saturating_sub(undone), undone.saturating_sub(used)),
+        };
+        Self::Fold {
+            closed_seq,
+            used: used.min(AMOUNT_MAX),
+            undone: undone.min(AMOUNT_MAX),
+            forfeit: forfeit.min(AMOUNT_MAX),
+        }
+    }
 }
 
 /// The answer to a [`CloseCall`].

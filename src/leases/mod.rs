@@ -152,6 +152,7 @@
 
 pub mod cell;
 mod demand;
+mod entry;
 mod flight;
 pub mod holder;
 pub mod key;

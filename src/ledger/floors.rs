@@ -80,7 +80,7 @@ impl Ledger {
                     undone: read_unsigned("run_totals", "undone", key, undone)?,
                 };
                 let floor = &mut floors[index];
-                floor.base_used = without(floor.base_used, totals, key)?;
+                floor.base_used = without(floor.base_used, totals);
                 floor.open_runs.push(totals);
             }
         }
@@ -122,8 +122,9 @@ impl Ledger {
     }
 }
 
-/// A window's total is the sum over all runs; without the open ones, the closed ones remain.
-fn without(used: i64, open: FlushedTotals, key: &CellKey) -> Result<i64, LedgerError> {
+/// A window's total is the sum over all runs; without the open ones, the closed ones remain. What
+/// does not fit is far past what any limit can be: a floor is told all the same.
+fn without(used: i64, open: FlushedTotals) -> i64 {
     let rest = i128::from(used) - open.used();
-    super::cell_rows::read_column("window_totals", "used", key, used, i64::try_from(rest))
+    i64::try_from(rest).unwrap_or(if rest < 0 { i64::MIN } else { i64::MAX })
 }

@@ -22,7 +22,7 @@ use super::{
     keys::{COUNTER_PREFIX, counter_name, counter_of_name},
 };
 use crate::{
-    domain::{cell_key::CellKey, ids::RunId},
+    domain::{amount::saturated, cell_key::CellKey, ids::RunId},
     leases::message::{Ceiling, Totals},
 };
 
@@ -156,7 +156,7 @@ fn inspection(fields: &BTreeMap<String, String>) -> Option<Inspection> {
     runs.sort_by_key(|entry| entry.run);
     Some(Inspection {
         epoch: unsigned("e")?,
-        used: signed("b")? + signed("u")?,
+        used: saturated(signed("b")? + signed("u")?),
         outstanding: signed("t")? - signed("u")?,
         forfeited: unsigned("x")?,
         ceiling: unsigned("v").map(|version| Ceiling { units: unsigned("l"), version }),

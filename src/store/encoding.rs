@@ -7,27 +7,17 @@ use super::{
     error::StoreError,
 };
 use crate::{
-    domain::{amount::AMOUNT_MAX, distinct::DistinctCount},
+    domain::{
+        amount::{AMOUNT_MAX, saturated},
+        distinct::DistinctCount,
+    },
     leases::message::{
         Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Outcome, Totals,
     },
 };
 
-/// Whether all numbers of the call are exact as doubles.
-pub(super) fn check_call(call: &Call) -> Result<(), StoreError> {
-    let floor = call.floor.as_deref();
-    let fits = call.totals.fit()
-        && call.ceiling.units.is_none_or(|units| units <= AMOUNT_MAX)
-        && floor.is_none_or(|floor| {
-            floor.base_used.unsigned_abs() <= AMOUNT_MAX
-                && floor.base_forfeited <= AMOUNT_MAX
-                && floor.open_runs.iter().all(|run| run.used.max(run.undone) <= AMOUNT_MAX)
-        });
-    if fits { Ok(()) } else { Err(StoreError::TooLarge) }
-}
-
 pub(super) fn lease_arguments(call: &Call, life: &str, invocation: &mut ScriptInvocation<'_>) {
-    let Call { totals, ask, ceiling, .. } = call;
+    let (totals, ceiling, ask) = (call.totals.fitted(), call.ceiling.fitted(), &call.ask);
     invocation
         .arg(life)
         .arg(call.epoch.number)
@@ -46,8 +36,12 @@ pub(super) fn lease_arguments(call: &Call, life: &str, invocation: &mut ScriptIn
     match &call.floor {
         None => invocation.arg(0),
         Some(floor) => {
-            invocation.arg(1).arg(floor.closed_seq).arg(floor.base_used).arg(floor.base_forfeited);
-            for open in &floor.open_runs {
+            invocation
+                .arg(1)
+                .arg(floor.closed_seq)
+                .arg(saturated(floor.base_used))
+                .arg(floor.base_forfeited.min(AMOUNT_MAX));
+            for open in floor.open_runs.iter().map(|open| open.fitted()) {
                 invocation.arg(open.run.to_string()).arg(open.used).arg(open.undone);
             }
             invocation
@@ -57,7 +51,7 @@ pub(super) fn lease_arguments(call: &Call, life: &str, invocation: &mut ScriptIn
 
 pub(super) fn close_arguments(call: &CloseCall, life: &str, invocation: &mut ScriptInvocation<'_>) {
     invocation.arg(life).arg(call.epoch).arg(call.run.to_string()).arg(retention_s(call.retention));
-    match call.step {
+    match call.step.fitted() {
         CloseStep::Fence => invocation.arg(&[0_u64; 5]),
         CloseStep::Fold { closed_seq, used, undone, forfeit } => {
             invocation.arg(&[1, closed_seq, used, undone, forfeit])

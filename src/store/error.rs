@@ -30,9 +30,6 @@ pub enum StoreError {
     /// The server's data are not its own: it is a replica of another.
     #[error("the Redis server is a {role}: give the address of the primary")]
     NotPrimary { role: String },
-    /// A message with a number of 2^53 or more; nothing was sent.
-    #[error("a total passes 2^53: meter in a larger base unit")]
-    TooLarge,
     /// A limit on a distinct count that cannot be held exactly; nothing was sent.
     #[error("a hard limit of {limit} distinct values: give at most {EXACT_VALUES_MAX}")]
     DistinctLimit { limit: u64 },

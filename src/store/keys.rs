@@ -21,6 +21,7 @@
 //! | `m` | in a stub: the least `closed_seq` of an acceptable floor |
 //! | `b` `x` | base (usage of closed runs), forfeited |
 //! | `t` `u` `h` | Σ taken, Σ used, number of holders, over the entries |
+//! | `o` | 1 = one of these sums is past what can be counted, else 0 |
 //! | `l` `v` | ceiling (−1 = none) and its version |
 //! | `n` | tickets given out |
 //! | `w` | wants, oldest first: `run:id:ticket`, separated by spaces |

@@ -25,6 +25,8 @@ pub(super) struct StoreMetrics {
     pub connections: Gauge,
     /// Connections that were given up.
     pub connections_lost: Counter,
+    /// Calls with an amount of 2^53 or more.
+    pub clamped: Counter,
     /// Recall hints received.
     pub hints: Counter,
 }
@@ -43,6 +45,7 @@ impl StoreMetrics {
             seconds: KINDS.map(|call| histogram!("tollgate_redis_call_seconds", "call" => call)),
             connections: gauge!("tollgate_redis_connections"),
             connections_lost: counter!("tollgate_redis_connections_lost_total"),
+            clamped: counter!("tollgate_redis_calls_clamped_total"),
             hints: counter!("tollgate_redis_recall_hints_total"),
         }
     }
@@ -81,6 +84,10 @@ fn describe() {
     metrics::describe_counter!(
         "tollgate_redis_connections_lost_total",
         "Connections to Redis that broke or were given up"
+    );
+    metrics::describe_counter!(
+        "tollgate_redis_calls_clamped_total",
+        "Calls about more than 2^53 units, which count as all there is: meter in a larger base unit"
     );
     metrics::describe_counter!(
         "tollgate_redis_recall_hints_total",

@@ -92,7 +92,10 @@ impl RedisCounters {
 
     /// Sends a call to the key.
     pub async fn call(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
-        encoding::check_call(call)?;
+        if !call.fits() {
+            self.shared.connections.metrics.clamped.increment(1);
+            tracing::debug!(%key, ?call, "amounts of 2^53 or more are told as all there is");
+        }
         let value = self
             .invoke(
                 Kind::Lease,

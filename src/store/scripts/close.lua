@@ -31,11 +31,12 @@ local answer
 if fold then
   local fence = fence_of(key, run)
   if key.closed_seq < closed_seq and not (fence and fence.folded) then
-    key.base = key.base + tonumber(ARGV[7]) - tonumber(ARGV[8])
-    key.forfeited = key.forfeited + tonumber(ARGV[9])
+    key.base = saturated(key.base + (tonumber(ARGV[7]) - tonumber(ARGV[8])))
+    key.forfeited = math.min(key.forfeited + tonumber(ARGV[9]), AMOUNT_MAX)
   end
   -- Also when the floor had the closing: then a late call made the entry.
   drop_entry(key, run)
+  recount(key)
   answer = {1}
 else
   -- An entry that only the floor made says nothing of what the run held.

@@ -9,7 +9,7 @@ local WANTS_MAX = 256
 local FENCED_MAX = 64
 local STUB_RETENTION_SECONDS = 7 * 24 * 3600
 local CHANNEL = 'tg:recall'
-local HEADER = {'e', 'c', 'm', 'b', 'x', 't', 'u', 'h', 'l', 'v', 'n', 'w', 'f'}
+local HEADER = {'e', 'c', 'm', 'b', 'x', 't', 'u', 'h', 'l', 'v', 'n', 'w', 'f', 'o'}
 
 local function text(number)
   return string.format('%.0f', number)
@@ -34,7 +34,7 @@ end
 
 local function taken_gross(e)
   local escrow = math.max(e.granted - e.returned, e.consumed)
-  return math.max(escrow + e.recorded, e.flushed)
+  return math.min(math.max(escrow + e.recorded, e.flushed), AMOUNT_MAX)
 end
 
 local function taken_of(e)
@@ -42,7 +42,12 @@ local function taken_of(e)
 end
 
 local function used_of(e)
-  return math.max(e.consumed + e.recorded, e.flushed) - e.undone
+  return math.min(math.max(e.consumed + e.recorded, e.flushed), AMOUNT_MAX) - e.undone
+end
+
+-- The nearest amount that a double holds exactly.
+local function saturated(number)
+  return math.max(math.min(number, AMOUNT_MAX), -AMOUNT_MAX)
 end
 
 local function outstanding_of(e)
@@ -105,6 +110,7 @@ local function read_key(name, epoch)
     holders = tonumber(values[8]), ceiling = tonumber(values[9] or '-1'),
     version = values[10] and tonumber(values[10]), tickets = tonumber(values[11]),
     wants = {}, fenced = fences_of(values[13]), changed = {},
+    overflowed = values[14] == '1',
   }
   for run, id, ticket in string.gmatch(values[12] or '', '(%x+):(%d+):(%d+)') do
     key.wants[#key.wants + 1] = {run = run, id = tonumber(id), ticket = tonumber(ticket)}
@@ -125,26 +131,73 @@ local function entry(key, run)
   return known_entry(key, run) or entry_of(nil)
 end
 
+local function add(key, taken, used)
+  taken, used = key.taken + taken, key.used + used
+  if math.abs(taken) > AMOUNT_MAX or math.abs(used) > AMOUNT_MAX then
+    key.overflowed = true
+  end
+  if key.overflowed then
+    taken, used = AMOUNT_MAX, AMOUNT_MAX
+  end
+  key.taken, key.used = taken, used
+end
+
 local function drop_entry(key, run)
   local e = known_entry(key, run)
   if e then
-    key.taken = key.taken - taken_of(e)
-    key.used = key.used - used_of(e)
     if outstanding_of(e) > 0 then
       key.holders = key.holders - 1
     end
+    add(key, -taken_of(e), -used_of(e))
     key.changed[run] = false
   end
 end
 
 local function put_entry(key, run, e)
   drop_entry(key, run)
-  key.taken = key.taken + taken_of(e)
-  key.used = key.used + used_of(e)
   if outstanding_of(e) > 0 then
     key.holders = key.holders + 1
   end
+  if taken_gross(e) == AMOUNT_MAX then
+    key.overflowed = true
+  end
+  add(key, taken_of(e), used_of(e))
   key.changed[run] = e
+end
+
+-- All entries by run. It reads the whole key.
+local function entries(key)
+  local all = {}
+  local fields = redis.call('HGETALL', key.name)
+  for i = 1, #fields, 2 do
+    local run = string.match(fields[i], '^r:(.+)$')
+    if run then
+      all[run] = entry_of(fields[i + 1])
+    end
+  end
+  for run, e in pairs(key.changed) do
+    all[run] = e or nil
+  end
+  return all
+end
+
+-- Adds up anew what had overflowed; up and down apart, so that the order makes no difference.
+local function recount(key)
+  if not key.overflowed then
+    return
+  end
+  local up, down = {0, 0}, {0, 0}
+  for _, e in pairs(entries(key)) do
+    if taken_gross(e) == AMOUNT_MAX then
+      return
+    end
+    for i, part in ipairs({taken_of(e), used_of(e)}) do
+      up[i], down[i] = up[i] + math.max(part, 0), down[i] + math.max(-part, 0)
+    end
+  end
+  if math.max(up[1], up[2], down[1], down[2]) <= AMOUNT_MAX then
+    key.taken, key.used, key.overflowed = up[1] - down[1], up[2] - down[2], false
+  end
 end
 
 local function copy(e)
@@ -160,7 +213,7 @@ local function built(name, epoch, closed_seq, base, forfeited, fenced)
   redis.call('DEL', name)
   return {name = name, epoch = epoch, closed_seq = closed_seq, base = base, forfeited = forfeited,
           taken = 0, used = 0, holders = 0, ceiling = -1, version = nil, tickets = 0,
-          wants = {}, fenced = fenced, changed = {}}
+          wants = {}, fenced = fenced, changed = {}, overflowed = false}
 end
 
 local function write_key(key, retention)
@@ -172,7 +225,7 @@ local function write_key(key, retention)
     'e', text(key.epoch), 'c', text(key.closed_seq), 'b', text(key.base),
     'x', text(key.forfeited), 't', text(key.taken), 'u', text(key.used),
     'h', text(key.holders), 'n', text(key.tickets), 'w', table.concat(wants, ' '),
-    'f', packed_fences(key.fenced),
+    'f', packed_fences(key.fenced), 'o', key.overflowed and '1' or '0',
   }
   if key.version then
     fields[#fields + 1] = 'l'
@@ -203,7 +256,11 @@ local function free_of(key)
   if not key.version or key.ceiling < 0 then
     return AMOUNT_MAX
   end
-  return key.ceiling - (key.base + key.taken + key.forfeited)
+  local taken = AMOUNT_MAX
+  if not (key.overflowed or key.base == AMOUNT_MAX or key.forfeited == AMOUNT_MAX) then
+    taken = saturated(saturated(key.base + key.taken) + key.forfeited)
+  end
+  return saturated(key.ceiling - taken)
 end
 
 local function drop_wants(key, run, but)

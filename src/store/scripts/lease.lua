@@ -38,7 +38,7 @@ if not key then
 end
 
 local function others_outstanding()
-  return key.taken - key.used - outstanding_of(entry(key, run))
+  return math.max(saturated(key.taken - key.used) - outstanding_of(entry(key, run)), 0)
 end
 
 -- Escrow of others that might still come back to the want in `place`.
@@ -47,24 +47,13 @@ local function returnable(place)
   if not want then
     return others_outstanding()
   end
-  local seen, sum = {}, 0
-  for other, e in pairs(key.changed) do
-    seen[other] = true
-    if e and other ~= run and e.answered < want.ticket then
+  local sum = 0
+  for other, e in pairs(entries(key)) do
+    if other ~= run and e.answered < want.ticket then
       sum = sum + outstanding_of(e)
     end
   end
-  local fields = redis.call('HGETALL', name)
-  for i = 1, #fields, 2 do
-    local other = string.match(fields[i], '^r:(.+)$')
-    if other and other ~= run and not seen[other] then
-      local e = entry_of(fields[i + 1])
-      if e.answered < want.ticket then
-        sum = sum + outstanding_of(e)
-      end
-    end
-  end
-  return sum
+  return math.min(sum, AMOUNT_MAX)
 end
 
 local MET, FIRST, BEHIND, REFUSED, RECOVERING, OVERTAKEN = 0, 1, 2, 3, 4, 5
@@ -141,6 +130,7 @@ if not overtaken then
   e.sequence = sequence
 end
 put_entry(key, run, e)
+recount(key)
 
 local ceiling, version = tonumber(ARGV[11]), tonumber(ARGV[12])
 local lowered = false
@@ -187,6 +177,6 @@ end
 local mine, free = entry(key, run), free_of(key)
 local recalled = free < 0 or (first ~= nil and first.run ~= run)
 return {0, mine.granted, mine.returned, mine.consumed, mine.recorded, mine.undone,
-        free, key.base + key.used, key.forfeited, others_outstanding(),
+        free, saturated(key.base + key.used), key.forfeited, others_outstanding(),
         key.ceiling, key.version, outcome, first and first.ticket or 0,
         recalled and 1 or 0, mine.answered}

@@ -9,6 +9,7 @@ mod eviction;
 mod expiring_keys;
 mod hard_limit;
 mod hosting_in_may;
+mod large_amounts;
 mod load;
 mod metrics;
 mod outages;
