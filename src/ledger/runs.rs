@@ -37,7 +37,8 @@ pub struct Run {
     pub started_at: Timestamp,
     /// High-water mark: everything before this journal position is in the ledger.
     pub flushed_position: u64,
-    /// Real time through which everything it acknowledged is in the ledger.
+    /// Real time through which everything it acknowledged is in the ledger: by its own clock, but
+    /// never later than by Postgres', so that a clock that is ahead closes no period early.
     pub mark_at: Timestamp,
     pub closing: Option<Closing>,
 }
@@ -107,7 +108,7 @@ impl Ledger {
                 let tx = tx.connection();
                 let inserted = sqlx::query!(
                     "INSERT INTO runs (run, host, boot_id, started_at, mark_at, flushed_position)
-                 VALUES ($1, $2, $3, $4, $4, $5) ON CONFLICT (run) DO NOTHING",
+                 VALUES ($1, $2, $3, $4, least($4, now()), $5) ON CONFLICT (run) DO NOTHING",
                     new.run.0,
                     new.host,
                     new.boot_id,
@@ -142,7 +143,7 @@ impl Ledger {
         through: Timestamp,
     ) -> Result<RunStanding, LedgerError> {
         let marked = sqlx::query!(
-            "UPDATE runs SET mark_at = greatest(mark_at, $3)
+            "UPDATE runs SET mark_at = greatest(mark_at, least($3, now()))
              WHERE run = $1 AND flushed_position = $2 AND closed_at IS NULL",
             run.0,
             position_column(position)?,

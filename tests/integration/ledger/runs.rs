@@ -1,10 +1,15 @@
 //! Runs, their marks, their closings, and the floors that follow from them.
 
-use tollgate::ledger::{
-    LedgerError, Refusal,
-    floors::{Floor, FlushedTotals},
-    runs::{ClosedHow, NewRun, RunStanding},
+use tollgate::{
+    domain::ids::RunId,
+    ledger::{
+        LedgerError, Refusal,
+        floors::{Floor, FlushedTotals},
+        flush::FlushBatch,
+        runs::{ClosedHow, NewRun, RunStanding},
+    },
 };
+use uuid::Uuid;
 
 use super::world::{World, at, event, key, keyed};
 
@@ -40,6 +45,33 @@ async fn a_mark_is_moved_only_by_who_knows_where_the_journal_stands() {
     assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), Some(later));
     world.ledger.close_run(run, ClosedHow::Stopped, &[], None).await.unwrap();
     assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_moves_no_mark_past_the_present() {
+    let world = World::new().await;
+    let ahead = at("2999-01-01T00:00:00Z");
+    let run = RunId(Uuid::new_v4());
+    let (host, boot_id) = ("host".into(), "boot".into());
+    let new = NewRun { run, host, boot_id, started_at: ahead, flushed_position: 0 };
+    world.ledger.register_run(&new).await.unwrap();
+    let mark = async || world.ledger.run(run).await.unwrap().unwrap().mark_at;
+    let registered = mark().await;
+    assert!(registered < ahead, "{registered}");
+    world.ledger.mark_run(run, 0, ahead).await.unwrap();
+    let idle = mark().await;
+    assert!(registered <= idle && idle < ahead, "{idle}");
+    let mut batch = FlushBatch::new(run, 0);
+    batch.push(1, event("t1", 1));
+    batch.advance(1, ahead);
+    world.ledger.flush(&batch).await.unwrap();
+    let flushed = mark().await;
+    assert!(idle <= flushed && flushed < ahead, "{flushed}");
+    // A batch that says nothing of the time leaves the mark where it is.
+    let mut silent = FlushBatch::new(run, 1);
+    silent.push(2, event("t1", 1));
+    world.ledger.flush(&silent).await.unwrap();
+    assert_eq!(mark().await, flushed);
 }
 
 #[tokio::test]
