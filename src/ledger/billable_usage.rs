@@ -28,6 +28,15 @@ pub struct WindowUsage {
     pub distinct_sketch: Option<Vec<u8>>,
 }
 
+/// How a window's usage is made up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageByProperty {
+    /// Units of the window in all.
+    pub used: i64,
+    /// By the property's values, in their order; `None` = usage without it.
+    pub by_value: Vec<(Option<String>, u64)>,
+}
+
 /// A tenant's meter that has a price.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PricedMeter {
@@ -111,20 +120,26 @@ impl Ledger {
             .collect()
     }
 
-    /// A window's usage by the values of one of the properties that its meter groups by; `None` =
-    /// usage without it. Units for a sum, events for a count (`by_events`). Ordered by value.
+    /// A window's usage, and how it is made up by the values of one of the properties that its
+    /// meter groups by, both at one moment. Units for a sum, events for a count (`by_events`).
     pub async fn usage_by_property(
         &self,
         key: &CellKey,
         property: &str,
         by_events: bool,
-    ) -> Result<Vec<(Option<String>, u64)>, LedgerError> {
+    ) -> Result<UsageByProperty, LedgerError> {
         let rows = sqlx::query!(
-            r#"SELECT group_values ->> $5 AS value,
-                      sum(CASE WHEN $6 THEN events ELSE amount_sum END)::bigint AS "units!"
-               FROM usage_daily
-               WHERE tenant = $1 AND meter = $2 AND label = $3 AND subject = $4
-               GROUP BY 1 ORDER BY 1"#,
+            r#"WITH parts AS (
+                   SELECT group_values ->> $5 AS value,
+                          sum(CASE WHEN $6 THEN events ELSE amount_sum END)::bigint AS units
+                   FROM usage_daily
+                   WHERE tenant = $1 AND meter = $2 AND label = $3 AND subject = $4
+                   GROUP BY 1
+               )
+               SELECT w.used AS "used!", parts.value AS "value?", parts.units AS "units?"
+               FROM window_totals w LEFT JOIN parts ON true
+               WHERE w.tenant = $1 AND w.meter = $2 AND w.label = $3 AND w.subject = $4
+               ORDER BY parts.value"#,
             key.tenant.as_str(),
             key.meter.as_str(),
             key.label.to_string(),
@@ -134,12 +149,14 @@ impl Ledger {
         )
         .fetch_all(self.query("usage_by_property"))
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                let units =
-                    read_column("usage_daily", "amount_sum", key, row.units, row.units.try_into())?;
-                Ok((row.value, units))
-            })
-            .collect()
+        let mut usage = UsageByProperty::default();
+        for row in rows {
+            usage.used = row.used;
+            if let Some(units) = row.units {
+                let units = read_column("usage_daily", "amount_sum", key, units, units.try_into())?;
+                usage.by_value.push((row.value, units));
+            }
+        }
+        Ok(usage)
     }
 }

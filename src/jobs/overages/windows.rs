@@ -64,18 +64,21 @@ impl Pass {
             self.tally.problem(&usage.key, "a level in a window that ends");
             return Ok(None);
         }
-        let used = match used(usage, aggregation) {
-            Ok(used) => used,
-            Err(problem) => {
-                self.tally.problem(&usage.key, problem);
-                return Ok(None);
-            }
-        };
-        let used_by_value = match &price.by_property {
-            None => Vec::new(),
+        let (used, used_by_value) = match &price.by_property {
+            None => match used(usage, aggregation) {
+                Ok(used) => (used, Vec::new()),
+                Err(problem) => {
+                    self.tally.problem(&usage.key, problem);
+                    return Ok(None);
+                }
+            },
             Some(by) if meter.meter.is_summed() => {
                 let by_events = aggregation == Aggregation::Count;
-                self.ledger.usage_by_property(&usage.key, &by.property, by_events).await?
+                // With the total of the same moment: usage that comes late may have come since the
+                // page of windows was read.
+                let parts =
+                    self.ledger.usage_by_property(&usage.key, &by.property, by_events).await?;
+                (u64::try_from(parts.used).unwrap_or(0), parts.by_value)
             }
             Some(_) => {
                 let problem = "a price by property of a meter that is not a sum";

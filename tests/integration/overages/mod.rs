@@ -210,6 +210,36 @@ async fn subjects_are_charged_apart() {
 }
 
 #[tokio::test]
+async fn usage_by_property_adds_up_to_the_total_while_more_comes_in() {
+    let world = World::with_catalog("mailer").await;
+    world.tenant("acme", "team").await;
+    let event = |model: &str, amount| {
+        let mut event = world.event("acme", "ai_responses", amount, at("2015-05-20T00:00:00Z"));
+        let properties = [("model".to_owned(), model.to_owned())].into();
+        event.properties = tollgate::domain::properties::Properties::new(properties).unwrap();
+        event
+    };
+    world.flush(vec![event("large", 1)]).await;
+    let key = event("large", 1).key;
+    let mut totals = std::collections::BTreeSet::new();
+    let recording = async {
+        for _ in 0..100 {
+            world.flush(vec![event("large", 1), event("small", 2)]).await;
+        }
+    };
+    let reading = async {
+        while totals.last() != Some(&301) {
+            let usage = world.ledger.usage_by_property(&key, "model", false).await.unwrap();
+            let parts: u64 = usage.by_value.iter().map(|(_, units)| units).sum();
+            assert_eq!(parts, usage.used.cast_unsigned());
+            totals.insert(usage.used);
+        }
+    };
+    tokio::join!(recording, reading);
+    assert!(totals.len() > 2, "{totals:?}");
+}
+
+#[tokio::test]
 async fn tiers_packages_and_prices_by_property_are_charged_as_the_catalog_says() {
     let world = World::with_catalog("mailer").await;
     world.tenant("acme", "team").await;
