@@ -14,7 +14,7 @@ use crate::{
         floors::FlushedTotals,
         runs::{ClosedHow, Closing},
     },
-    store::counters::Counters,
+    store::{StoreError, counters::Counters},
 };
 
 /// Why a run could not be closed, or not in all counters.
@@ -24,6 +24,8 @@ pub enum CloseRunError {
     Ledger(#[from] LedgerError),
     #[error("the shared counters cannot be reached")]
     NoCounters,
+    #[error("the shared counters have changed, or lost data")]
+    EpochOver,
 }
 
 /// Closes runs, in one epoch of the counters.
@@ -103,12 +105,7 @@ impl RunCloser<'_> {
     ) -> Result<CloseAnswer, CloseRunError> {
         let retention = self.retention(key).await;
         let call = CloseCall { epoch: self.epoch, run, step, retention };
-        match self.counters.close(key, &call).await {
-            Ok(CloseAnswer::StaleEpoch { .. } | CloseAnswer::EpochLost) | Err(_) => {
-                Err(CloseRunError::NoCounters)
-            }
-            Ok(answer) => Ok(answer),
-        }
+        accepted(self.counters.close(key, &call).await)
     }
 
     /// The run may have been the last one to use the key.
@@ -141,5 +138,35 @@ impl RunCloser<'_> {
             u64::try_from(totals.used).unwrap_or(0).saturating_add(totals.forfeited)
         });
         Ok(ceiling.saturating_sub(counted))
+    }
+}
+
+/// A counter that does not answer says nothing of the epoch.
+fn accepted(answer: Result<CloseAnswer, StoreError>) -> Result<CloseAnswer, CloseRunError> {
+    match answer {
+        Ok(CloseAnswer::StaleEpoch { .. } | CloseAnswer::EpochLost) => {
+            Err(CloseRunError::EpochOver)
+        }
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            tracing::debug!(%error, "a run cannot be closed in its counters now");
+            Err(CloseRunError::NoCounters)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_tells_that_the_epoch_is_over() {
+        for over in [CloseAnswer::StaleEpoch { epoch: 2 }, CloseAnswer::EpochLost] {
+            assert!(matches!(accepted(Ok(over)), Err(CloseRunError::EpochOver)));
+        }
+        for silent in [StoreError::Unreachable, StoreError::Overloaded, StoreError::Timeout(1)] {
+            assert!(matches!(accepted(Err(silent)), Err(CloseRunError::NoCounters)));
+        }
+        assert_eq!(accepted(Ok(CloseAnswer::Folded)).unwrap(), CloseAnswer::Folded);
     }
 }

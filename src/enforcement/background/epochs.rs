@@ -3,7 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use futures::FutureExt;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,6 +20,8 @@ use crate::{
 
 /// Pause after a failure, and between looks at what others have done.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often it is said what keeps this run from reporting to an epoch.
+const UNTOLD_WARN_EVERY: Duration = Duration::from_secs(5);
 
 /// Why there is no epoch now.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +64,8 @@ impl EpochKeeper {
 
     /// Enters the epoch in force and stays in it until it is over.
     async fn enter(&self, run: RunId) -> Result<(), NoEpoch> {
+        // What was doubted before now is looked at anew here.
+        let _ = self.leasing.epoch_doubt.notified().now_or_never();
         let mut found = self.counters.identity();
         let identity = found.wait_for(Option::is_some).await.map_err(|_| NoEpoch::Changed)?.clone();
         let Some(identity) = identity else { return Err(NoEpoch::Changed) };
@@ -125,6 +133,7 @@ impl EpochKeeper {
         found: &watch::Receiver<Option<Identity>>,
         identity: &Identity,
     ) -> Result<(), NoEpoch> {
+        let mut warn_at = Instant::now() + UNTOLD_WARN_EVERY;
         loop {
             let untold: Vec<_> = self
                 .directory
@@ -136,6 +145,11 @@ impl EpochKeeper {
                 return self.resend_distinct().await;
             }
             check_identity(found, identity)?;
+            if Instant::now() >= warn_at {
+                let (keys, first) = (untold.len(), &untold[0].key);
+                tracing::warn!(epoch = number, keys, %first, "counters that the epoch lacks yet");
+                warn_at += UNTOLD_WARN_EVERY;
+            }
             untold.iter().for_each(|counter| self.leasing.wake(counter));
             sleep(PAUSE / 5).await;
         }

@@ -192,7 +192,7 @@ impl Closer {
         forfeits: bool,
     ) -> Result<(), CloseError> {
         let closed = self.try_close(run, how, forfeits).await;
-        if matches!(closed, Err(CloseRunError::NoCounters)) {
+        if matches!(closed, Err(CloseRunError::EpochOver)) {
             self.leasing.epoch_doubt.notify_one();
         }
         Ok(closed?)
