@@ -98,9 +98,15 @@ impl Values {
         self.lock().get(key).map(|seen| seen.value.clone())
     }
 
-    /// Drops the counters whose windows are over: those for which `is_over` says so.
+    /// Drops the counters whose windows are over: those for which `is_over` says so. It is asked
+    /// without the lock, which requests wait for.
     pub fn forget(&self, is_over: impl Fn(&CellKey) -> bool) {
-        self.lock().retain(|key, _| !is_over(key));
+        let mut over: Vec<CellKey> = self.lock().keys().cloned().collect();
+        over.retain(is_over);
+        let mut seen = self.lock();
+        over.iter().for_each(|key| {
+            seen.remove(key);
+        });
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, AHashMap<CellKey, Seen>> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::enforcement::{counter::Counter, directory::tenant_state::TenantState, engine::Engine};
+use crate::enforcement::{counter::Counter, engine::Engine};
 
 /// How often lapsed holds are given back.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
@@ -58,8 +58,8 @@ impl Engine {
             }
             state
                 .drop_done_counters(now, |counter| counter.is_done() && self.is_idle(counter, now));
-            self.forget_values(&state, now);
         }
+        self.forget_values(real_now);
         #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
         {
             metrics::gauge!("tollgate_counters_live").set(live as f64);
@@ -100,14 +100,13 @@ impl Engine {
         since.is_some_and(|since| counter.is_idle(since, flushed_to))
     }
 
-    fn forget_values(&self, state: &TenantState, now: Timestamp) {
-        let terms = state.terms();
-        let schedule = &terms.tenant.subscription.schedule;
+    fn forget_values(&self, real_now: Timestamp) {
         self.values.forget(|key| {
-            key.tenant == terms.tenant.id
-                && schedule
-                    .window_of_label(key.label)
-                    .is_none_or(|window| window.end.is_some_and(|end| end <= now))
+            let Some(state) = self.directory.known(&key.tenant) else { return true };
+            let terms = state.terms();
+            let window = terms.tenant.subscription.schedule.window_of_label(key.label);
+            let now = terms.tenant.now(real_now);
+            window.is_none_or(|window| window.end.is_some_and(|end| end <= now))
         });
     }
 }
