@@ -8,6 +8,7 @@ mod bad_inputs;
 mod catalog_cli;
 mod cleanup_job;
 mod dev_command;
+mod directory;
 mod distinct_script;
 mod grpc_serving;
 mod job_runner;

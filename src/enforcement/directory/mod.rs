@@ -21,6 +21,7 @@ use std::{
 
 use ahash::RandomState;
 use dashmap::DashMap;
+use tokio::sync::RwLock;
 
 pub use self::{
     counters::NoCounter,
@@ -64,6 +65,9 @@ pub struct Directory {
     unknown: UnknownTenants,
     source: Source,
     seed: CounterSeed,
+    /// Read while a tenant is looked up and put in, written while changes are taken in: a tenant
+    /// that was read before a change is in when the change comes, and does not miss it.
+    loading: RwLock<()>,
     /// Guards how far changes are in; held for a copy.
     cursor: Mutex<ChangeCursor>,
     snapshot_path: Option<PathBuf>,
@@ -80,6 +84,7 @@ impl Directory {
             unknown: UnknownTenants::new(UNKNOWN_FOR, UNKNOWN_MAX),
             source,
             seed,
+            loading: RwLock::new(()),
             cursor: Mutex::new(ChangeCursor::after(0)),
             snapshot_path,
             is_unsaved: AtomicBool::new(false),
@@ -108,6 +113,7 @@ impl Directory {
         if self.unknown.holds(tenant) {
             return Err(unknown());
         }
+        let _loading = self.loading.read().await;
         match self.source.tenant(tenant).await? {
             Some(loaded) => self.admit(loaded).await,
             None => {
@@ -153,6 +159,7 @@ impl Directory {
     /// Takes in what has changed since the last time, at most one page of it. Answers the counters
     /// whose ceilings changed, and whether there may be more.
     pub async fn follow(&self) -> Result<(Vec<Arc<Counter>>, bool), EngineError> {
+        let _changing = self.loading.write().await;
         let since = self.lock_cursor().clone();
         let (tenants, cursor) = self.source.changes_since(since).await?;
         let has_more = !tenants.is_empty();
