@@ -263,8 +263,8 @@ impl Connections {
             let patience = Duration::from_millis(self.config.connect_timeout_ms);
             match timeout(patience, look(&mut connection, &live.identity)).await {
                 Ok(Ok(Look::Same)) => {}
-                Ok(Ok(Look::OtherLife)) => {
-                    self.give_up(slot, &live, "the counters' life has changed");
+                Ok(Ok(Look::Changed)) => {
+                    self.give_up(slot, &live, "the server has other counters than before");
                 }
                 Ok(Ok(Look::Demoted)) => self.demoted(slot, &live),
                 Ok(Err(error)) => self.give_up(slot, &live, &error.to_string()),

@@ -1,6 +1,6 @@
 //! Finds out which counters a connection leads to, and whether they may be used.
 
-use redis::{Cmd, Script, Value, aio::MultiplexedConnection, cmd, pipe};
+use redis::{Cmd, Script, aio::MultiplexedConnection, cmd, pipe};
 use uuid::Uuid;
 
 use super::{error::StoreError, identity::Identity, keys::LIFE};
@@ -17,8 +17,8 @@ return redis.call('GET', KEYS[1])";
 pub(super) enum Look {
     /// The same counters, on a primary.
     Same,
-    /// The server was emptied.
-    OtherLife,
+    /// The server was emptied, or has become a primary anew.
+    Changed,
     /// The server is no primary any more.
     Demoted,
 }
@@ -34,10 +34,11 @@ pub(super) async fn identify(
     // One command for everything, and one that hosted servers allow where they forbid CONFIG.
     let info: String = cmd("INFO").query_async(connection).await?;
     let run_id = fit_server(&info)?;
+    let replication_id = replication_id(&info);
     let () = cmd("SETNX").arg(LIFE).arg(new_life()).query_async(connection).await?;
     // Emptied between the two: an error, and the next attempt sets another life.
     let life: String = cmd("GET").arg(LIFE).query_async(connection).await?;
-    let mut identity = Identity { run_id, life };
+    let mut identity = Identity { run_id, replication_id, life };
     if distrusted == Some(&identity) {
         let renew = Script::new(RENEW);
         let mut renew = renew.key(LIFE);
@@ -52,13 +53,13 @@ pub(super) async fn look(
     connection: &mut MultiplexedConnection,
     identity: &Identity,
 ) -> Result<Look, StoreError> {
-    let questions = pipe().add_command(Cmd::get(LIFE)).cmd("ROLE").to_owned();
-    let (life, role): (Option<String>, Vec<Value>) = questions.query_async(connection).await?;
-    let role = role.first().map(redis::from_redis_value_ref::<String>).transpose();
-    let role = role.map_err(redis::RedisError::from)?;
+    let mut questions = pipe();
+    questions.add_command(Cmd::get(LIFE)).cmd("INFO").arg("replication");
+    let (life, info): (Option<String>, String) = questions.query_async(connection).await?;
     Ok(match () {
-        () if role.as_deref() != Some("master") => Look::Demoted,
-        () if life.as_ref() != Some(&identity.life) => Look::OtherLife,
+        () if field(&info, "role") != Some("master") => Look::Demoted,
+        () if life.as_ref() != Some(&identity.life) => Look::Changed,
+        () if replication_id(&info) != identity.replication_id => Look::Changed,
         () => Look::Same,
     })
 }
@@ -68,13 +69,19 @@ fn new_life() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+fn replication_id(info: &str) -> String {
+    field(info, "master_replid").unwrap_or_default().to_owned()
+}
+
 /// The `run_id` of a server that may keep counters.
 fn fit_server(info: &str) -> Result<String, StoreError> {
     let field = |name: &str| {
-        let named = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.to_owned());
-        info.lines()
-            .find_map(named)
-            .ok_or_else(|| StoreError::Unreadable { script: "INFO", answer: format!("no {name}") })
+        let missing = || StoreError::Unreadable { script: "INFO", answer: format!("no {name}") };
+        field(info, name).map(str::to_owned).ok_or_else(missing)
     };
     let role = field("role")?;
     if role != "master" {

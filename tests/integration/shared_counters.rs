@@ -56,15 +56,8 @@ impl World {
         tokio::time::timeout(PATIENCE, changed).await.unwrap().unwrap().clone().unwrap()
     }
 
-    async fn command(&self, command: &str) -> String {
-        let client = redis::Client::open(self.redis.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let mut words = command.split(' ');
-        let mut cmd = redis::cmd(words.next().unwrap());
-        words.for_each(|word| {
-            cmd.arg(word);
-        });
-        cmd.query_async(&mut connection).await.unwrap()
+    async fn command(&self, text: &str) -> String {
+        command(&self.redis, text).await
     }
 
     /// Ends the connections that listen for recalls; how many there were.
@@ -98,6 +91,53 @@ impl World {
         self.running.await.unwrap();
         spawn_blocking(move || drop(self.redis)).await.unwrap();
     }
+}
+
+async fn command(redis: &Redis, text: &str) -> String {
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut words = text.split(' ');
+    let mut cmd = redis::cmd(words.next().unwrap());
+    words.for_each(|word| {
+        cmd.arg(word);
+    });
+    let answer: redis::Value = cmd.query_async(&mut connection).await.unwrap();
+    redis::from_redis_value(answer).unwrap_or_default()
+}
+
+/// Has the server listen on a free port of this machine: replicas know no Unix socket.
+async fn listen_on_tcp(redis: &Redis) -> u16 {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    command(redis, &format!("CONFIG SET port {port}")).await;
+    port
+}
+
+/// Waits until the replica has what its primary has.
+async fn until_in_sync(replica: &Redis) {
+    let syncing = async {
+        while !command(replica, "INFO replication").await.contains("master_link_status:up") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, syncing).await.unwrap();
+}
+
+/// More counters on the same server.
+fn connect(redis: &Redis) -> (RedisCounters, CancellationToken, JoinHandle<()>) {
+    let config = RedisConfig { heartbeat_ms: 600_000, ..RedisConfig::at(redis.url()) };
+    let counters = RedisCounters::new(config).unwrap();
+    let token = CancellationToken::new();
+    let running = tokio::spawn({
+        let (counters, token) = (counters.clone(), token.clone());
+        async move { counters.run(token).await }
+    });
+    (counters, token, running)
+}
+
+async fn found(counters: &RedisCounters) -> Identity {
+    let mut identity = counters.identity();
+    let found = identity.wait_for(Option::is_some);
+    tokio::time::timeout(PATIENCE, found).await.unwrap().unwrap().clone().unwrap()
 }
 
 fn key() -> CellKey {
@@ -358,6 +398,58 @@ async fn a_primary_that_was_a_replica_meanwhile_is_other_counters() {
     token.cancel();
     running.await.unwrap();
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_primary_that_failed_over_and_back_unnoticed_is_other_counters() {
+    // Nobody looks at the connections meanwhile.
+    let world = World::with(RedisConfig { heartbeat_ms: 600_000, ..RedisConfig::default() }).await;
+    let replica = spawn_blocking(|| Redis::scratch().unwrap()).await.unwrap();
+    let port = listen_on_tcp(&world.redis).await;
+    let replica_port = listen_on_tcp(&replica).await;
+    command(&replica, &format!("REPLICAOF 127.0.0.1 {port}")).await;
+    until_in_sync(&replica).await;
+    // The first replica gives the primary another replication id, so these look anew.
+    let (counters, token, running) = connect(&world.redis);
+    let before = found(&counters).await;
+    counters.bind(1, before.clone());
+    let granted = |answer: Result<Answer, StoreError>| match answer {
+        Ok(Answer::Counted(counted)) => counted.totals.granted,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(granted(counters.call(&key(), &call(1, 5)).await), 5);
+    // A new connection to the same primary finds the same counters.
+    let (others, others_token, others_running) = connect(&world.redis);
+    assert_eq!(found(&others).await, before);
+    others_token.cancel();
+    others_running.await.unwrap();
+
+    command(&replica, "REPLICAOF NO ONE").await;
+    let lost = Call { sequence: 2, ..call(1, 10) };
+    assert_eq!(granted(counters.call(&key(), &lost).await), 10);
+    command(&world.redis, &format!("REPLICAOF 127.0.0.1 {replica_port}")).await;
+    until_in_sync(&world.redis).await;
+    command(&world.redis, "REPLICAOF NO ONE").await;
+    command(&world.redis, "CLIENT KILL TYPE normal SKIPME yes").await;
+
+    let refused = async {
+        loop {
+            match counters.call(&key(), &call(1, 10)).await {
+                Err(StoreError::NotServed { .. }) => break,
+                // On the connections that were killed.
+                Err(_) => tokio::task::yield_now().await,
+                Ok(answer) => panic!("what was lost is served: {answer:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    let after = counters.identity().borrow().clone().unwrap();
+    assert_eq!((&after.run_id, &after.life), (&before.run_id, &before.life));
+    assert_ne!(after, before);
+    token.cancel();
+    running.await.unwrap();
+    world.stop().await;
+    spawn_blocking(move || drop(replica)).await.unwrap();
 }
 
 #[tokio::test]
