@@ -77,7 +77,7 @@ impl Admitted {
                         engine.leasing.wake_if_idle(counter);
                     }
                 }
-                Figures::of(counter)
+                Figures::of(counter).lowered_by(asked.lowers())
             }
             None => engine.value_figures(asked.meter, &self.key),
         };

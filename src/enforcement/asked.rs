@@ -56,6 +56,11 @@ impl Asked<'_> {
         labelling::event(&self.meter.meter, key, particulars)
     }
 
+    /// Units that the request lowers a level by.
+    pub(super) fn lowers(&self) -> u64 {
+        if self.meter.meter.is_summed() { self.request.amount.min(0).unsigned_abs() } else { 0 }
+    }
+
     pub(super) fn denial(&self, reason: QuotaReason) -> QuotaAnswer {
         let decision = Decision { reason, decided_by: DecidedBy::Memory };
         answer(self.meter, Some(&self.window()), Figures::default(), decision)

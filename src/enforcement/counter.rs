@@ -105,6 +105,8 @@ pub struct Counter {
     parted_at: AtomicU64,
     /// Units of what is undone of which the ledger knows nothing.
     refused: AtomicU64,
+    /// The counter of the window after has been made.
+    has_next: AtomicBool,
 }
 
 impl Counter {
@@ -157,6 +159,7 @@ impl Counter {
             journalled_to: AtomicU64::new(0),
             parted_at: AtomicU64::new(NOT_PARTED),
             refused: AtomicU64::new(0),
+            has_next: AtomicBool::new(false),
         }
     }
 
@@ -297,6 +300,16 @@ impl Counter {
     pub fn revive(&self) {
         self.parted_at.store(NOT_PARTED, Ordering::Relaxed);
         self.slow().holder.revive();
+    }
+
+    /// Whether the caller is the one to make the counter of the window after.
+    pub fn claim_next(&self) -> bool {
+        !self.has_next.swap(true, Ordering::Relaxed)
+    }
+
+    /// When it was last used, since the start of the run.
+    pub fn used_at(&self) -> Duration {
+        Duration::from_millis(self.used_at_ms.load(Ordering::Relaxed))
     }
 
     /// What it leaves behind for [`Counter::resumed`].

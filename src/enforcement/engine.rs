@@ -134,8 +134,13 @@ impl Engine {
     pub async fn undo_to(&self, key: &CellKey, total: u64) -> bool {
         let Ok(state) = self.tenant(&key.tenant, "tenant").await else { return false };
         if let Some(counter) = self.counter_of_key(&state, key) {
-            self.metrics.undone_units.increment(counter.undo_to(total));
-            self.leasing.wake_if_idle(&counter);
+            let units = counter.undo_to(total);
+            self.metrics.undone_units.increment(units);
+            if units > 0 {
+                // At once: what was freed here may be waited for elsewhere.
+                counter.slow().holder.look();
+                self.leasing.wake(&counter);
+            }
         }
         true
     }

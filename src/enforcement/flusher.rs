@@ -230,7 +230,8 @@ impl Flusher {
                 }
                 Err(FlushError::Ledger(error)) if !is_last_round => {
                     tracing::warn!(%error, "flush failed; trying again");
-                    (self.report)(Some(format!("usage waits in the journal: {error}")));
+                    let waits = "usage waits in the journal, and counters that are new fall to outage policies";
+                    (self.report)(Some(format!("{waits}: {error}")));
                     tokio::select! {
                         () = sleep(retry) => {}
                         () = stop.cancelled() => {}

@@ -34,7 +34,7 @@ pub struct EngineMetrics {
     checks: [[Counter; DECIDERS.len()]; REASONS.len()],
     check_seconds: [Histogram; DECIDERS.len()],
     record_seconds: Histogram,
-    events_recorded: Counter,
+    pub events_recorded: Counter,
     pub events_repeated: Counter,
     pub units_unbacked: Counter,
     pub events_late: Counter,

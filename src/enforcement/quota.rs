@@ -76,6 +76,7 @@ impl Engine {
         let counted = counter.map(|counter| Counted { counter, units: asked.units });
         settling.counted(counted.into_iter().collect());
         self.acknowledge(pending, settling).await?;
+        self.metrics.events_recorded.increment(1);
         Ok(answer)
     }
 

@@ -121,6 +121,8 @@ impl Cell {
     /// quarantined, or lowers a level.
     pub fn undo(&self, amount: u64) {
         self.undone.fetch_add(amount, Release);
+        // A denial that was remembered may not hold any more.
+        self.generation.fetch_add(1, Relaxed);
     }
 
     /// Escrow in hand.

@@ -2,16 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::enforcement::{counter::Counter, engine::Engine};
+use crate::domain::cell_key::CellKey;
+use crate::enforcement::{counter::Counter, directory::tenant_state::TenantState, engine::Engine};
 
 /// How often lapsed holds are given back.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
 /// How often counters are looked at, and the snapshot saved.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// The counters of windows that begin within this time are made ahead; so long may the ledger be
+/// away before a new window falls to its limit's outage policy.
+const PREPARED_AHEAD: SignedDuration = SignedDuration::from_secs(120);
+/// Only where the window before was used within this time.
+const PREPARED_IF_USED_WITHIN: Duration = Duration::from_secs(300);
 /// A counter whose window is over and that was not used for so long is retired.
 const OVER_AFTER: Duration = Duration::from_secs(30);
 
@@ -55,6 +61,7 @@ impl Engine {
             live += counters.len();
             for counter in counters {
                 self.part_or_revive(&counter, now);
+                self.prepare_next(&state, &counter, now);
             }
             state
                 .drop_done_counters(now, |counter| counter.is_done() && self.is_idle(counter, now));
@@ -87,6 +94,29 @@ impl Engine {
             counter.revive();
         }
         self.leasing.wake(counter);
+    }
+
+    /// Makes the counter of the next window ahead of time, where this one is in use and about to
+    /// end: a counter that is new to the shared counters needs the ledger, which may be away then.
+    fn prepare_next(self: &Arc<Self>, state: &TenantState, counter: &Counter, now: Timestamp) {
+        let Some(end) = counter.window.end else { return };
+        let is_near = now < end && end.duration_since(now) <= PREPARED_AHEAD;
+        let lately = self.leasing.now().saturating_sub(PREPARED_IF_USED_WITHIN);
+        if !is_near || counter.used_at() < lately || !counter.claim_next() {
+            return;
+        }
+        let terms = state.terms();
+        let limit = terms.plan.meter(counter.key.meter.as_str()).map(|meter| &meter.limit);
+        let Some(limit) = limit.filter(|limit| limit.ceiling().is_some()) else { return };
+        let window = terms.tenant.subscription.schedule.window(limit.period, end);
+        let key = CellKey { label: window.label, ..counter.key.clone() };
+        let meter_max = key.subject.as_ref().map(|_| self.config.subjects_max);
+        if let Ok(next) = state.counter_or_new(&key, window, meter_max) {
+            // Not used itself yet: where use ends, so does the making.
+            next.touch(counter.used_at());
+            next.slow().holder.look();
+            self.leasing.wake(&next);
+        }
     }
 
     /// Whether it has not been used for long enough, and all that was is in the ledger.

@@ -28,6 +28,7 @@ currency: USD
 meters:
   - { name: calls, title: Calls, kind: counter, unit: call, period: month }
   - { name: quick, title: Quick calls, kind: counter, unit: call, period: interval_3s }
+  - { name: steady, title: Steady calls, kind: counter, unit: call, period: interval_20s }
   - { name: tokens, title: Tokens, kind: counter, unit: token, period: month }
   - { name: seats, title: Seats, kind: level, unit: seat }
   - name: visitors
@@ -45,6 +46,7 @@ plans:
     limits:
       calls: 10000
       quick: 1000
+      steady: 1000
       tokens: { limit: 1000000, enforcement: soft }
       seats: 10
       visitors: 3

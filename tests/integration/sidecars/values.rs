@@ -16,7 +16,9 @@ async fn a_levels_decrease_is_free_again_everywhere() {
     let sidecars = [cluster.start("a").await, cluster.start("b").await];
     assert!(consume(&sidecars[0], "seats", 10).await);
     assert!(!consume(&sidecars[1], "seats", 1).await);
-    assert!(consume(&sidecars[1], "seats", -4).await, "a decrease is always taken");
+    let lowered = sidecars[1].check(Mode::Consume, "acme", "seats", -4).await.unwrap();
+    assert!(lowered.allowed, "a decrease is always taken");
+    assert_eq!((lowered.used, lowered.remaining), (6, 4), "with this check");
     let key = current_key(&cluster.world, "acme", "seats").await;
     cluster.wait_until_ledger_has(&key, 6).await;
     sidecars[0].wait_until_used("acme", "seats", 6).await;

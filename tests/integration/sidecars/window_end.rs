@@ -8,15 +8,22 @@ use std::{
 
 use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tollgate::proto::v1::Mode;
+use tokio::task::block_in_place;
+use tollgate::{
+    domain::{cell_key::CellKey, window::WindowLabel},
+    proto::v1::Mode,
+};
 
 use super::{
     CATALOG,
-    cluster::{Cluster, quota},
+    cluster::{Cluster, current_key, quota},
 };
 
 /// Units per window of 3 seconds.
 const LIMIT: i64 = 1_000;
+/// Seconds of a window of the meter `steady`.
+const STEADY_S: i64 = 20;
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any hiccup of a busy machine, so that whoever holds something unspent is heard.
 const RECALL_WAIT_MS: &str = "1000";
 
@@ -69,4 +76,35 @@ async fn every_window_admits_its_limit_and_no_more() {
         assert!(LIMIT - window.units < smallest_denied, "{windows:?}");
     }
     sidecars.into_iter().for_each(|sidecar| sidecar.process.stop());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_begins_while_postgres_is_away_is_served() {
+    let (cluster, mut postgres) = Cluster::with_own_postgres("proving", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    let sidecar = cluster.start("a").await;
+    let consume = async || {
+        let answer = sidecar.check(Mode::Consume, "acme", "steady", 1).await.unwrap();
+        assert!(answer.allowed, "{answer:?}");
+        answer.resets_at.unwrap().seconds
+    };
+    let mut ends_at = consume().await;
+    let started = Instant::now();
+    loop {
+        let now = current_key(&cluster.world, "acme", "steady").await;
+        let next = WindowLabel { start: now.label.start + STEADY_S, ..now.label };
+        if cluster.inspect(&CellKey { label: next, ..now }).await.is_some() {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "the next window is not prepared");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        ends_at = consume().await;
+    }
+    block_in_place(|| postgres.stop()).unwrap();
+    while consume().await == ends_at {
+        assert!(started.elapsed() < PATIENCE, "the window does not end");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    block_in_place(|| postgres.start_again()).unwrap();
+    sidecar.process.stop();
 }
