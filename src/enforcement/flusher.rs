@@ -157,7 +157,6 @@ impl RunFlusher {
                         }
                     }
                     Record::CellOpened { key } => batch.open(position, key),
-                    Record::Reserved(_) | Record::ReservationEnded { .. } => {}
                 }
                 batch.advance(position, Timestamp::UNIX_EPOCH);
             }

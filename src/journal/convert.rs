@@ -6,10 +6,7 @@ use jiff::Timestamp;
 use prost::{DecodeError, Message};
 use uuid::Uuid;
 
-use super::{
-    frame::Kind,
-    record::{Record, ReservationOutcome, Reserved},
-};
+use super::{frame::Kind, record::Record};
 use crate::{
     domain::{
         cell_key::CellKey,
@@ -43,18 +40,6 @@ pub fn encode(record: &Record, body: &mut Vec<u8>) -> Kind {
             (Kind::CellOpened, wire::CellOpened { key: Some(key_to_wire(key)) }.encode(body))
         }
         Record::Usage(events) => (Kind::Usage, usage_to_wire(events).encode(body)),
-        Record::Reserved(reserved) => (Kind::Reserved, reserved_to_wire(reserved).encode(body)),
-        Record::ReservationEnded { id, outcome } => {
-            let outcome = match outcome {
-                ReservationOutcome::Released => wire::ReservationOutcome::Released,
-                ReservationOutcome::Expired => wire::ReservationOutcome::Expired,
-            };
-            let ended = wire::ReservationEnded {
-                id: Some(reservation_to_wire(*id)),
-                outcome: outcome.into(),
-            };
-            (Kind::ReservationEnded, ended.encode(body))
-        }
     };
     debug_assert!(encoded.is_ok());
     kind
@@ -68,16 +53,6 @@ pub fn decode(kind: Kind, body: &[u8]) -> Result<Option<Record>, BodyError> {
             Record::CellOpened { key: key_from_wire(wire::CellOpened::decode(body)?.key)? }
         }
         Kind::Usage => Record::Usage(usage_from_wire(wire::Usage::decode(body)?)?),
-        Kind::Reserved => Record::Reserved(reserved_from_wire(wire::Reserved::decode(body)?)?),
-        Kind::ReservationEnded => {
-            let ended = wire::ReservationEnded::decode(body)?;
-            let outcome = match ended.outcome() {
-                wire::ReservationOutcome::Released => ReservationOutcome::Released,
-                wire::ReservationOutcome::Expired => ReservationOutcome::Expired,
-                wire::ReservationOutcome::Unspecified => return Err(BodyError::Missing("outcome")),
-            };
-            Record::ReservationEnded { id: reservation_from_wire(ended.id)?, outcome }
-        }
     }))
 }
 
@@ -154,29 +129,6 @@ fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
         })
     };
     usage.events.into_iter().map(event).collect()
-}
-
-fn reserved_to_wire(reserved: &Reserved) -> wire::Reserved {
-    wire::Reserved {
-        id: Some(reservation_to_wire(reserved.id)),
-        key: Some(key_to_wire(&reserved.key)),
-        amount: reserved.amount,
-        expires_at_seconds: reserved.expires_at.as_second(),
-        expires_at_nanos: reserved.expires_at.subsec_nanosecond(),
-        idempotency_key: reserved.idempotency_key.as_ref().map(|key| key.as_str().to_owned()),
-        properties: properties_to_wire(&reserved.properties),
-    }
-}
-
-fn reserved_from_wire(reserved: wire::Reserved) -> Result<Reserved, BodyError> {
-    Ok(Reserved {
-        id: reservation_from_wire(reserved.id)?,
-        key: key_from_wire(reserved.key)?,
-        amount: reserved.amount,
-        expires_at: time_from_wire(reserved.expires_at_seconds, reserved.expires_at_nanos)?,
-        idempotency_key: reserved.idempotency_key.map(IdempotencyKey::new).transpose()?,
-        properties: properties_from_wire(reserved.properties)?,
-    })
 }
 
 pub fn key_to_wire(key: &CellKey) -> wire::CellKey {

@@ -21,17 +21,11 @@ pub enum Kind {
     CellOpened = 16,
     /// A `Usage` message.
     Usage = 17,
-    /// A `Reserved` message.
-    Reserved = 18,
-    /// A `ReservationEnded` message.
-    ReservationEnded = 19,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Start, Self::CellOpened, Self::Usage, Self::Reserved, Self::ReservationEnded]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [Self::Start, Self::CellOpened, Self::Usage].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

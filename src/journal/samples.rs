@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::record::{Record, ReservationOutcome, Reserved};
+use super::record::Record;
 use crate::domain::{
     amount::AMOUNT_MAX,
     cell_key::CellKey,
@@ -155,24 +155,5 @@ pub fn any_record() -> impl Strategy<Value = Record> {
     let usage = proptest::collection::vec(any_key(), 1..4)
         .prop_flat_map(|keys| proptest::collection::vec(any_event(keys), 0..12))
         .prop_map(Record::Usage);
-    let reserved = (
-        any_reservation(),
-        any_key(),
-        0..=AMOUNT_MAX,
-        any_time(),
-        any_idempotency_key(),
-        any_properties(),
-    )
-        .prop_map(|(id, key, amount, expires_at, idempotency_key, properties)| {
-            Record::Reserved(Reserved { id, key, amount, expires_at, idempotency_key, properties })
-        });
-    let outcome =
-        prop_oneof![Just(ReservationOutcome::Released), Just(ReservationOutcome::Expired)];
-    prop_oneof![
-        any_key().prop_map(|key| Record::CellOpened { key }),
-        usage,
-        reserved,
-        (any_reservation(), outcome)
-            .prop_map(|(id, outcome)| Record::ReservationEnded { id, outcome }),
-    ]
+    prop_oneof![any_key().prop_map(|key| Record::CellOpened { key }), usage,]
 }

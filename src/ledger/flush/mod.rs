@@ -34,7 +34,7 @@ use super::{
     pool::Ledger,
     runs::{RunStanding, position_column},
 };
-use crate::domain::{cell_key::CellKey, ids::RunId};
+use crate::domain::{cell_key::CellKey, ids::RunId, share::Share};
 
 /// How often a flush makes its partitions anew, when they are dropped under its hands.
 const PARTITION_ATTEMPTS_MAX: u32 = 3;
@@ -101,7 +101,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn share(self) -> sums::Share {
+    fn share(self) -> Share {
         match self {
             Self::Keyed(flushed) => Sum::of(&flushed.event).share,
             Self::Unkeyed(_, unkeyed) => unkeyed.sum.share,

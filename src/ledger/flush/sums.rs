@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::domain::{
-    cell_key::CellKey, distinct::DistinctCount, meter::Aggregation, usage::UsageEvent,
+    cell_key::CellKey, distinct::DistinctCount, meter::Aggregation, share::Share, usage::UsageEvent,
 };
 
 const HOUR_SECONDS: i64 = 3_600;
@@ -119,47 +119,6 @@ fn distinct_of(event: &UsageEvent) -> Option<DistinctCount> {
     Some(distinct)
 }
 
-/// A run's part of a counter, as growth. All 0 for meters that are not summed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Share {
-    /// Units taken from escrow.
-    pub consumed: i128,
-    /// Units added without escrow.
-    pub recorded: i128,
-    /// Units of these that do not count after all, and units that a level went down by.
-    pub undone: i128,
-}
-
-impl Share {
-    /// The share of an event that counts.
-    fn counted(event: &UsageEvent) -> Self {
-        if !matches!(event.aggregation, Aggregation::Sum | Aggregation::Count) {
-            return Self::default();
-        }
-        let units = i128::from(event.counted());
-        let raised = units.max(0);
-        let consumed = i128::from(event.from_lease).min(raised);
-        Self { consumed, recorded: raised - consumed, undone: (-units).max(0) }
-    }
-
-    /// The share of the same events when they do not count: what the run added is undone, and what
-    /// it did not yet subtract stays.
-    pub fn taken_back(self) -> Self {
-        Self { undone: self.consumed + self.recorded, ..self }
-    }
-
-    /// What the share adds to the window.
-    pub fn used(self) -> i128 {
-        self.consumed + self.recorded - self.undone
-    }
-
-    fn add(&mut self, other: Self) {
-        self.consumed += other.consumed;
-        self.recorded += other.recorded;
-        self.undone += other.undone;
-    }
-}
-
 /// Some events of one slot, added up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sum {
@@ -171,11 +130,7 @@ pub struct Sum {
 impl Sum {
     /// The sum of one event.
     pub fn of(event: &UsageEvent) -> Self {
-        Self {
-            aggregation: event.aggregation,
-            tally: Tally::of(event),
-            share: Share::counted(event),
-        }
+        Self { aggregation: event.aggregation, tally: Tally::of(event), share: Share::of(event) }
     }
 
     /// Adds `other`, which comes later.
@@ -287,7 +242,7 @@ mod tests {
         let mut sums = sums(std::slice::from_ref(&down));
         assert_eq!(sums.windows.values().next().unwrap().share.used(), -4);
         let before = sums.clone();
-        sums.take_back(&down.key, Share::counted(&down));
+        sums.take_back(&down.key, Share::of(&down));
         assert_eq!(sums, before);
     }
 
@@ -295,7 +250,7 @@ mod tests {
     fn an_event_that_does_not_count_is_undone_to_the_last_unit() {
         let twice = event(9, 6, "2026-03-01T00:00:00Z");
         let mut sums = Sums::default();
-        sums.take_back(&twice.key, Share::counted(&twice));
+        sums.take_back(&twice.key, Share::of(&twice));
         assert!(sums.windows.is_empty() && sums.hours.is_empty() && sums.days.is_empty());
         let share = sums.shares[&twice.key];
         assert_eq!(share, Share { consumed: 6, recorded: 3, undone: 9 });
@@ -378,7 +333,7 @@ mod tests {
                     counted += i128::from(amount);
                     sums.count(&Slot::of(&event), &Sum::of(&event));
                 } else {
-                    sums.take_back(&event.key, Share::counted(&event));
+                    sums.take_back(&event.key, Share::of(&event));
                 }
             }
             let used = |sum: Share| sum.used();

@@ -9,10 +9,10 @@ use sqlx::PgConnection;
 use super::{
     batch::FlushedEvent,
     distinct::{merge_days, merge_hours, merge_windows},
-    sums::{Share, Slot, Sums, Tally},
+    sums::{Slot, Sums, Tally},
 };
 use crate::{
-    domain::{cell_key::CellKey, ids::RunId, meter::Aggregation},
+    domain::{cell_key::CellKey, ids::RunId, meter::Aggregation, share::Share},
     ledger::{
         cell_rows::{CellColumns, CellRow, read_unsigned},
         error::LedgerError,
