@@ -102,6 +102,7 @@ impl From<crate::ledger::floors::Floor> for Floor {
             closed_seq: floor.closed_seq,
             base_used: floor.base_used,
             base_forfeited: floor.base_forfeited,
+            ceiling_version: floor.ceiling_version,
             open_runs: open_runs.collect(),
         }
     }

@@ -206,6 +206,11 @@ impl KeyState {
                 base: saturated(floor.base_used),
             }),
             forfeited: floor.base_forfeited.min(AMOUNT_MAX),
+            // Nothing is free before somebody comes who knows the limit that holds.
+            ceiling: floor
+                .ceiling_version
+                .checked_sub(1)
+                .map(|version| Ceiling { units: Some(0), version }),
             ..Self::default()
         };
         for open in &floor.open_runs {

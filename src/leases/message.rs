@@ -137,6 +137,8 @@ pub struct Floor {
     pub base_used: i64,
     /// Σ forfeited of the closed runs.
     pub base_forfeited: u64,
+    /// The least version of a ceiling that may hold: an older one has been replaced. 0 = any may.
+    pub ceiling_version: u64,
     /// What the ledger has of runs that are still open.
     pub open_runs: Vec<Flushed>,
 }

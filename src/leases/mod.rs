@@ -38,7 +38,9 @@
 //! zero: it is rebuilt from a *floor*, the ledger's snapshot of closed runs (`base`) and of what
 //! open runs have flushed. Every open run then re-sends its totals for all its cells. Nothing is
 //! granted until the epoch is *recovered*: each run that was open when it began has reported all
-//! its cells, or has been closed **and folded** into all keys that it touched.
+//! its cells, or has been closed **and folded** into all keys that it touched. The floor also names
+//! the least version of a ceiling that may hold, since the key has forgotten which it had: a run that
+//! only knows an older one is granted nothing.
 //!
 //! **Closing a run** (after a crash, or at a clean stop): 1. if anything is to be forfeited, `Fence`
 //! on each key, and note `taken − used` as forfeit; where the key no longer knows the run although

@@ -40,7 +40,8 @@ pub(super) fn lease_arguments(call: &Call, life: &str, invocation: &mut ScriptIn
                 .arg(1)
                 .arg(floor.closed_seq)
                 .arg(saturated(floor.base_used))
-                .arg(floor.base_forfeited.min(AMOUNT_MAX));
+                .arg(floor.base_forfeited.min(AMOUNT_MAX))
+                .arg(floor.ceiling_version);
             for open in floor.open_runs.iter().map(|open| open.fitted()) {
                 invocation.arg(open.run.to_string()).arg(open.used).arg(open.undone);
             }

@@ -134,6 +134,10 @@ impl Draw {
             closed_seq: self.up_to(3),
             base_used: self.units(12).cast_signed() - 2,
             base_forfeited: self.units(3),
+            ceiling_version: match self.one_in(4) {
+                true => self.ceiling.version + self.up_to(1),
+                false => 0,
+            },
             open_runs: (0..self.up_to(3) as usize)
                 .map(|run| Flushed {
                     run: self.runs[run],
@@ -441,6 +445,32 @@ async fn usage_past_all_that_can_be_counted_denies_until_its_run_is_folded() {
             other => panic!("{other:?}"),
         }
     }
+    scripts.stop().await;
+}
+
+#[tokio::test]
+async fn a_rebuilt_key_takes_no_ceiling_that_has_been_replaced() {
+    let scripts = Scripts::start().await;
+    let mut twins = scripts.twins(key(0));
+    let floor = Floor { ceiling_version: 6, ..Floor::default() };
+    let replaced = Call {
+        ceiling: Ceiling { units: Some(10), version: 5 },
+        floor: Some(Box::new(floor)),
+        ..plain(1, 1, None)
+    };
+    let answer = twins.call(&replaced, "a limit that has been lowered since").await;
+    assert!(
+        matches!(answer, Answer::Counted(Counted { outcome: Outcome::Refused, .. })),
+        "{answer:?}"
+    );
+    let current = Call { ceiling: Ceiling { units: Some(5), version: 6 }, ..plain(2, 5, None) };
+    match twins.call(&current, "the limit that holds").await {
+        Answer::Counted(counted) => {
+            assert_eq!((counted.outcome, counted.totals.granted), (Outcome::Met, 5));
+        }
+        other => panic!("{other:?}"),
+    }
+    twins.look("the end").await;
     scripts.stop().await;
 }
 

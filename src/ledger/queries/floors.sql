@@ -6,6 +6,7 @@ SELECT
     (SELECT value FROM commit_sequences WHERE name = 'closing') AS "closed_seq!",
     coalesce(w.used, 0) AS "used!",
     coalesce(w.forfeited, 0) AS "forfeited!",
+    coalesce(t.change_version, 0) AS "ceiling_version!",
     open.run AS "run?",
     open.consumed AS "consumed?",
     open.recorded AS "recorded?",
@@ -13,11 +14,12 @@ SELECT
 FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[])
     WITH ORDINALITY AS asked (tenant, meter, label, subject, ordinal)
 LEFT JOIN window_totals w USING (tenant, meter, label, subject)
+LEFT JOIN tenants t ON t.tenant = asked.tenant
 LEFT JOIN LATERAL (
-    SELECT t.run, t.consumed, t.recorded, t.undone
-    FROM run_totals t
-    JOIN runs r ON r.run = t.run AND r.closed_at IS NULL
-    WHERE t.tenant = asked.tenant AND t.meter = asked.meter
-        AND t.label = asked.label AND t.subject = asked.subject
+    SELECT rt.run, rt.consumed, rt.recorded, rt.undone
+    FROM run_totals rt
+    JOIN runs r ON r.run = rt.run AND r.closed_at IS NULL
+    WHERE rt.tenant = asked.tenant AND rt.meter = asked.meter
+        AND rt.label = asked.label AND rt.subject = asked.subject
 ) open ON true
 ORDER BY asked.ordinal, open.run

@@ -4,7 +4,8 @@
 --   6..10 granted returned consumed recorded undone, 11 ceiling (-1 none), 12 its version,
 --   13 want, 14 need_to, 15 wanted_to, 16 target, 17 last, 18 closed, 19 depose (0 none),
 --   20 retention in seconds (-1 none), 21 floor brought, 22 closed_seq, 23 base_used,
---   24 base_forfeited, then run, used, undone of each open run.
+--   24 base_forfeited, 25 least version of the ceiling (0 any), then run, used, undone of each
+--   open run.
 -- Answer: counted 0..., need floor {1, closed_seq_min}, stale {2, epoch}, lost {3}, fenced {4}.
 
 local name, epoch, run = KEYS[1], tonumber(ARGV[2]), ARGV[4]
@@ -28,7 +29,10 @@ if not key then
   end
   key = built(name, epoch, tonumber(ARGV[22]), tonumber(ARGV[23]), tonumber(ARGV[24]),
               fenced)
-  for i = 25, #ARGV, 3 do
+  if tonumber(ARGV[25]) > 0 then
+    key.ceiling, key.version = 0, tonumber(ARGV[25]) - 1
+  end
+  for i = 26, #ARGV, 3 do
     local e = entry_of(nil)
     e.flushed = tonumber(ARGV[i + 1])
     e.undone = tonumber(ARGV[i + 2])

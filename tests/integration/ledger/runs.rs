@@ -11,7 +11,7 @@ use tollgate::{
 };
 use uuid::Uuid;
 
-use super::world::{World, at, event, key, keyed};
+use super::world::{World, at, event, key, keyed, tenant};
 
 #[tokio::test]
 async fn a_run_registers_once() {
@@ -96,9 +96,18 @@ async fn closing_folds_a_runs_totals_and_forfeits_into_the_base_of_floors() {
     assert_eq!(again, closing);
 
     let after = world.ledger.floors(&[calls, tokens]).await.unwrap();
-    let of_calls = Floor { closed_seq: 1, base_used: 0, base_forfeited: 2, open_runs: vec![] };
+    // The limits in force are at least of the version that the tenant has now.
+    let ceiling_version = world.ledger.tenant(&tenant("t1")).await.unwrap().unwrap().tenant.version;
+    assert!(ceiling_version > 0);
+    let of_calls = Floor {
+        closed_seq: 1,
+        base_used: 0,
+        base_forfeited: 2,
+        ceiling_version,
+        open_runs: vec![],
+    };
     let of_tokens =
-        Floor { closed_seq: 1, base_used: 10, base_forfeited: 40, open_runs: vec![of_alive] };
+        Floor { base_used: 10, base_forfeited: 40, open_runs: vec![of_alive], ..of_calls.clone() };
     assert_eq!(after, [of_calls, of_tokens]);
     world.check().await;
 }
