@@ -30,6 +30,8 @@ async fn a_counter_that_comes_back_goes_on_where_it_stood() {
         cluster.wait_until_ledger_has(&key, admitted).await;
         admitted += spend(&sidecars[0], 500).await;
     }
+    // The repeat is spendable again once the counters have heard of it.
+    cluster.wait_until_redis_has(&key, admitted).await;
     for amount in [100, 10, 1] {
         for sidecar in &sidecars {
             while sidecar.check(Mode::Consume, "acme", "calls", amount).await.unwrap().allowed {
