@@ -449,14 +449,20 @@ impl Holder {
                 }
             }
             Outcome::Refused => {
-                let in_reach = counted.free.max(0).cast_unsigned() + cell.available();
-                let ruling = if flight.last {
-                    Ruling::Deny { why: Denial::RecallTimedOut, remaining: in_reach }
+                let in_hand = cell.available();
+                let in_reach = counted.free.max(0).cast_unsigned() + in_hand;
+                let (why, remaining) = if flight.last {
+                    (Denial::RecallTimedOut, in_reach)
                 } else {
                     let remaining = in_reach.saturating_add(counted.others_outstanding);
-                    Ruling::Deny { why: Denial::Exhausted, remaining }
+                    (Denial::Exhausted, remaining)
                 };
-                self.settle_wait(flight, ruling);
+                if in_hand > flight.in_hand && flight.waiting.is_some_and(|w| w.head <= remaining) {
+                    // What was given back here since is missing no longer: ask for the rest.
+                    self.want = None;
+                } else {
+                    self.settle_wait(flight, Ruling::Deny { why, remaining });
+                }
             }
             Outcome::Recovering => self.settle_wait(flight, Ruling::Unavailable),
             Outcome::Overtaken => {
