@@ -84,7 +84,8 @@
 //! the next answer hands it over. What is unspent goes back at the first recall that arrives, and
 //! every answer carries the recall too. A refusal at once is a proof: `free` plus everything that
 //! could come back was less than the need, where what a run gets back from a request or a reservation after it
-//! has answered the recall counts from the moment when the key hears of it. Any other denial comes after the
+//! has answered the recall counts from the moment when the key hears of it. (It is none if the answer
+//! to a recall is a late message that was sent before the want was raised; nothing is stranded by that.) Any other denial comes after the
 //! full wait, with a last call at its end. At quiet every run returns what it holds when asked, so
 //! `free` comes to ceiling − used − forfeited.
 //!

@@ -108,6 +108,10 @@ impl World {
     /// Redis loses data: emptied while it runs, or started again, empty or with older data.
     pub(super) fn wipe(&mut self) {
         self.seen.wipes += 1;
+        // What could be had meanwhile cannot be said.
+        for slot in self.sidecars.values_mut().flat_map(|sidecar| sidecar.slots.values_mut()) {
+            slot.queue.iter_mut().for_each(|request| request.least = i64::MIN);
+        }
         match self.up_to(2) {
             0 => {
                 self.redis.identity.life += 1;

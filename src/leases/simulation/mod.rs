@@ -5,7 +5,7 @@
 //! Redis, the ledger, the journals and the drivers are models.
 //!
 //! Held after every event: I1 (what was admitted or is held never passes what the ceiling allows),
-//! and no refusal while enough was left at every moment since the request came. At quiet: I4 (the
+//! and, where messages are timely, no refusal while enough was left at every moment since the request came. At quiet: I4 (the
 //! key = ledger + outstanding + forfeited, and the ledger = what was acknowledged) and I2 (what
 //! remains can be had, to the last unit).
 //!

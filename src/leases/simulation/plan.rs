@@ -90,6 +90,12 @@ impl Plan {
         }
     }
 
+    /// Whether each message arrives once and before its sender gives up on it. Otherwise a run's
+    /// word that all is returned may be heard when it is no longer true.
+    pub(super) fn is_timely(&self) -> bool {
+        (self.lost, self.repeated, self.slow) == (0, 0, 0)
+    }
+
     /// All runs live on and Redis forgets nothing.
     pub(super) fn without_deaths_and_losses(&mut self) {
         self.kills_per_s = 0;
