@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use rustix::process::Pid;
 
 use super::{
     place::Place,
-    supervised::{Server, Supervised},
+    supervised::{Ended, Server, Supervised},
 };
 
 /// How long one look at `/readyz` may take.
@@ -23,9 +23,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// A running process with an HTTP face that tells when it is ready.
 #[derive(Debug)]
 pub struct Companion {
-    name: &'static str,
     server: Supervised,
-    dir: PathBuf,
 }
 
 impl Companion {
@@ -42,27 +40,12 @@ impl Companion {
         let server = Server { name, program, arguments, stop_signal: "TERM" };
         let is_ready = |pid: Pid| is_ready(http, pid.as_raw_nonzero().get()).unwrap_or(false);
         let server = Supervised::start(server, &place, is_ready)?;
-        Ok(Self { name, server, dir: place.dir.clone() })
+        Ok(Self { server })
     }
 
-    /// What it is.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.server.is_running()
-    }
-
-    /// Where it logs.
-    pub fn log(&self) -> PathBuf {
-        self.dir.join(format!("{}.log", self.name))
-    }
-
-    /// The last lines of its log.
-    pub fn last_of_log(&self) -> String {
-        self.server.last_of_log()
+    /// How it ended by itself; `None` while it runs.
+    pub fn ended(&mut self) -> Option<Ended> {
+        self.server.ended()
     }
 
     /// Stops it in good order and waits for its end.

@@ -15,3 +15,4 @@ mod supervised;
 pub use companion::Companion;
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use supervised::Ended;

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 use super::{
     place::Place,
     programs,
-    supervised::{Server, Supervised, command_in},
+    supervised::{Ended, Server, Supervised, command_in},
 };
 
 /// The superuser of the private cluster; only who can enter its directory can connect.
@@ -114,6 +114,11 @@ impl Postgres {
     /// moment, and a new start in that moment fails.)
     pub fn kill(&mut self) -> Result<()> {
         self.server.take().map_or(Ok(()), |mut server| server.kill(Signal::QUIT))
+    }
+
+    /// How the server ended by itself; `None` while it runs, or when it was stopped.
+    pub fn ended(&mut self) -> Option<Ended> {
+        self.server.as_mut().and_then(Supervised::ended)
     }
 
     /// Whether the server runs.

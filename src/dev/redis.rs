@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use super::{
     place::Place,
     programs,
-    supervised::{Server, Supervised},
+    supervised::{Ended, Server, Supervised},
 };
 
 /// How long the server may take to answer one PING.
@@ -87,6 +87,11 @@ impl Redis {
     /// Kills the server as a crash would.
     pub fn kill(&mut self) -> Result<()> {
         self.server.take().map_or(Ok(()), |mut server| server.kill(Signal::KILL))
+    }
+
+    /// How the server ended by itself; `None` while it runs, or when it was stopped.
+    pub fn ended(&mut self) -> Option<Ended> {
+        self.server.as_mut().and_then(Supervised::ended)
     }
 
     /// Whether the server runs.

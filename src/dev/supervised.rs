@@ -6,7 +6,7 @@
 //! child, and setting it needs unsafe code.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -37,6 +37,27 @@ pub(super) struct Server<'a> {
     pub(super) arguments: Vec<String>,
     /// The name of the signal that stops it in good order (`TERM`).
     pub(super) stop_signal: &'static str,
+}
+
+/// How a server ended that nobody had asked to, and the last that it logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub name: &'static str,
+    /// As in "killed by signal 9".
+    pub how: String,
+    pub log: PathBuf,
+    pub last_of_log: String,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, how, log, last_of_log } = self;
+        write!(
+            f,
+            "{name} has ended by itself ({how}); the end of {}:\n{last_of_log}",
+            log.display()
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -76,7 +97,8 @@ impl Supervised {
         let started = Instant::now();
         while !is_ready() {
             if let Some(status) = self.shell.try_wait()? {
-                bail!("{} ended at once ({status}):\n{}", self.name, self.last_of_log());
+                let how = in_words(status);
+                bail!("{} ended at once ({how}):\n{}", self.name, self.last_of_log());
             }
             if started.elapsed() > READY_WAIT_MAX {
                 bail!("{} does not answer after {READY_WAIT_MAX:?}:\n{}", self.name, {
@@ -89,7 +111,7 @@ impl Supervised {
     }
 
     /// The last lines of what it logged.
-    pub(super) fn last_of_log(&self) -> String {
+    fn last_of_log(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_QUOTED)..].join("\n")
@@ -121,6 +143,17 @@ impl Supervised {
     pub(super) fn is_running(&mut self) -> bool {
         matches!(self.shell.try_wait(), Ok(None))
     }
+
+    /// How it ended; `None` while it runs.
+    pub(super) fn ended(&mut self) -> Option<Ended> {
+        let how = match self.shell.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => in_words(status),
+            Err(error) => format!("it cannot be waited for: {error}"),
+        };
+        let (log, last_of_log) = (self.log.clone(), self.last_of_log());
+        Some(Ended { name: self.name, how, log, last_of_log })
+    }
 }
 
 impl Drop for Supervised {
@@ -145,6 +178,14 @@ pub(super) fn command_in(place: &Place, program: &Path) -> Command {
         account.apply(&mut command);
     }
     command
+}
+
+/// The shell hands on how its server ended: with 128 and the signal's number for a signal.
+fn in_words(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) if code > 128 => format!("killed by signal {}", code - 128),
+        _ => status.to_string(),
+    }
 }
 
 fn read_pid(shell: &mut Child) -> Result<Pid> {
@@ -186,6 +227,25 @@ mod tests {
         assert!(!server.is_running());
         assert!(test_kill_process(pid).is_err());
         assert!(place.dir.exists(), "an orderly stop leaves the directory to its owner");
+    }
+
+    #[test]
+    fn a_server_that_is_killed_says_how_it_ended() {
+        let place = Place::scratch("sleep").unwrap();
+        let mut server = sleeper(&place);
+        assert_eq!(server.ended(), None);
+        fs::write(&server.log, "the last words").unwrap();
+        kill_process(server.pid, Signal::KILL).unwrap();
+        let started = Instant::now();
+        let ended = loop {
+            assert!(started.elapsed() < Duration::from_secs(20));
+            if let Some(ended) = server.ended() {
+                break ended.to_string();
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert!(ended.starts_with("sleep has ended by itself (killed by signal 9)"), "{ended}");
+        assert!(ended.ends_with("sleep.log:\nthe last words"), "{ended}");
     }
 
     #[test]

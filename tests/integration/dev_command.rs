@@ -78,11 +78,31 @@ fn assert_metrics_are_described(config: &str) {
 
 /// The command lines of all processes that were started for `dir`.
 fn processes_of(dir: &Path) -> Vec<String> {
+    ids_and_lines(dir).into_iter().map(|(_, line)| line).collect()
+}
+
+fn ids_and_lines(dir: &Path) -> Vec<(i32, String)> {
     let dir = dir.to_str().unwrap();
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines.filter(|line| line.contains(dir)).collect()
+    let lines = entries.filter_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        Some((id, String::from_utf8_lossy(&line).replace('\0', " ")))
+    });
+    lines.filter(|(_, line)| line.contains(dir)).collect()
+}
+
+/// Kills, as `kill -9` does, the process of `dir` whose command line begins with `program`.
+fn kill_program(dir: &Path, program: &str) {
+    let found = ids_and_lines(dir).into_iter().find(|(_, line)| {
+        line.split(' ').next().unwrap().rsplit('/').next().unwrap().starts_with(program)
+    });
+    let (id, _) = found.unwrap_or_else(|| panic!("{program}: {:?}", processes_of(dir)));
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(id).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
 }
 
 fn wait_until_gone(dir: &Path) {
@@ -136,6 +156,23 @@ fn what_was_started_ends_when_tollgate_dev_is_killed() {
     assert!(processes_of(&dir).len() > 10, "postgres, redis, sidecar, worker");
     killed.kill();
     wait_until_gone(&dir);
+}
+
+#[test]
+fn a_store_that_dies_is_told_with_how_it_ended_and_everything_else_stops() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (_folder, dir) = place();
+    let processes = Processes::default();
+    for (program, name) in [("redis-server", "redis"), ("postgres", "postgres")] {
+        let mut dev = start(&processes, &dir);
+        kill_program(&dir, program);
+        let mut told = String::new();
+        dev.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(dev.child.wait().unwrap().code(), Some(1), "{told}");
+        let ended = format!("{name} has ended by itself (killed by signal 9)");
+        assert!(told.contains(&ended) && told.contains(&format!("{name}.log")), "{told}");
+        wait_until_gone(&dir);
+    }
 }
 
 #[test]

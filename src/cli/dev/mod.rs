@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use self::{addresses::Addresses, up::Up};
 use crate::{
-    dev::Companion,
+    dev::{Companion, Ended},
     ledger::{Ledger, config::LedgerConfig},
     lifecycle::signals::StopSignals,
 };
@@ -55,17 +55,23 @@ pub async fn run(args: Args) -> Result<()> {
         signal = signals.next() => bail!("stopped by {signal} while starting"),
     };
     println!("{}", welcome::text(&up, started.elapsed()));
-    let dead = tokio::select! {
+    let ended = tokio::select! {
         _ = signals.next() => None,
-        dead = watch(&mut up.companions) => Some(dead),
+        ended = watch(&mut up) => Some(ended),
     };
-    println!("\nstopping");
+    println!();
+    if let Some(ended) = &ended {
+        eprintln!("tollgate: {ended}");
+    }
     // A second signal ends this process at once, and the rest follows by itself.
     let stopped = tokio::select! {
-        stopped = stop(up) => stopped,
+        stopped = tokio::task::spawn_blocking(move || up.stop()) => stopped?,
         signal = second(&mut signals) => bail!("cut off by a second {signal}"),
     };
-    dead.map_or(stopped, bail_dead)
+    match ended {
+        Some(ended) => bail!("stopped, because {} had ended by itself ({})", ended.name, ended.how),
+        None => stopped,
+    }
 }
 
 async fn start(dir: &Path, args: &Args) -> Result<Up> {
@@ -115,19 +121,12 @@ fn lock(dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Returns once a process has died, with its name and the end of its log.
-async fn watch(companions: &mut [Companion]) -> String {
+/// Returns once a process has ended by itself.
+async fn watch(up: &mut Up) -> Ended {
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        for companion in companions.iter_mut() {
-            if !companion.is_running() {
-                let (name, log) = (companion.name(), companion.log());
-                return format!(
-                    "the {name} has died; the end of {}:\n{}",
-                    log.display(),
-                    companion.last_of_log()
-                );
-            }
+        if let Some(ended) = up.ended() {
+            return ended;
         }
     }
 }
@@ -143,18 +142,4 @@ async fn second(signals: &mut StopSignals) -> &'static str {
             _ = signals.next() => {}
         }
     }
-}
-
-fn bail_dead(dead: String) -> Result<()> {
-    bail!(dead)
-}
-
-async fn stop(mut up: Up) -> Result<()> {
-    tokio::task::spawn_blocking(move || {
-        for companion in &mut up.companions {
-            companion.stop()?;
-        }
-        up.stores.stop()
-    })
-    .await?
 }

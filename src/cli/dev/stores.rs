@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::dev::{Postgres, Redis};
+use crate::dev::{Ended, Postgres, Redis};
 
 /// Every new cluster has this database.
 const DATABASE: &str = "postgres";
@@ -19,6 +19,11 @@ impl Stores {
     /// The URL of the ledger.
     pub(super) fn postgres_url(&self) -> String {
         self.postgres.url(DATABASE)
+    }
+
+    /// How one of them ended by itself.
+    pub(super) fn ended(&mut self) -> Option<Ended> {
+        self.postgres.ended().or_else(|| self.redis.ended())
     }
 
     /// Stops both in good order.
