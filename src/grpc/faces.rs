@@ -3,6 +3,7 @@
 use tonic::service::Routes;
 use tonic_health::pb::{FILE_DESCRIPTOR_SET as HEALTH_DESCRIPTORS, health_server::HealthServer};
 use tonic_health::server::HealthService;
+use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DESCRIPTORS;
 
 use super::{config::GrpcConfig, dispatch::Dispatch};
 use crate::proto::v1::{
@@ -22,6 +23,8 @@ pub fn faces<T: TollgateService>(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(HEALTH_DESCRIPTORS)
+            // What details of errors are made of, for clients that show them.
+            .register_encoded_file_descriptor_set(ERROR_DESCRIPTORS)
     };
     let others = Routes::new(health)
         .add_service(reflection().build_v1()?)

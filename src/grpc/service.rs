@@ -16,9 +16,13 @@ use crate::{
     domain::invalid::Problems,
     enforcement::{engine::Engine, error::EngineError},
     proto::v1::{
-        CheckQuotaRequest, CheckQuotaResponse, GetUsageRequest, GetUsageResponse,
-        RecordUsageRequest, RecordUsageResponse, RecordUsageStreamRequest,
-        RecordUsageStreamResponse, ReleaseReservationRequest, ReleaseReservationResponse,
+        CheckBatchRequest, CheckBatchResponse, CheckFeatureRequest, CheckFeatureResponse,
+        CheckQuotaRequest, CheckQuotaResponse, CheckRateLimitRequest, CheckRateLimitResponse,
+        CheckRequest, CheckResponse, CheckStreamRequest, CheckStreamResponse, GetUsageRequest,
+        GetUsageResponse, ListFeaturesRequest, ListFeaturesResponse, RecordUsageRequest,
+        RecordUsageResponse, RecordUsageStreamRequest, RecordUsageStreamResponse,
+        ReleaseReservationRequest, ReleaseReservationResponse, RequestEmergencyUsageRequest,
+        RequestEmergencyUsageResponse, WatchUsageRequest, WatchUsageResponse,
         tollgate_service_server::TollgateService,
     },
 };
@@ -44,6 +48,11 @@ fn invalid(problems: Problems) -> Status {
 
 fn refused(error: EngineError) -> Status {
     status(Refusal::from(error))
+}
+
+/// The API is designed whole; some of its calls follow.
+fn not_there_yet(call: &str) -> Status {
+    Status::unimplemented(format!("{call} is not there yet; this version does not serve it"))
 }
 
 #[tonic::async_trait]
@@ -97,5 +106,58 @@ impl TollgateService for EngineService {
         let query = usage_query(request.into_inner()).map_err(invalid)?;
         let usage = self.engine.get_usage(query).await.map_err(refused)?;
         Ok(Response::new(usage_response(usage)))
+    }
+
+    async fn watch_usage(
+        &self,
+        _: Request<WatchUsageRequest>,
+    ) -> Result<Response<BoxStream<WatchUsageResponse>>, Status> {
+        Err(not_there_yet("WatchUsage"))
+    }
+
+    async fn check_rate_limit(
+        &self,
+        _: Request<CheckRateLimitRequest>,
+    ) -> Result<Response<CheckRateLimitResponse>, Status> {
+        Err(not_there_yet("CheckRateLimit"))
+    }
+
+    async fn check_feature(
+        &self,
+        _: Request<CheckFeatureRequest>,
+    ) -> Result<Response<CheckFeatureResponse>, Status> {
+        Err(not_there_yet("CheckFeature"))
+    }
+
+    async fn list_features(
+        &self,
+        _: Request<ListFeaturesRequest>,
+    ) -> Result<Response<ListFeaturesResponse>, Status> {
+        Err(not_there_yet("ListFeatures"))
+    }
+
+    async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        Err(not_there_yet("Check"))
+    }
+
+    async fn check_batch(
+        &self,
+        _: Request<CheckBatchRequest>,
+    ) -> Result<Response<CheckBatchResponse>, Status> {
+        Err(not_there_yet("CheckBatch"))
+    }
+
+    async fn check_stream(
+        &self,
+        _: Request<Streaming<CheckStreamRequest>>,
+    ) -> Result<Response<BoxStream<CheckStreamResponse>>, Status> {
+        Err(not_there_yet("CheckStream"))
+    }
+
+    async fn request_emergency_usage(
+        &self,
+        _: Request<RequestEmergencyUsageRequest>,
+    ) -> Result<Response<RequestEmergencyUsageResponse>, Status> {
+        Err(not_there_yet("RequestEmergencyUsage"))
     }
 }

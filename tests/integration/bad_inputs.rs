@@ -234,6 +234,7 @@ async fn what_a_meter_cannot_do_and_what_nobody_holds_is_told() {
     assert_told("get_usage", &status, &invalid("tenant"));
     let status = client.check_feature(v1::CheckFeatureRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("CheckFeature"), "{}", status.message());
     process.stop();
 }
 

@@ -331,6 +331,25 @@ async fn both_versions_of_reflection_name_the_service() {
     assert!(told.contains("grpc.health.v1.Health"), "{told}");
 
     let file = "tollgate.v1.CheckQuotaRequest".to_owned();
+    for symbol in ["google.rpc.ErrorInfo", "google.rpc.BadRequest"] {
+        let find =
+            new::server_reflection_request::MessageRequest::FileContainingSymbol(symbol.into());
+        let request =
+            new::ServerReflectionRequest { host: String::new(), message_request: Some(find) };
+        let mut client =
+            new::server_reflection_client::ServerReflectionClient::new(channel.clone());
+        let mut answers = client
+            .server_reflection_info(futures::stream::iter([request]))
+            .await
+            .unwrap()
+            .into_inner();
+        let answer = answers.message().await.unwrap().unwrap().message_response;
+        let found = matches!(
+            answer,
+            Some(new::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
+        );
+        assert!(found, "{symbol}: {answer:?}");
+    }
     let find = old::server_reflection_request::MessageRequest::FileContainingSymbol(file);
     let request = old::ServerReflectionRequest { host: String::new(), message_request: Some(find) };
     let mut client = old::server_reflection_client::ServerReflectionClient::new(channel);
