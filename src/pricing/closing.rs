@@ -1,5 +1,5 @@
 //! When a window is closed for billing: everything that was acknowledged in it is in the ledger, or
-//! it has been waited for long enough. What comes later is an adjustment.
+//! it has been waited for long enough. What comes later is in the ledger and in no charge.
 
 use jiff::{SignedDuration, Timestamp};
 

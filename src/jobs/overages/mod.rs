@@ -3,8 +3,8 @@
 //! Every window of a meter with an overage price that has ended by its tenant's clock and is closed
 //! for billing gets one charge: (used − included − grace) × rate, by the plan version in force at
 //! the window's end. A window in which nothing is owed gets a charge of 0, which says that it is
-//! closed: what reaches it later is an adjustment, the difference to the figure in the charge. A
-//! level is charged for each month on the billing anchor.
+//! closed: what reaches it later is in the ledger and in no charge, and the figure that the charge
+//! was made of tells the difference. A level is charged for each month on the billing anchor.
 //!
 //! A charge's key is its window, so the job may run again, or twice at once, and changes nothing.
 
