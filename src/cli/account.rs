@@ -3,7 +3,11 @@
 use anyhow::{Context, bail};
 use jiff::{Span, Timestamp, tz::TimeZone};
 
-use super::ledger_args::{AuthorArgs, LedgerArgs, test_clock};
+use super::{
+    ledger_args::{AuthorArgs, LedgerArgs, test_clock},
+    print::outln,
+    values::instant,
+};
 use crate::{clock::Clock, domain::ids::AccountId};
 
 /// Shows and moves the clocks of accounts
@@ -35,7 +39,7 @@ struct ClockArgs {
 #[group(multiple = false)]
 struct ClockChange {
     /// Puts the account on a test clock that stands here (RFC 3339); it only goes forward
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     set: Option<Timestamp>,
     /// Moves the test clock forward by this much, such as 3d, 1mo or PT1H, by the calendar in UTC
     #[arg(long, value_name = "SPAN")]
@@ -78,7 +82,7 @@ async fn clock(args: &ClockArgs) -> anyhow::Result<()> {
 
 fn told(account: &AccountId, clock: Option<Timestamp>) {
     match clock {
-        Some(at) => println!("account {account} is on a test clock at {at}"),
-        None => println!("account {account} is on the real time"),
+        Some(at) => outln!("account {account} is on a test clock at {at}"),
+        None => outln!("account {account} is on the real time"),
     }
 }

@@ -2,7 +2,12 @@
 
 use serde_json::json;
 
-use super::{ledger_args::LedgerArgs, table::table};
+use super::{
+    ledger_args::LedgerArgs,
+    print::{out, outln},
+    table::table,
+    values::count,
+};
 use crate::{
     domain::ids::TenantId,
     ledger::charges::{Charge, ChargesQuery},
@@ -20,7 +25,7 @@ pub struct Args {
     #[arg(long)]
     zero: bool,
     /// Most charges to show
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = count)]
     limit: u32,
     /// As JSON, for programs, with the explanation of each amount
     #[arg(long)]
@@ -35,11 +40,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let charges = ledger.charges(asked).await?;
     if args.json {
         let objects: Vec<_> = charges.iter().map(object).collect();
-        println!("{}", serde_json::to_string_pretty(&objects)?);
+        outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
         let head =
             ["TENANT", "METER", "SUBJECT", "FROM", "UNTIL", "QUANTITY", "RATE", "AMOUNT", "PLAN"];
-        print!("{}", table(&head, &charges.iter().map(row).collect::<Vec<_>>()));
+        out!("{}", table(&head, &charges.iter().map(row).collect::<Vec<_>>()));
     }
     Ok(())
 }

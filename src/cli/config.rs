@@ -1,5 +1,6 @@
 //! `tollgate config`: shows every setting.
 
+use super::print::{out, outln};
 use crate::config::{SettingsArgs, show};
 
 /// Show every setting: value, where it came from, default, names, meaning. Passwords are hidden
@@ -16,9 +17,9 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = args.settings.load()?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&show::json(&loaded))?);
+        outln!("{}", serde_json::to_string_pretty(&show::json(&loaded))?);
     } else {
-        print!("{}", show::toml(&loaded));
+        out!("{}", show::toml(&loaded));
     }
     Ok(())
 }

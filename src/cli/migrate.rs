@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 
+use super::print::outln;
 use crate::{config::SettingsArgs, ledger::Ledger};
 
 /// Bring the ledger's schema up to this version; safe to repeat, and on a live database
@@ -19,6 +20,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let ledger = Ledger::new(&settings)?;
     ledger.migrate().await.context("cannot migrate the ledger")?;
-    println!("the ledger's schema is up to date");
+    outln!("the ledger's schema is up to date");
     Ok(())
 }

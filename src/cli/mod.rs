@@ -13,11 +13,13 @@ pub mod dev;
 pub mod job;
 pub mod ledger_args;
 pub mod migrate;
+mod print;
 pub mod replay;
 pub mod run;
 pub mod sidecar;
 pub mod table;
 pub mod tenant;
+mod values;
 pub mod worker;
 mod worker_name;
 
@@ -54,8 +56,19 @@ enum Command {
 /// error (2 when the arguments themselves are wrong); some commands have further codes.
 pub fn main() -> ExitCode {
     dispatch(Cli::parse().command).unwrap_or_else(|error| {
-        eprintln!("tollgate: {error:#}");
+        eprintln!("tollgate: {}", told(&error));
         ExitCode::FAILURE
+    })
+}
+
+/// An error with its causes; one that is in the text already is not told again.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        match (told.is_empty(), told.contains(&cause)) {
+            (true, _) => cause,
+            (_, true) => told,
+            (_, false) => format!("{told}: {cause}"),
+        }
     })
 }
 
@@ -101,6 +114,12 @@ mod tests {
         let own = command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.into()));
         let below = command.get_subcommands().flat_map(variables);
         own.chain(below).collect()
+    }
+
+    #[test]
+    fn a_cause_that_is_told_already_is_not_told_again() {
+        let error = anyhow::anyhow!("refused").context("cannot connect: refused").context("oh");
+        assert_eq!(told(&error), "oh: cannot connect: refused");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod fixture;
 mod bad_inputs;
 mod catalog_cli;
 mod cleanup_job;
+mod client_cli;
 mod dev_command;
 mod directory;
 mod distinct_script;

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use super::files::{not_applied, read};
 use crate::{
     api::catalogs,
-    cli::ledger_args::{AuthorArgs, LedgerArgs},
+    cli::{
+        ledger_args::{AuthorArgs, LedgerArgs},
+        print::out,
+    },
     ledger::catalogs::Applied,
 };
 
@@ -34,7 +37,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     for (path, catalog) in &catalogs {
         let applied = catalogs::apply(&ledger, catalog, args.author.author(&actor)).await;
         let applied = applied.map_err(|error| not_applied(path, error))?;
-        print!("{}", told(catalog.name().as_str(), &applied));
+        out!("{}", told(catalog.name().as_str(), &applied));
     }
     Ok(())
 }

@@ -3,7 +3,14 @@
 use std::path::PathBuf;
 
 use super::files::{File, not_applied, read, refusal};
-use crate::{api::catalogs, cli::ledger_args::LedgerArgs, domain::catalog::diff::CatalogDiff};
+use crate::{
+    api::catalogs,
+    cli::{
+        ledger_args::LedgerArgs,
+        print::{out, outln},
+    },
+    domain::catalog::diff::CatalogDiff,
+};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -36,9 +43,9 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     let diff = CatalogDiff::between(before.as_ref(), &after);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&diff)?);
+        outln!("{}", serde_json::to_string_pretty(&diff)?);
     } else {
-        print!("{diff}");
+        out!("{diff}");
     }
     Ok(())
 }

@@ -4,7 +4,12 @@ use anyhow::{Context, bail};
 
 use super::matrix;
 use crate::{
-    cli::{ledger_args::LedgerArgs, table::table},
+    cli::{
+        ledger_args::LedgerArgs,
+        print::{out, outln},
+        table::table,
+        values::version,
+    },
     domain::{catalog::Catalog, ids::CatalogName},
     ledger::{Ledger, catalogs::WhichVersion},
 };
@@ -14,7 +19,7 @@ pub(super) struct Args {
     /// The catalog; all are listed unless given
     catalog: Option<CatalogName>,
     /// This version instead of the one in force
-    #[arg(long, requires = "catalog", value_name = "VERSION")]
+    #[arg(long, requires = "catalog", value_name = "VERSION", value_parser = version)]
     catalog_version: Option<u32>,
     #[command(flatten)]
     ledger: LedgerArgs,
@@ -39,21 +44,21 @@ async fn one(ledger: &Ledger, name: &CatalogName, args: &Args) -> anyhow::Result
         bail!("there is no catalog {name}{version}; `tollgate catalog show` lists all");
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&stored.definition)?);
+        outln!("{}", serde_json::to_string_pretty(&stored.definition)?);
         return Ok(());
     }
     let catalog = Catalog::from_json(&stored.definition)
         .with_context(|| format!("cannot read version {} of {name}", stored.version))?;
     let title = catalog.definition().title.as_deref().unwrap_or_default();
-    println!("{name}, version {}, {}: {title}", stored.version, stored.created_at);
-    println!("prices in {}\n", catalog.definition().currency);
-    print!("{}", matrix::of(&catalog));
+    outln!("{name}, version {}, {}: {title}", stored.version, stored.created_at);
+    outln!("prices in {}\n", catalog.definition().currency);
+    out!("{}", matrix::of(&catalog));
     let plans = ledger.plans(name).await?;
     let versions = plans.iter().map(|plan| {
         let retired = if plan.retired_at.is_some() { " (retired)" } else { "" };
         format!("{} {}{retired}", plan.plan.plan, plan.plan.version)
     });
-    println!("\nversions that new subscribers sign: {}", versions.collect::<Vec<_>>().join(", "));
+    outln!("\nversions that new subscribers sign: {}", versions.collect::<Vec<_>>().join(", "));
     Ok(())
 }
 
@@ -64,11 +69,11 @@ async fn list(ledger: &Ledger, json: bool) -> anyhow::Result<()> {
             .iter()
             .map(|(catalog, version)| serde_json::json!({ "catalog": catalog, "version": version }))
             .collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        outln!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
     let rows: Vec<_> =
         names.iter().map(|(name, version)| vec![name.to_string(), version.to_string()]).collect();
-    print!("{}", table(&["catalog", "version"], &rows));
+    out!("{}", table(&["catalog", "version"], &rows));
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use super::files::read;
+use crate::cli::print::outln;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -20,7 +21,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         match read(path) {
             Ok(catalog) => {
                 let definition = catalog.definition();
-                println!(
+                outln!(
                     "{}: catalog {} is sound: {} plans, {} meters, {} features",
                     path.display(),
                     catalog.name(),

@@ -5,9 +5,14 @@ use std::process::ExitCode;
 use super::{
     answer,
     endpoint::{DurabilityArg, EndpointArgs, durability, property},
-    refused::refused,
 };
-use crate::proto::v1::{CheckQuotaRequest, Mode};
+use crate::{
+    cli::{
+        print::outln,
+        values::{seconds, units},
+    },
+    proto::v1::{CheckQuotaRequest, Mode},
+};
 
 /// What a denial exits with, so that scripts can tell it from an error (1).
 const DENIED: u8 = 3;
@@ -22,7 +27,7 @@ pub struct Args {
     /// What is counted
     meter: String,
     /// Base units
-    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(default_value_t = 1, allow_negative_numbers = true, value_parser = units)]
     amount: i64,
     /// Look only, take and record in one step, or hold for later
     #[arg(long, value_enum, default_value = "check")]
@@ -37,7 +42,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     durability: Option<DurabilityArg>,
     /// Seconds that a reservation holds; the sidecar's default unless given
-    #[arg(long)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     ttl: Option<u32>,
     /// A property of the event, NAME=VALUE; may be given several times
     #[arg(long = "property", value_parser = property)]
@@ -74,11 +79,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         properties: args.properties.into_iter().collect(),
     };
     let mut sidecar = args.endpoint.connect().await?;
-    let answer = sidecar.check_quota(request).await.map_err(refused)?.into_inner();
+    let answer = sidecar
+        .check_quota(request)
+        .await
+        .map_err(|status| args.endpoint.refused(status))?
+        .into_inner();
     if args.endpoint.json {
-        println!("{}", answer::check_as_json(&answer));
+        outln!("{}", answer::check_as_json(&answer));
     } else {
-        println!("{}", answer::check_as_text(&answer));
+        outln!("{}", answer::check_as_text(&answer));
     }
     Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::from(DENIED) })
 }

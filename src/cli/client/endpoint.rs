@@ -3,22 +3,21 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, transport::Channel};
 
+use super::{address::SidecarAddress, refused};
 use crate::proto::v1::{self, tollgate_service_client::TollgateServiceClient};
 
-/// How long a sidecar may take to take a connection.
-const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long a call may take; far above what any call needs.
 const CALL_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// Which sidecar to call.
 #[derive(clap::Args, Debug)]
 pub(super) struct EndpointArgs {
-    /// The sidecar: http://HOST:PORT or unix:///PATH
+    /// The sidecar: HOST:PORT, http://HOST:PORT or unix:///PATH
     #[arg(long, env = "TOLLGATE_ENDPOINT", default_value = "http://127.0.0.1:7421")]
-    endpoint: String,
-    /// The answer as JSON, for programs
+    endpoint: SidecarAddress,
+    /// Answer in JSON
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -27,15 +26,15 @@ impl EndpointArgs {
     /// Connects to the sidecar.
     pub(super) async fn connect(&self) -> anyhow::Result<TollgateServiceClient<Channel>> {
         let at = &self.endpoint;
-        let endpoint = Endpoint::from_shared(at.clone())
-            .with_context(|| format!("--endpoint: {at:?} is not http://HOST:PORT or unix:///PATH"))?
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_WAIT_MAX)
-            .timeout(CALL_WAIT_MAX);
-        let channel = endpoint.connect().await.with_context(|| {
+        let channel = at.endpoint(CALL_WAIT_MAX).connect().await.with_context(|| {
             format!("no sidecar answers at {at}; start one (`tollgate dev`) or give --endpoint")
         })?;
         Ok(TollgateServiceClient::new(channel))
+    }
+
+    /// A failed call as an error for people.
+    pub(super) fn refused(&self, status: Status) -> anyhow::Error {
+        refused::refused(&status, &self.endpoint)
     }
 }
 

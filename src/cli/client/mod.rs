@@ -1,9 +1,10 @@
 //! The commands that call a sidecar as an application server would.
 
+pub mod address;
 mod answer;
 pub mod check;
 mod endpoint;
 pub mod record;
-mod refused;
+pub mod refused;
 pub mod release;
 pub mod usage;

@@ -4,11 +4,14 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{
-    endpoint::{DurabilityArg, EndpointArgs, durability, property},
-    refused::refused,
+use super::endpoint::{DurabilityArg, EndpointArgs, durability, property};
+use crate::{
+    cli::{
+        print::outln,
+        values::{instant, units},
+    },
+    proto::v1::{RecordUsageRequest, UsageEvent},
 };
-use crate::proto::v1::{RecordUsageRequest, UsageEvent};
 
 /// Record usage with a sidecar, after the fact
 #[derive(clap::Args, Debug)]
@@ -18,7 +21,7 @@ pub struct Args {
     /// What is counted
     meter: String,
     /// Base units; negative only to lower a level
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = units)]
     amount: i64,
     /// Something within the tenant, for limits that hold per subject
     #[arg(long, default_value = "")]
@@ -27,7 +30,7 @@ pub struct Args {
     #[arg(long, default_value = "")]
     key: String,
     /// When it happened (RFC 3339); now unless given
-    #[arg(long)]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     time: Option<Timestamp>,
     /// The reservation that this usage settles
     #[arg(long, default_value = "")]
@@ -60,13 +63,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let request =
         RecordUsageRequest { events: vec![event], durability: durability(args.durability).into() };
     let mut sidecar = args.endpoint.connect().await?;
-    let receipt = sidecar.record_usage(request).await.map_err(refused)?.into_inner();
+    let receipt = sidecar
+        .record_usage(request)
+        .await
+        .map_err(|status| args.endpoint.refused(status))?
+        .into_inner();
     if args.endpoint.json {
         let receipt = json!({"accepted": receipt.accepted, "duplicates": receipt.duplicates});
-        println!("{receipt}");
+        outln!("{receipt}");
         return Ok(());
     }
     let known = usize::try_from(receipt.duplicates).context("a negative count of duplicates")?;
-    println!("{}", if known == 0 { "recorded" } else { "known already: counted once" });
+    outln!("{}", if known == 0 { "recorded" } else { "known already: counted once" });
     Ok(())
 }

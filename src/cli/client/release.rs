@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{endpoint::EndpointArgs, refused::refused};
-use crate::proto::v1::ReleaseReservationRequest;
+use super::endpoint::EndpointArgs;
+use crate::{cli::print::outln, proto::v1::ReleaseReservationRequest};
 
 /// Give back what a reservation holds, because the operation did not happen
 #[derive(clap::Args, Debug)]
@@ -21,11 +21,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let request =
         ReleaseReservationRequest { tenant: args.tenant, reservation_id: args.reservation };
     let mut sidecar = args.endpoint.connect().await?;
-    let answer = sidecar.release_reservation(request).await.map_err(refused)?.into_inner();
+    let answer = sidecar
+        .release_reservation(request)
+        .await
+        .map_err(|status| args.endpoint.refused(status))?
+        .into_inner();
     match (args.endpoint.json, answer.released) {
-        (true, released) => println!("{}", json!({ "released": released })),
-        (false, 0) => println!("nothing given back: the reservation had already ended"),
-        (false, released) => println!("released {released}"),
+        (true, released) => outln!("{}", json!({ "released": released })),
+        (false, 0) => outln!("nothing given back: the reservation had already ended"),
+        (false, released) => outln!("released {released}"),
     }
     Ok(())
 }

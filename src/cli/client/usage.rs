@@ -1,7 +1,7 @@
 //! `tollgate usage`: what a tenant has used of what it may.
 
-use super::{answer, endpoint::EndpointArgs, refused::refused};
-use crate::proto::v1::GetUsageRequest;
+use super::{answer, endpoint::EndpointArgs};
+use crate::{cli::print::outln, proto::v1::GetUsageRequest};
 
 /// Ask a sidecar what a tenant has used of each of its limits
 #[derive(clap::Args, Debug)]
@@ -22,11 +22,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let request =
         GetUsageRequest { tenant: args.tenant, meters: args.meters, subject: args.subject };
     let mut sidecar = args.endpoint.connect().await?;
-    let answer = sidecar.get_usage(request).await.map_err(refused)?.into_inner();
+    let answer = sidecar
+        .get_usage(request)
+        .await
+        .map_err(|status| args.endpoint.refused(status))?
+        .into_inner();
     if args.endpoint.json {
-        println!("{}", answer::usage_as_json(&answer));
+        outln!("{}", answer::usage_as_json(&answer));
     } else {
-        println!("{}", answer::usage_as_text(&answer));
+        outln!("{}", answer::usage_as_text(&answer));
     }
     Ok(())
 }

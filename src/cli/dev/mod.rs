@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use self::{addresses::Addresses, up::Up};
 use crate::{
+    cli::print::news,
     dev::{Companion, Ended},
     ledger::{Ledger, config::LedgerConfig},
     lifecycle::signals::StopSignals,
@@ -54,12 +55,12 @@ pub async fn run(args: Args) -> Result<()> {
         up = start(&dir, &args) => up?,
         signal = signals.next() => bail!("stopped by {signal} while starting"),
     };
-    println!("{}", welcome::text(&up, started.elapsed()));
+    news(&welcome::text(&up, started.elapsed()));
     let ended = tokio::select! {
         _ = signals.next() => None,
         ended = watch(&mut up) => Some(ended),
     };
-    println!();
+    news("");
     if let Some(ended) = &ended {
         eprintln!("tollgate: {ended}");
     }

@@ -5,7 +5,10 @@ use std::{path::PathBuf, thread};
 use anyhow::Result;
 
 use super::{addresses::Addresses, stores::Stores};
-use crate::dev::{Companion, Ended};
+use crate::{
+    cli::print::news,
+    dev::{Companion, Ended},
+};
 
 /// Everything that was started.
 pub(super) struct Up {
@@ -27,7 +30,7 @@ impl Up {
 
     /// Stops everything in good order: the stores after those that need them.
     pub(super) fn stop(mut self) -> Result<()> {
-        println!("stopping the sidecar and the worker (usage is flushed, escrow returned)");
+        news("stopping the sidecar and the worker (usage is flushed, escrow returned)");
         let stopped: Result<()> = thread::scope(|scope| {
             let companions = self.companions.iter_mut();
             let stopping: Vec<_> =
@@ -35,7 +38,7 @@ impl Up {
             // A panic there has been told on standard error already.
             stopping.into_iter().try_for_each(|stop| stop.join().unwrap_or(Ok(())))
         });
-        println!("stopping Redis and Postgres");
+        news("stopping Redis and Postgres");
         self.stores.stop()?;
         stopped
     }

@@ -4,7 +4,12 @@ use serde_json::Value;
 
 use super::shown::{run_json, summary_line};
 use crate::{
-    cli::{ledger_args::LedgerArgs, table::table},
+    cli::{
+        ledger_args::LedgerArgs,
+        print::{out, outln},
+        table::table,
+        values::count,
+    },
     ledger::job_runs::JobRun,
 };
 
@@ -16,7 +21,7 @@ pub(super) struct Args {
     /// Only runs of this job
     job: Option<String>,
     /// Most runs to show, the latest first
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = count)]
     limit: u32,
     /// As JSON, for programs
     #[arg(long)]
@@ -28,11 +33,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let runs = ledger.job_history(args.job.as_deref(), args.limit).await?;
     if args.json {
         let objects: Vec<Value> = runs.iter().map(run_json).collect();
-        println!("{}", serde_json::to_string_pretty(&objects)?);
+        outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
         let rows: Vec<_> = runs.iter().map(row).collect();
         let head = ["JOB", "SCHEDULED", "BY", "STATUS", "ATTEMPT", "FINISHED", "RESULT"];
-        print!("{}", table(&head, &rows));
+        out!("{}", table(&head, &rows));
     }
     Ok(())
 }

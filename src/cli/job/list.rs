@@ -4,7 +4,11 @@ use serde_json::json;
 
 use super::shown::run_json;
 use crate::{
-    cli::{ledger_args::LedgerArgs, table::table},
+    cli::{
+        ledger_args::LedgerArgs,
+        print::{out, outln},
+        table::table,
+    },
     clock::Clock,
     jobs::registry,
     ledger::job_runs::JobRun,
@@ -45,9 +49,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         ]);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&objects)?);
+        outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
-        print!("{}", table(&["JOB", "SCHEDULE", "ZONE", "NEXT", "LAST RUN", "DOES"], &rows));
+        out!("{}", table(&["JOB", "SCHEDULE", "ZONE", "NEXT", "LAST RUN", "DOES"], &rows));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::shown::{run_json, summary_line};
 use crate::{
-    cli::{ledger_args::LedgerArgs, worker_name::worker_name},
+    cli::{ledger_args::LedgerArgs, print::outln, values::instant, worker_name::worker_name},
     clock::Clock,
     jobs::{
         registry,
@@ -27,11 +27,11 @@ pub(super) struct Args {
     job: String,
     /// The present to work by (RFC 3339); the real one unless given. Accounts on a test clock
     /// follow their clock all the same
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     now: Option<Timestamp>,
     /// The tick that the run counts as (RFC 3339): it is then run once, whoever runs it, and again
     /// only after it has failed. A run of its own unless given
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     scheduled_at: Option<Timestamp>,
     /// As JSON, for programs
     #[arg(long)]
@@ -68,10 +68,10 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 fn tell_existing(run: &JobRun, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         let object = json!({ "outcome": "already_run", "run": run_json(run) });
-        println!("{}", serde_json::to_string_pretty(&object)?);
+        outln!("{}", serde_json::to_string_pretty(&object)?);
     } else {
         let (job, tick, status) = (&run.job, run.scheduled_at, run.status.as_str());
-        println!("{job} {tick}: nothing done, this tick has a run already ({status})");
+        outln!("{job} {tick}: nothing done, this tick has a run already ({status})");
     }
     Ok(())
 }
@@ -94,9 +94,9 @@ fn tell(report: &RunReport, as_json: bool) -> anyhow::Result<()> {
             "error": error,
             "retry_at": retry_at,
         });
-        println!("{}", serde_json::to_string_pretty(&object)?);
+        outln!("{}", serde_json::to_string_pretty(&object)?);
     } else if let Some(summary) = summary {
-        println!("{} {}: {outcome}: {}", report.job, report.scheduled_at, summary_line(summary));
+        outln!("{} {}: {outcome}: {}", report.job, report.scheduled_at, summary_line(summary));
     }
     match error {
         None => Ok(()),

@@ -8,9 +8,12 @@ use super::{
     report::Report,
     trace::{Call, What},
 };
-use crate::proto::v1::{
-    CheckQuotaRequest, CheckQuotaResponse, Durability, Mode, RecordUsageRequest, UsageEvent,
-    tollgate_service_client::TollgateServiceClient,
+use crate::{
+    cli::client::{address::SidecarAddress, refused::refused},
+    proto::v1::{
+        CheckQuotaRequest, CheckQuotaResponse, Durability, Mode, RecordUsageRequest, UsageEvent,
+        tollgate_service_client::TollgateServiceClient,
+    },
 };
 
 /// Largest wait between two tries.
@@ -18,6 +21,12 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(10);
 
 type Client = TollgateServiceClient<Channel>;
+
+/// How a request failed for the last time, and where.
+struct Failed {
+    status: Status,
+    address: SidecarAddress,
+}
 
 /// Whether a request is checked before it is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -52,13 +61,13 @@ pub struct Plan {
 pub struct Driver {
     pub plan: Arc<Plan>,
     /// Where calls go; a call starts with the one of its turn and goes on with the next.
-    pub clients: Vec<Client>,
+    pub clients: Vec<(Client, SidecarAddress)>,
     pub report: Report,
 }
 
 impl Driver {
     /// Carries out one call, to the end or until its tries are used up.
-    pub async fn carry_out(&mut self, call: &Call) -> Result<(), Status> {
+    pub async fn carry_out(&mut self, call: &Call) -> anyhow::Result<()> {
         let done = match &call.what {
             What::Completion { context, generated } => {
                 self.completion(call, *context, *generated).await
@@ -67,11 +76,16 @@ impl Driver {
         };
         self.report.calls += 1;
         match done {
-            Err(status) if is_retryable(&status) => {
+            Err(Failed { status, address }) => {
+                let why = refused(&status, &address);
+                if !is_retryable(&status) {
+                    return Err(why);
+                }
                 self.report.given_up += 1;
+                self.report.given_up_because.get_or_insert_with(|| why.to_string());
                 Ok(())
             }
-            other => other,
+            Ok(()) => Ok(()),
         }
     }
 
@@ -80,7 +94,7 @@ impl Driver {
         call: &Call,
         context: i64,
         generated: i64,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Failed> {
         let plan = self.plan.clone();
         let reserve = CheckQuotaRequest {
             tenant: plan.tenant.clone(),
@@ -102,7 +116,7 @@ impl Driver {
         self.record(call.line, vec![event]).await
     }
 
-    async fn request(&mut self, call: &Call, client: &str, bytes: i64) -> Result<(), Status> {
+    async fn request(&mut self, call: &Call, client: &str, bytes: i64) -> Result<(), Failed> {
         let tenant = format!("{}{client}", self.plan.tenant_prefix);
         let used = [("requests", 1), ("bandwidth", bytes * self.plan.bytes_factor)];
         match self.plan.verb {
@@ -126,7 +140,7 @@ impl Driver {
         tenant: &str,
         meter: &str,
         amount: i64,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Failed> {
         let consume = CheckQuotaRequest {
             tenant: tenant.into(),
             meter: meter.into(),
@@ -167,7 +181,7 @@ impl Driver {
         &mut self,
         turn: usize,
         request: &CheckQuotaRequest,
-    ) -> Result<CheckQuotaResponse, Status> {
+    ) -> Result<CheckQuotaResponse, Failed> {
         self.retrying(turn, |mut client| {
             let request = request.clone();
             async move { Ok(client.check_quota(request).await?.into_inner()) }
@@ -175,7 +189,7 @@ impl Driver {
         .await
     }
 
-    async fn record(&mut self, turn: usize, events: Vec<UsageEvent>) -> Result<(), Status> {
+    async fn record(&mut self, turn: usize, events: Vec<UsageEvent>) -> Result<(), Failed> {
         let request = RecordUsageRequest { events, durability: self.plan.durability.into() };
         self.retrying(turn, |mut client| {
             let request = request.clone();
@@ -192,19 +206,20 @@ impl Driver {
         &mut self,
         turn: usize,
         attempt: impl Fn(Client) -> F,
-    ) -> Result<T, Status> {
+    ) -> Result<T, Failed> {
         let mut wait = RETRY_WAIT_MIN;
         let mut tries = 1;
         loop {
-            let client = (turn + tries as usize) % self.clients.len();
-            match attempt(self.clients[client].clone()).await {
+            let (client, address) = &self.clients[(turn + tries as usize) % self.clients.len()];
+            match attempt(client.clone()).await {
                 Err(status) if is_retryable(&status) && tries < self.plan.tries_max => {
                     self.report.retries += 1;
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_WAIT_MAX);
                     tries += 1;
                 }
-                answer => return answer,
+                Ok(answer) => return Ok(answer),
+                Err(status) => return Err(Failed { status, address: address.clone() }),
             }
         }
     }

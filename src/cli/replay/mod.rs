@@ -15,19 +15,27 @@ use std::{
 
 use anyhow::{Context, bail};
 use tokio::{task::JoinSet, time::Instant};
-use tonic::transport::{Channel, Endpoint};
 
 pub use self::{drive::Verb, report::Report, trace::TraceKind};
 use self::{
     drive::{Driver, Plan},
     trace::Call,
 };
-use crate::proto::v1::{Durability, tollgate_service_client::TollgateServiceClient};
+use super::{
+    client::address::SidecarAddress,
+    values::{any_count, count, units},
+};
+use crate::{
+    cli::print::outln,
+    proto::v1::{Durability, tollgate_service_client::TollgateServiceClient},
+};
 
+/// How long a call may take before it is tried again.
+const CALL_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Most calls under way at once.
 const IN_FLIGHT_MAX: usize = 4_096;
 
-/// Replays recorded usage over gRPC, against one sidecar or several.
+/// Replay recorded usage over gRPC, against one sidecar or several
 ///
 /// Keys are made of the recording's line numbers, so a replay that was cut off can be repeated:
 /// what is known already is not counted again.
@@ -38,14 +46,19 @@ pub struct Args {
     kind: TraceKind,
     /// The recording (CSV)
     file: PathBuf,
-    /// A sidecar: http://HOST:PORT or unix:///PATH; may be given several times
-    #[arg(long = "endpoint", required = true)]
-    endpoints: Vec<String>,
-    /// The tenant that the model's calls are made for
-    #[arg(long, default_value = "replay-llm")]
+    /// A sidecar: HOST:PORT, http://HOST:PORT or unix:///PATH; may be given several times
+    #[arg(
+        long = "endpoint",
+        env = "TOLLGATE_ENDPOINT",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7421"
+    )]
+    endpoints: Vec<SidecarAddress>,
+    /// The tenant that the model's calls are made for; one of `tollgate dev` unless given
+    #[arg(long, default_value = "demo-llm")]
     tenant: String,
-    /// Put before a client's pseudonym to make its tenant's id
-    #[arg(long, default_value = "")]
+    /// Put before a client's pseudonym to make its tenant's id (`site-` for those of `tollgate dev`)
+    #[arg(long, default_value = "", hide_default_value = true)]
     tenant_prefix: String,
     /// What idempotency keys start with
     #[arg(long, default_value = "replay")]
@@ -54,10 +67,16 @@ pub struct Args {
     #[arg(long, default_value_t = 0.0)]
     speed: f64,
     /// Calls under way at once
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = any_count)]
     in_flight: usize,
     /// At most this many calls of the recording
-    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    #[arg(
+        long,
+        default_value_t = usize::MAX,
+        hide_default_value = true,
+        value_name = "N",
+        value_parser = any_count
+    )]
     calls: usize,
     /// What an acknowledgement survives
     #[arg(long, value_enum, default_value = "sync")]
@@ -66,16 +85,16 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "record")]
     verb: Verb,
     /// Factor on the bytes of web requests
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = units)]
     bytes_factor: i64,
     /// Tokens beyond the context that a model's call reserves
-    #[arg(long, default_value_t = 1_024)]
+    #[arg(long, default_value_t = 1_024, value_name = "N", value_parser = units)]
     reserve_generated: i64,
     /// Let usage happen at the tenant's now instead of at the recorded time
     #[arg(long)]
     now: bool,
     /// Tries per request, the first included
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = count)]
     tries: u32,
 }
 
@@ -89,9 +108,14 @@ enum DurabilityArg {
 /// Replays and prints the report as JSON.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let report = replay(&args).await?;
-    println!("{}", serde_json::to_string_pretty(&report)?);
+    outln!("{}", serde_json::to_string_pretty(&report)?);
     if report.given_up > 0 {
-        bail!("{} calls were given up after {} tries each", report.given_up, args.tries);
+        let why = report.given_up_because.as_deref().unwrap_or("nothing is known of it");
+        bail!(
+            "{} calls were given up after {} tries each; the first of them: {why}",
+            report.given_up,
+            args.tries.max(1)
+        );
     }
     Ok(())
 }
@@ -104,8 +128,14 @@ async fn replay(args: &Args) -> anyhow::Result<Report> {
         bail!("--speed: is out of range ({}); use 0 or a positive factor", args.speed);
     }
     let calls = Arc::new(trace::read(args.kind, &args.file, args.calls)?);
-    let clients =
-        args.endpoints.iter().map(|at| connect(at)).collect::<anyhow::Result<Vec<_>>>()?;
+    let clients: Vec<_> = args
+        .endpoints
+        .iter()
+        .map(|at| {
+            let channel = at.endpoint(CALL_WAIT_MAX).connect_lazy();
+            (TollgateServiceClient::new(channel), at.clone())
+        })
+        .collect();
     let plan = Arc::new(plan(args));
     let next = Arc::new(AtomicUsize::new(0));
     let pace = Pace { start: Instant::now(), speed: args.speed };
@@ -138,15 +168,6 @@ fn plan(args: &Args) -> Plan {
         recorded_time: !args.now,
         tries_max: args.tries.max(1),
     }
-}
-
-fn connect(at: &str) -> anyhow::Result<TollgateServiceClient<Channel>> {
-    let endpoint = Endpoint::from_shared(at.to_owned())
-        .with_context(|| format!("--endpoint: {at:?} is not http://HOST:PORT or unix:///PATH"))?
-        .tcp_nodelay(true)
-        .connect_timeout(Duration::from_secs(2))
-        .timeout(Duration::from_secs(10));
-    Ok(TollgateServiceClient::new(endpoint.connect_lazy()))
 }
 
 /// When each recorded call is due.

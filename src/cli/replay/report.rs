@@ -13,6 +13,9 @@ pub struct Report {
     pub retries: u64,
     /// Calls that were given up after the last retry, with nothing known of their fate.
     pub given_up: u64,
+    /// Why the first of them was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_up_because: Option<String>,
     /// Per meter.
     pub meters: BTreeMap<String, MeterReport>,
 }
@@ -50,6 +53,7 @@ impl Report {
         self.calls += other.calls;
         self.retries += other.retries;
         self.given_up += other.given_up;
+        self.given_up_because = self.given_up_because.take().or(other.given_up_because);
         for (meter, part) in other.meters {
             let report = self.meter(&meter);
             report.events += part.events;

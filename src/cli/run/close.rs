@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use super::counters::reach;
 use crate::{
-    cli::ledger_args::{AuthorArgs, LedgerArgs},
+    cli::{
+        ledger_args::{AuthorArgs, LedgerArgs},
+        print::outln,
+    },
     clock::Clock,
     domain::ids::RunId,
     enforcement::{
@@ -69,6 +72,6 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     let actor = args.author.actor();
     closer.close(run, how, &forfeits, Some(args.author.author(&actor))).await?;
-    println!("run {run} is closed; {what} {units} units that it held and may have spent");
+    outln!("run {run} is closed; {what} {units} units that it held and may have spent");
     Ok(())
 }

@@ -3,7 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{ledger_args::LedgerArgs, table::table},
+    cli::{
+        ledger_args::LedgerArgs,
+        print::{out, outln},
+        table::table,
+        values::count,
+    },
     ledger::runs::Run,
 };
 
@@ -15,7 +20,7 @@ pub(super) struct Args {
     #[arg(long)]
     all: bool,
     /// Most runs to show, the latest first
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = count)]
     limit: u32,
     /// As JSON, for programs
     #[arg(long)]
@@ -35,10 +40,10 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     if args.json {
         let objects: Vec<Value> = runs.iter().map(object).collect();
-        println!("{}", serde_json::to_string_pretty(&objects)?);
+        outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
         let head = ["RUN", "HOST", "STARTED", "FLUSHED THROUGH", "CLOSED", "HOW"];
-        print!("{}", table(&head, &runs.iter().map(row).collect::<Vec<_>>()));
+        out!("{}", table(&head, &runs.iter().map(row).collect::<Vec<_>>()));
     }
     Ok(())
 }

@@ -5,7 +5,11 @@ use jiff::Timestamp;
 
 use super::shown::IntervalArg;
 use crate::{
-    cli::ledger_args::{AuthorArgs, LedgerArgs, test_clock},
+    cli::{
+        ledger_args::{AuthorArgs, LedgerArgs, test_clock},
+        print::outln,
+        values::{instant, version},
+    },
     clock::Clock,
     domain::{
         catalog::names::Zone,
@@ -27,7 +31,7 @@ pub(super) struct Args {
     #[arg(long)]
     plan: PlanName,
     /// A version of the plan; the current one unless given
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
     plan_version: Option<u32>,
     /// Who pays; an account of the tenant's own name unless given
     #[arg(long)]
@@ -39,13 +43,13 @@ pub(super) struct Args {
     #[arg(long, default_value = "UTC", value_parser = zone)]
     zone: String,
     /// Instant that billing cycles are counted from (RFC 3339); the tenant's now unless given
-    #[arg(long)]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     anchor: Option<Timestamp>,
     /// Length of a billing cycle
     #[arg(long, value_enum, default_value = "monthly")]
     interval: IntervalArg,
     /// Puts a new account on a test clock that stands here (RFC 3339)
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     test_clock: Option<Timestamp>,
     #[command(flatten)]
     ledger: LedgerArgs,
@@ -90,9 +94,12 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let actor = args.author.actor();
     for tenant in ledger.create_tenants(&new, args.author.author(&actor)).await? {
         let plan = &tenant.subscription.plan;
-        println!(
+        outln!(
             "tenant {} is on {}/{} version {}",
-            tenant.id, plan.catalog, plan.plan, plan.version
+            tenant.id,
+            plan.catalog,
+            plan.plan,
+            plan.version
         );
     }
     Ok(())

@@ -2,7 +2,11 @@
 
 use super::shown::{as_json, word};
 use crate::{
-    cli::{ledger_args::LedgerArgs, table::table},
+    cli::{
+        ledger_args::LedgerArgs,
+        print::{out, outln},
+        table::table,
+    },
     domain::ids::TenantId,
     ledger::tenants::PAGE_MAX,
 };
@@ -30,7 +34,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let listed = ledger.list_tenants(&args.search, args.after.as_ref(), args.limit).await?;
     if args.json {
         let rows: Vec<_> = listed.iter().map(as_json).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        outln!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
     let rows: Vec<_> = listed
@@ -48,9 +52,9 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    print!("{}", table(&["tenant", "account", "plan", "version", "status", "name"], &rows));
+    out!("{}", table(&["tenant", "account", "plan", "version", "status", "name"], &rows));
     if let (Some(last), true) = (listed.last(), rows.len() == args.limit as usize) {
-        println!("there may be more: --after {}", last.tenant.id);
+        outln!("there may be more: --after {}", last.tenant.id);
     }
     Ok(())
 }

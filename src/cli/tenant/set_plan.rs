@@ -4,7 +4,11 @@ use anyhow::bail;
 
 use super::shown::IntervalArg;
 use crate::{
-    cli::ledger_args::{AuthorArgs, LedgerArgs},
+    cli::{
+        ledger_args::{AuthorArgs, LedgerArgs},
+        print::outln,
+        values::version,
+    },
     clock::Clock,
     domain::ids::{CatalogName, PlanName, TenantId},
     ledger::{
@@ -24,7 +28,7 @@ pub(super) struct Args {
     #[arg(long)]
     catalog: Option<CatalogName>,
     /// A version of the plan; the current one unless given
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
     plan_version: Option<u32>,
     /// Another length of a billing cycle; it starts anew
     #[arg(long, value_enum)]
@@ -55,7 +59,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let actor = args.author.actor();
     let tenant = ledger.set_plan(&args.tenant, &change, args.author.author(&actor)).await?;
     let after = &tenant.subscription.plan;
-    println!(
+    outln!(
         "tenant {} is on {}/{} version {}, before on {}/{} version {}",
         tenant.id,
         after.catalog,

@@ -5,7 +5,11 @@ use serde_json::json;
 
 use super::shown::{as_json, word};
 use crate::{
-    cli::{ledger_args::LedgerArgs, table::table},
+    cli::{
+        ledger_args::LedgerArgs,
+        print::{out, outln},
+        table::table,
+    },
     domain::ids::TenantId,
 };
 
@@ -42,7 +46,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&shown)?);
+        outln!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(());
     }
     let tenant = &listed.tenant;
@@ -60,7 +64,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         ("clock", tenant.test_clock.map_or("real".to_owned(), |at| format!("test, at {at}"))),
     ];
     for (field, value) in fields {
-        println!("{field:13} {value}");
+        outln!("{field:13} {value}");
     }
     let rows: Vec<_> = history
         .iter()
@@ -75,6 +79,6 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    print!("\n{}", table(&["since", "plan", "status", "by", "reason"], &rows));
+    out!("\n{}", table(&["since", "plan", "status", "by", "reason"], &rows));
     Ok(())
 }
