@@ -1,5 +1,7 @@
 //! What the operator's tools need of Postgres.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 
 use crate::{
@@ -7,6 +9,9 @@ use crate::{
     domain::ids::AccountId,
     ledger::{Ledger, changes::Author, tenants::PAGE_MAX},
 };
+
+/// How long Postgres may take to take a connection.
+const REACH_WAIT: Duration = Duration::from_secs(5);
 
 /// Where the ledger is: the settings of the section `ledger`.
 #[derive(clap::Args, Debug)]
@@ -28,9 +33,15 @@ impl LedgerArgs {
             bail!("there is no ledger to ask; give --ledger-url or set TOLLGATE_LEDGER_URL");
         }
         let ledger = Ledger::new(&settings.ledger)?;
+        reach(&ledger).await?;
         ledger.check_schema().await.context("cannot use the ledger")?;
         Ok((ledger, settings))
     }
+}
+
+/// Fails with the cause when Postgres cannot be reached.
+pub async fn reach(ledger: &Ledger) -> anyhow::Result<()> {
+    ledger.reach(REACH_WAIT).await.context("check --ledger-url and that the server runs")
 }
 
 /// Who changes something, and why; kept in the audit log.

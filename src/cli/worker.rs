@@ -29,6 +29,8 @@ use crate::{
 
 /// How often Postgres is asked whether it is there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long Postgres may take to take a connection at the end, and then to close all.
+const REACH_WAIT: Duration = Duration::from_secs(1);
 /// How long stopping may take: a job's own wait, and a little to give its run back.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(15);
 
@@ -53,7 +55,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         signal = signals.next() => tracing::info!(signal, "stopping"),
     }
     stop.cancel();
-    worker.await
+    signals.unless_again(worker).await?
 }
 
 /// Runs a worker until `stop`, with the process's `metrics`.
@@ -71,7 +73,7 @@ pub async fn serve(
     let jobs = registry::jobs(&ledger, &settings.jobs)?;
     let runner = Arc::new(Runner::new(ledger.clone(), jobs, clock.clone(), worker_name()));
     let readiness = Readiness::new(clock);
-    let postgres = readiness.condition("postgres");
+    let condition = readiness.condition("ledger");
 
     let listen = settings.worker_http.listen;
     let listener =
@@ -87,35 +89,49 @@ pub async fn serve(
 
     let work = TaskGroup::new(readiness);
     let schema = tokio::select! {
-        schema = wait_for_schema(&ledger, &postgres) => schema,
+        schema = wait_for_schema(&ledger, &condition) => schema,
         () = stop.cancelled() => Ok(()),
     };
     if schema.is_ok() && !stop.is_cancelled() {
         let probed = ledger.clone();
-        work.run("postgres", async move |stop| probe(&probed, &postgres, stop).await);
+        work.run("ledger", async move |stop| probe(&probed, &condition, stop).await);
         work.run("jobs", async move |stop| {
             runner.run(stop).await;
             Ok::<(), Infallible>(())
         });
         stop.cancelled().await;
     }
+    if let Err(unreachable) = ledger.reach(REACH_WAIT).await {
+        tracing::warn!(%unreachable, "jobs under way are left to other workers");
+        // Whoever waits for a connection now is told so.
+        let _ = tokio::time::timeout(REACH_WAIT, ledger.close()).await;
+    }
     // Jobs first: while they come to an end, the faces still tell how it goes.
     let stopped = work.stop(STOP_WAIT_MAX).await;
     faces.stop(STOP_WAIT_MAX).await?;
-    ledger.close().await;
+    let _ = tokio::time::timeout(REACH_WAIT, ledger.close()).await;
     schema?;
     Ok(stopped?)
 }
 
 /// Waits until Postgres can be reached; a schema that is not this version's is an error.
-async fn wait_for_schema(ledger: &Ledger, postgres: &Condition) -> anyhow::Result<()> {
+async fn wait_for_schema(ledger: &Ledger, condition: &Condition) -> anyhow::Result<()> {
+    let mut told = None;
     loop {
         match ledger.check_schema().await {
             Ok(()) => return Ok(()),
             Err(error @ LedgerError::Schema(_)) => {
                 return Err(error).context("run `tollgate migrate` first");
             }
-            Err(error) => postgres.fail(error.to_string()),
+            Err(error) => {
+                let reached = ledger.reach(REACH_WAIT).await;
+                let why = reached.err().map_or_else(|| error.to_string(), |why| why.to_string());
+                condition.fail(why.as_str());
+                if told.as_deref() != Some(why.as_str()) {
+                    tracing::warn!(reason = why, "no job is run yet");
+                    told = Some(why);
+                }
+            }
         }
         tokio::time::sleep(PROBE_INTERVAL).await;
     }
@@ -123,13 +139,13 @@ async fn wait_for_schema(ledger: &Ledger, postgres: &Condition) -> anyhow::Resul
 
 async fn probe(
     ledger: &Ledger,
-    postgres: &Condition,
+    condition: &Condition,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
     while !stop.is_cancelled() {
         match ledger.ping().await {
-            Ok(()) => postgres.ok(),
-            Err(error) => postgres.fail(error.to_string()),
+            Ok(()) => condition.ok(),
+            Err(error) => condition.fail(error.to_string()),
         }
         tokio::select! {
             () = tokio::time::sleep(PROBE_INTERVAL) => {}

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::invalid::Invalid;
 
+/// What a URL of Postgres begins with; sqlx itself takes any scheme for it.
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+
 /// Settings of the ledger's connections.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +54,13 @@ impl LedgerConfig {
                 "give the database as postgres://user@host/database",
             ));
         }
+        if !SCHEMES.iter().any(|scheme| self.url.starts_with(scheme)) {
+            return Err(Invalid::new(
+                "ledger.url",
+                "is not the URL of a Postgres",
+                "give the database as postgres://user@host/database",
+            ));
+        }
         if let Err(error) = self.url.parse::<sqlx::postgres::PgConnectOptions>() {
             return Err(Invalid::new(
                 "ledger.url",
@@ -92,9 +102,11 @@ mod tests {
 
     #[test]
     fn a_url_that_is_no_postgres_url_is_refused_with_the_shape_it_should_have() {
-        let error = LedgerConfig::at("not a url").check().unwrap_err();
-        assert_eq!(error.field, "ledger.url");
-        assert!(error.remedy.contains("postgres://"), "{error}");
+        for url in ["not a url", "mysql://me@localhost/tollgate", "localhost/tollgate"] {
+            let error = LedgerConfig::at(url).check().unwrap_err();
+            assert_eq!(error.field, "ledger.url");
+            assert!(error.remedy.contains("postgres://"), "{error}");
+        }
         assert!(LedgerConfig::at("postgres://me@localhost/tollgate").check().is_ok());
     }
 }

@@ -36,6 +36,15 @@ pub enum LedgerError {
     Failed(#[source] sqlx::Error),
 }
 
+/// Postgres cannot be reached, for a cause that is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Postgres cannot be reached at {place}: {cause}")]
+pub struct Unreachable {
+    /// Host, port and database.
+    pub place: String,
+    pub cause: String,
+}
+
 /// Why the schema does not fit this binary.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgPool,
+    Connection, PgConnection, PgPool,
     migrate::{Migrate, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::{
     config::LedgerConfig,
-    error::{LedgerError, SchemaError},
+    error::{LedgerError, SchemaError, Unreachable},
     partition::KnownPartitions,
 };
 use crate::domain::invalid::Invalid;
@@ -88,8 +88,51 @@ impl Ledger {
         Ok(())
     }
 
+    /// Opens a connection beside the others, within `wait`, and says why that cannot be done: the
+    /// wait for a connection of the pool ends without a reason.
+    pub async fn reach(&self, wait: Duration) -> Result<(), Unreachable> {
+        let options = self.pool.connect_options();
+        let cause = match tokio::time::timeout(wait, PgConnection::connect_with(&options)).await {
+            Ok(Ok(connection)) => {
+                // The server notices its end in any case.
+                let _ = tokio::time::timeout(wait, connection.close()).await;
+                return Ok(());
+            }
+            Ok(Err(sqlx::Error::Io(error))) => error.to_string(),
+            Ok(Err(sqlx::Error::Database(error))) => error.message().to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {wait:?}"),
+        };
+        Err(Unreachable { place: place(&options), cause })
+    }
+
     /// Closes all connections, waiting for those in use.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Where the server is and which database is meant, without a password.
+fn place(options: &PgConnectOptions) -> String {
+    let server = match options.get_socket() {
+        Some(socket) => format!("{} (port {})", socket.display(), options.get_port()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    // As libpq has it: the database of the user's name unless one is given.
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    format!("{server}, database {database}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_cannot_reach_postgres_is_told_where_it_was_looked_for_and_why() {
+        let url = "postgres://me:secret@127.0.0.1:1/tollgate";
+        let ledger = Ledger::new(&LedgerConfig::at(url)).unwrap();
+        let told = ledger.reach(Duration::from_secs(10)).await.unwrap_err().to_string();
+        assert!(told.contains("127.0.0.1:1, database tollgate"), "{told}");
+        assert!(told.contains("Connection refused") && !told.contains("secret"), "{told}");
     }
 }

@@ -8,6 +8,11 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 
+/// The reason of a condition of which nothing is known yet.
+const STARTING: &str = "starting";
+/// The reason of a condition whose part is gone.
+const STOPPED: &str = "stopped";
+
 /// How one condition stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -83,7 +88,7 @@ impl Readiness {
     /// again (a part was started anew) is the same condition.
     pub fn condition(&self, name: &'static str) -> Condition {
         let condition = Condition { readiness: self.clone(), name };
-        condition.fail("starting");
+        condition.fail(STARTING);
         condition
     }
 
@@ -116,7 +121,8 @@ impl Readiness {
             Some(known) => {
                 if known.status != status {
                     known.since = since;
-                    log_change(name, status, reason.as_deref());
+                    let was_starting = known.reason.as_deref() == Some(STARTING);
+                    log_change(name, status, reason.as_deref(), was_starting);
                 }
                 (known.status, known.reason) = (status, reason);
             }
@@ -153,7 +159,7 @@ impl Condition {
 
 impl Drop for Condition {
     fn drop(&mut self) {
-        self.fail("stopped");
+        self.fail(STOPPED);
     }
 }
 
@@ -161,8 +167,14 @@ fn is_ready(state: &State) -> bool {
     !state.dead && state.conditions.iter().all(|condition| condition.status != Status::Failed)
 }
 
-fn log_change(condition: &str, status: Status, reason: Option<&str>) {
+/// Where every condition begins, and where it ends, is no news to worry about: what is wrong then is
+/// told by the part that finds it.
+fn log_change(condition: &str, status: Status, reason: Option<&str>, was_starting: bool) {
     match status {
+        _ if reason == Some(STOPPED) => tracing::debug!(condition, "condition has stopped"),
+        Status::Degraded if was_starting => {
+            tracing::info!(condition, reason, "condition is degraded as yet");
+        }
         Status::Ok => tracing::info!(condition, "condition is well"),
         Status::Degraded => tracing::warn!(condition, reason, "condition is degraded"),
         Status::Failed => tracing::warn!(condition, reason, "condition has failed"),

@@ -1,11 +1,15 @@
 //! The signals that end a process.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, caught from the moment this exists. The first asks for an orderly stop; what
-/// a second one means is the caller's choice.
+/// Signals this close to each other are one: what runs a process may pass on a Ctrl-C that the
+/// terminal has sent to all.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+/// SIGTERM and SIGINT, caught from the moment this exists. The first asks for an orderly stop, a
+/// second one for the end at once.
 #[derive(Debug)]
 pub struct StopSignals {
     terminate: Signal,
@@ -28,4 +32,30 @@ impl StopSignals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+
+    /// Carries out an orderly stop, which the next signal cuts off, except one that comes together
+    /// with the signal before.
+    pub async fn unless_again<T>(&mut self, stop: impl Future<Output = T>) -> Result<T, CutOff> {
+        let together = tokio::time::sleep(TOGETHER);
+        tokio::pin!(stop, together);
+        loop {
+            tokio::select! {
+                stopped = &mut stop => return Ok(stopped),
+                signal = self.next() => {
+                    if together.is_elapsed() {
+                        return Err(CutOff { signal });
+                    }
+                }
+                // Its end has to be waited for to be seen.
+                () = &mut together, if !together.is_elapsed() => {}
+            }
+        }
+    }
+}
+
+/// A second signal has ended an orderly stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cut off by a second {signal}; what was not finished is left to the next start")]
+pub struct CutOff {
+    pub signal: &'static str,
 }

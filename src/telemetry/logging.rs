@@ -1,5 +1,7 @@
 //! Logs on standard error.
 
+use std::io::IsTerminal;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -52,8 +54,10 @@ impl LogConfig {
 
 /// Sends logs to standard error from now on; a second call in one process changes nothing.
 pub fn init(config: &LogConfig) -> Result<(), Invalid> {
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(config.parsed()?).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(config.parsed()?)
+        .with_ansi(has_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR")))
+        .with_writer(std::io::stderr);
     // Only the first of several processes' worth of wiring in one test binary can win.
     let _ = match config.format {
         LogFormat::Human => builder.try_init(),
@@ -62,9 +66,21 @@ pub fn init(config: &LogConfig) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Colours are for people before a terminal who have not said otherwise (https://no-color.org).
+fn has_colours(is_terminal: bool, no_color: Option<std::ffi::OsString>) -> bool {
+    is_terminal && no_color.is_none_or(|text| text.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_terminal_is_given_colours() {
+        assert!(has_colours(true, None));
+        assert!(!has_colours(true, Some("1".into())));
+        assert!(!has_colours(false, None));
+    }
 
     #[test]
     fn a_filter_that_cannot_be_read_says_how_one_looks() {

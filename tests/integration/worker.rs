@@ -59,7 +59,7 @@ async fn workers_run_what_is_due_once_tell_how_it_went_and_stop_in_good_order() 
     let workers = addresses.map(|address| processes.start(&mut worker(&database.url, address)));
     for address in addresses {
         let ready = wait_for(address, "/readyz", |status, _| status == 200);
-        assert!(ready.contains("postgres"), "{ready}");
+        assert!(ready.contains("ledger"), "{ready}");
         assert_eq!(get(address, "/livez").unwrap().0, 200);
     }
     // Both jobs have a latest tick; between the two workers, each is run once.

@@ -26,8 +26,6 @@ use crate::{
 
 /// How often the processes are looked after.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Signals this close to each other are one.
-const SIGNALS_TOGETHER: Duration = Duration::from_secs(1);
 
 /// Run all of Tollgate on this machine: a private Postgres and Redis, the example catalogs, demo
 /// tenants, a sidecar and a worker, and some recorded usage
@@ -65,10 +63,8 @@ pub async fn run(args: Args) -> Result<()> {
         eprintln!("tollgate: {ended}");
     }
     // A second signal ends this process at once, and the rest follows by itself.
-    let stopped = tokio::select! {
-        stopped = tokio::task::spawn_blocking(move || up.stop()) => stopped?,
-        signal = second(&mut signals) => bail!("cut off by a second {signal}"),
-    };
+    let stopping = tokio::task::spawn_blocking(move || up.stop());
+    let stopped = signals.unless_again(stopping).await??;
     match ended {
         Some(ended) => bail!("stopped, because {} had ended by itself ({})", ended.name, ended.how),
         None => stopped,
@@ -128,19 +124,6 @@ async fn watch(up: &mut Up) -> Ended {
         tokio::time::sleep(LOOK_INTERVAL).await;
         if let Some(ended) = up.ended() {
             return ended;
-        }
-    }
-}
-
-/// The next signal, except those that come together with the first: what runs this process may pass
-/// on a Ctrl-C that the terminal has sent to all.
-async fn second(signals: &mut StopSignals) -> &'static str {
-    let together = tokio::time::sleep(SIGNALS_TOGETHER);
-    tokio::pin!(together);
-    loop {
-        tokio::select! {
-            () = &mut together => return signals.next().await,
-            _ = signals.next() => {}
         }
     }
 }

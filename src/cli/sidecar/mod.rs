@@ -80,8 +80,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     tracing::info!(
         run = %started.engine.run(),
-        grpc = ?grpc_at,
-        socket = ?settings.grpc.socket,
+        grpc = grpc_at.map(tracing::field::display),
+        socket = settings.grpc.socket.as_ref().map(|path| tracing::field::display(path.display())),
         http = %http_at,
         "serving"
     );
@@ -90,14 +90,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         signal = signals.next() => signal,
         () = started.fenced() => "closed by an operator",
     };
-    tracing::info!(signal, "stopping");
-    grpc_stop.cancel();
-    grpc.await.context("the gRPC face ended oddly")?;
-    stop(started, &tasks).await;
-    http_stop.cancel();
-    http.await.context("the HTTP face ended oddly")??;
-    following.abort();
-    Ok(())
+    tracing::info!(signal, "stopping; calls in flight are answered");
+    let stopping = async {
+        grpc_stop.cancel();
+        grpc.await.context("the gRPC face ended oddly")?;
+        stop(started, &tasks).await;
+        http_stop.cancel();
+        http.await.context("the HTTP face ended oddly")??;
+        following.abort();
+        tracing::info!("stopped");
+        Ok(())
+    };
+    signals.unless_again(stopping).await?
 }
 
 async fn stop(started: Started, tasks: &TaskGroup) {

@@ -18,7 +18,7 @@ use crate::{
         directory::{Directory, Source},
         engine::Engine,
         floors::Floors,
-        flusher::Flusher,
+        flusher::{FlushError, Flusher},
         leasing::Leasing,
         values::Values,
     },
@@ -34,6 +34,8 @@ use crate::{
     store::{LocalCounters, RedisCounters, counters::Counters},
 };
 
+/// How long Postgres may take to take a connection at the end, and then to close all.
+const REACH_WAIT: Duration = Duration::from_secs(1);
 /// How long retiring counters may take at the end.
 const RETIRE_WAIT: Duration = Duration::from_secs(5);
 /// How often they are looked at meanwhile.
@@ -44,29 +46,26 @@ pub struct Shared {
     closer: Arc<Closer>,
     directory: Arc<Directory>,
     leasing: Arc<Leasing>,
+    /// Why Redis cannot be reached.
+    trouble: watch::Receiver<Option<Arc<str>>>,
     flusher_stop: CancellationToken,
     flusher_done: CancellationToken,
 }
 
 impl Shared {
-    /// Flushes everything, returns all escrow, and closes the run. What is not done in time, the
-    /// next start does.
+    /// Flushes everything, returns all escrow, and closes the run. What cannot be done, or not in
+    /// time, the next start does: the journal has it all.
     pub async fn finish(self, engine: &Engine) {
-        let counters = self.directory.all_counters();
-        for counter in &counters {
-            counter.slow().holder.retire();
-            self.leasing.wake(counter);
-        }
-        let all_retired = async {
-            while !counters.iter().all(|counter| counter.is_retired()) {
-                tokio::time::sleep(RETIRE_LOOK).await;
-            }
-        };
-        if tokio::time::timeout(RETIRE_WAIT, all_retired).await.is_err() {
-            tracing::warn!("not all escrow could be returned in time");
-        }
+        self.retire_counters().await;
         self.closer.journal.close().await;
         self.flusher_stop.cancel();
+        if let Err(unreachable) = self.closer.ledger.reach(REACH_WAIT).await {
+            tracing::warn!(%unreachable, "the journal keeps what is not flushed; the next start does it");
+            // Whoever waits for a connection now is told so.
+            let _ = tokio::time::timeout(REACH_WAIT, self.closer.ledger.close()).await;
+            return;
+        }
+        tracing::info!("flushing usage to Postgres and closing the run");
         self.flusher_done.cancelled().await;
         if !engine.is_flushed() {
             tracing::warn!("not all usage could be flushed; the next start does it");
@@ -79,6 +78,38 @@ impl Shared {
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot close the run; the next start does"),
+        }
+    }
+
+    /// Returns all escrow, as long as Redis can be reached.
+    async fn retire_counters(&self) {
+        let counters = self.directory.all_counters();
+        tracing::info!(counters = counters.len(), "returning escrow");
+        for counter in &counters {
+            counter.slow().holder.retire();
+            self.leasing.wake(counter);
+        }
+        let all_retired = async {
+            while !counters.iter().all(|counter| counter.is_retired()) {
+                tokio::time::sleep(RETIRE_LOOK).await;
+            }
+        };
+        let mut trouble = self.trouble.clone();
+        let out_of_reach = async {
+            // Counters in this process have nobody who could tell of trouble.
+            if trouble.wait_for(Option::is_some).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let retired = async {
+            tokio::select! {
+                biased;
+                () = all_retired => true,
+                () = out_of_reach => false,
+            }
+        };
+        if !tokio::time::timeout(RETIRE_WAIT, retired).await.unwrap_or(false) {
+            tracing::warn!("not all escrow could be returned; it counts until this run is closed");
         }
     }
 }
@@ -128,7 +159,7 @@ pub fn start(
     // Counters of this process have no trouble.
     let untroubled = || watch::Sender::new(None).subscribe();
     let trouble = redis.as_ref().map_or_else(untroubled, RedisCounters::trouble);
-    watch_counters(epoch, trouble, readiness.condition("shared_counters"), tasks);
+    watch_counters(epoch, trouble.clone(), readiness.condition("shared_counters"), tasks);
     let work = SharedWork {
         ledger,
         identity,
@@ -146,7 +177,9 @@ pub fn start(
         flusher_done: flusher_done.clone(),
     };
     work.spawn(tasks);
-    let shared = Shared { closer, directory, leasing: leasing.clone(), flusher_stop, flusher_done };
+    let leasing_too = leasing.clone();
+    let shared =
+        Shared { closer, directory, leasing: leasing_too, trouble, flusher_stop, flusher_done };
     Ok((engine, leasing, shared))
 }
 
@@ -196,7 +229,14 @@ impl SharedWork {
         let (stop, done) = (self.flusher_stop, self.flusher_done);
         tasks.run("flusher", move |group_stop| async move {
             let done = done.drop_guard();
-            let result = flusher.run(stop).await;
+            let result = match flusher.run(stop.clone()).await {
+                // The journal keeps the rest for the next start.
+                Err(FlushError::Ledger(error)) if stop.is_cancelled() && error.is_passing() => {
+                    tracing::info!(%error, "flushing has stopped");
+                    Ok(())
+                }
+                result => result,
+            };
             drop(done);
             if result.is_ok() {
                 group_stop.cancelled().await;

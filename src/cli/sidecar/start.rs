@@ -133,7 +133,9 @@ fn watch_journal(journal: &Journal, readiness: &Readiness, tasks: &TaskGroup) {
         loop {
             match &*health.borrow_and_update() {
                 Health::Running => condition.ok(),
-                other => condition.fail(format!("{other:?}")),
+                Health::Failed { reason } => condition.fail(reason.as_ref()),
+                // In good order, at the end.
+                Health::Closed => break,
             }
             tokio::select! {
                 changed = health.changed() => if changed.is_err() { break },

@@ -107,7 +107,12 @@ impl EpochKeeper {
             return Ok((number, latest.is_recovered));
         }
         let begun = self.ledger.begin_epoch(&name, number).await?.ok_or(NoEpoch::Changed)?;
-        tracing::warn!(epoch = begun, %identity, "the shared counters are new or have lost data");
+        match number {
+            0 => tracing::info!(epoch = begun, %identity, "the shared counters are new"),
+            _ => {
+                tracing::warn!(epoch = begun, %identity, "the shared counters are new or have lost data");
+            }
+        }
         metrics::counter!("tollgate_epochs_begun_total").increment(1);
         Ok((begun, false))
     }

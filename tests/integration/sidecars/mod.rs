@@ -16,6 +16,7 @@ mod outages;
 mod refused_start;
 mod repeats;
 mod replay;
+mod stopping;
 mod values;
 mod window_end;
 mod without_redis;

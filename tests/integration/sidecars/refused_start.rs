@@ -57,6 +57,11 @@ fn spoilt() -> Vec<Spoilt> {
             ..Default::default()
         },
         Spoilt {
+            flags: &["--ledger-url", "mysql://127.0.0.1:1/none"],
+            says: &["ledger.url", "--ledger-url", "give the database as postgres://"],
+            ..Default::default()
+        },
+        Spoilt {
             says: &["neither ledger.url nor --catalog is given", "give --catalog FILE"],
             ..Default::default()
         },
