@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::file_mode::FileMode;
 use crate::domain::invalid::Invalid;
 
 /// Smallest bound of a message, bytes: that of a single call with all its fields in use.
@@ -20,8 +21,10 @@ pub struct GrpcConfig {
     pub listen: Option<SocketAddr>,
     /// Path of a Unix socket to listen on; empty for none.
     pub socket: Option<PathBuf>,
-    /// File permissions of the Unix socket: who may open it may call.
-    pub socket_mode: u32,
+    /// File permissions of the Unix socket, in octal as `chmod` has them (`0660`): who may open it
+    /// may call.
+    #[schemars(with = "String")]
+    pub socket_mode: FileMode,
     /// Connections open at a time; one more is closed at once.
     pub connections_max: usize,
     /// Calls in flight at a time on one connection; the client holds further ones back.
@@ -46,7 +49,7 @@ impl Default for GrpcConfig {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 7421))),
             socket: None,
-            socket_mode: 0o660,
+            socket_mode: FileMode(0o660),
             connections_max: 10_000,
             calls_per_connection_max: 1_024,
             message_bytes_max: 64 << 20,
@@ -76,13 +79,6 @@ impl GrpcConfig {
         ];
         if let Some((field, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return Err(Invalid::new(*field, "is 0", "give at least 1"));
-        }
-        if self.socket_mode > 0o777 {
-            return Err(Invalid::new(
-                "socket_mode",
-                format!("is not a file's permissions ({:o} in octal)", self.socket_mode),
-                "give a number up to 511 (777 in octal); 432 is 660 in octal",
-            ));
         }
         if !(MESSAGE_BYTES_MAX_MIN..=MESSAGE_BYTES_MAX_MAX).contains(&self.message_bytes_max) {
             return Err(Invalid::new(
@@ -116,7 +112,6 @@ mod tests {
         let bad = |config: GrpcConfig| config.check().unwrap_err().field;
         let fine = GrpcConfig::default;
         assert_eq!(bad(GrpcConfig { connections_max: 0, ..fine() }), "connections_max");
-        assert_eq!(bad(GrpcConfig { socket_mode: 0o1777, ..fine() }), "socket_mode");
         assert_eq!(bad(GrpcConfig { message_bytes_max: 1, ..fine() }), "message_bytes_max");
         let small = GrpcConfig { large_messages_bytes_max: 1 << 20, ..fine() };
         assert_eq!(bad(small), "large_messages_bytes_max");

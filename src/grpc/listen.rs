@@ -45,7 +45,7 @@ impl Listeners {
             None => None,
         };
         let unix = match &config.socket {
-            Some(path) => Some(UnixSocket::open(path, config.socket_mode).await?),
+            Some(path) => Some(UnixSocket::open(path, config.socket_mode.0).await?),
             None => None,
         };
         if tcp.is_none() && unix.is_none() {

@@ -8,6 +8,7 @@ pub mod config;
 mod connection;
 pub mod dispatch;
 pub mod faces;
+pub mod file_mode;
 pub mod health;
 mod heavy;
 mod inline;
