@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{clock::Clock, domain::ids::AccountId};
 
-/// Shows and moves the clocks of accounts
+/// Show and move the clocks of accounts
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,7 +19,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// Shows an account's clock, or moves it: all its tenants follow
+    /// Show an account's clock, or move it: all its tenants follow
     Clock(ClockArgs),
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub mod account;
 pub mod catalog;
@@ -10,6 +10,7 @@ pub mod charges;
 pub mod client;
 pub mod config;
 pub mod dev;
+mod help;
 pub mod job;
 pub mod ledger_args;
 pub mod migrate;
@@ -55,7 +56,9 @@ enum Command {
 /// Parses the arguments, runs the command, and says how it went: 0, or 1 with the error on standard
 /// error (2 when the arguments themselves are wrong); some commands have further codes.
 pub fn main() -> ExitCode {
-    dispatch(Cli::parse().command).unwrap_or_else(|error| {
+    let matches = help::hide_unread_settings(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    dispatch(cli.command).unwrap_or_else(|error| {
         eprintln!("tollgate: {}", told(&error));
         ExitCode::FAILURE
     })
@@ -105,8 +108,6 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::config::load::OTHER_VARIABLES;
 

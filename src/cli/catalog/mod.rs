@@ -7,7 +7,7 @@ mod matrix;
 mod show;
 mod validate;
 
-/// Checks, compares, stores and shows catalogs
+/// Check, compare, store and show catalogs
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -16,13 +16,13 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// Says everything that is wrong with catalog files
+    /// Say everything that is wrong with catalog files
     Validate(validate::Args),
-    /// Puts catalog files in force; what is in force already changes nothing
+    /// Put catalog files in force; what is in force already changes nothing
     Apply(apply::Args),
-    /// Shows a catalog that is in force, or lists all
+    /// Show a catalog that is in force, or list all
     Show(show::Args),
-    /// Says what applying a catalog file would change
+    /// Say what applying a catalog file would change
     Diff(diff::Args),
 }
 

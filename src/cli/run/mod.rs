@@ -4,7 +4,7 @@ mod close;
 mod counters;
 mod list;
 
-/// Lists the starts of sidecars, and closes those that will not come back
+/// List the starts of sidecars, and close those that will not come back
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -13,9 +13,9 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// Lists runs: every start of every sidecar
+    /// List runs: every start of every sidecar
     List(list::Args),
-    /// Closes a run whose sidecar, or whose disk, is lost for good
+    /// Close a run whose sidecar, or whose disk, is lost for good
     Close(close::Args),
 }
 
