@@ -88,7 +88,7 @@ pub fn positive_duration(
         _ => Err(Invalid::new(
             field,
             format!("is not a positive length of time ({} s, {} ns)", wire.seconds, wire.nanos),
-            "give more than 0",
+            "give 1 s or more",
         )),
     }
 }

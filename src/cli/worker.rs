@@ -76,8 +76,9 @@ pub async fn serve(
     let condition = readiness.condition("ledger");
 
     let listen = settings.worker_http.listen;
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}; set worker_http.listen to a free address")
+    })?;
     tracing::info!(address = %listener.local_addr()?, "the worker's HTTP is served");
     let faces = TaskGroup::new(readiness.clone());
     let (http_config, rendered) = (settings.worker_http.clone(), metrics.clone());

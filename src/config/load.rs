@@ -8,6 +8,7 @@ use std::{
 
 use figment::{
     Figment, Profile, Provider,
+    error::Actual,
     providers::{Format, Serialized, Toml},
     value::{Dict, Value},
 };
@@ -92,7 +93,8 @@ impl Sources {
             Ok(mut profiles) => profiles.remove(&Profile::Default).unwrap_or_default(),
             Err(error) => {
                 let remedy = "give a readable TOML file; `tollgate config` prints one";
-                let invalid = Invalid::new("config", format!("cannot be read ({error})"), remedy);
+                let problem = format!("cannot be read ({})", on_one_line(&error.to_string()));
+                let invalid = Invalid::new("config", problem, remedy);
                 return self.problems.push(Problem { invalid, origin });
             }
         };
@@ -222,16 +224,45 @@ fn problem_of(error: &figment::Error) -> String {
     use figment::error::Kind as Is;
     match &error.kind {
         Is::InvalidType(actual, _) | Is::InvalidValue(actual, _) => {
-            format!("cannot be {actual}")
+            format!("cannot be {}", value_of(actual))
         }
         Is::UnknownVariant(name, known) => format!("is {name:?}, not one of {}", known.join(", ")),
         other => format!("cannot be read ({other})"),
     }
 }
 
+/// A value that was given, as it was written; figment would name its type in Rust's words.
+fn value_of(actual: &Actual) -> String {
+    match actual {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(text) => format!("{text:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// The first and the last line of what a parser says; between them it draws the place.
+fn on_one_line(text: &str) -> String {
+    let is_drawing = |line: &str| {
+        line.split_once('|')
+            .is_some_and(|(head, _)| head.trim().bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_drawing(line));
+    lines.collect::<Vec<_>>().join(", ")
+}
+
 fn remedy_for(path: &str) -> String {
     match reference::find(path) {
-        Some(setting) => format!("give {}: {}", setting.kind.name(), setting.description),
+        Some(setting) => {
+            let example = match &setting.default {
+                serde_json::Value::String(text) if !text.is_empty() => format!(" such as {text}"),
+                serde_json::Value::Number(number) => format!(" such as {number}"),
+                _ => String::new(),
+            };
+            format!("give {}{example}: {}", setting.kind.name(), setting.description)
+        }
         None => "`tollgate config` lists all settings".to_owned(),
     }
 }
@@ -313,6 +344,10 @@ mod tests {
         {
             assert!(said.contains(part), "{part} in {said}");
         }
+        let said = problem(from_variables(&[("TOLLGATE_GRPC_LISTEN", "nonsense")]));
+        assert!(said.contains("such as 127.0.0.1:7421"), "{said}");
+        let said = problem(from_variables(&[("TOLLGATE_GRPC_DRAIN_S", "-1")]));
+        assert!(said.contains("cannot be -1;"), "{said}");
         let said = problem(from_file("[http]\nlisten = \"nowhere\"\n"));
         assert!(said.contains("http.listen") && said.contains("tollgate.toml"), "{said}");
         let said = problem(from_file("[enforcement]\ndurability = \"maybe\"\n"));
@@ -352,7 +387,8 @@ mod tests {
         let said = problem(from_variables(&[("TOLLGATE_LEDGER_URI", "x")]));
         assert!(said.contains("did you mean ledger.url?"), "{said}");
         assert!(problem(from_file("speed = 3\n")).contains("speed"));
-        assert!(problem(from_file("[[grpc]\n")).contains("line 1"));
+        let said = problem(from_file("[[grpc]\n"));
+        assert!(said.contains("line 1") && !said.contains('\n'), "{said}");
     }
 
     #[test]

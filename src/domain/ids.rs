@@ -169,12 +169,17 @@ fn check_name(field: &'static str, text: &str) -> Result<(), Invalid> {
             format!("use at most {NAME_BYTES_MAX} bytes"),
         ));
     }
-    if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Err(Invalid::new(field, format!("{text:?} does not start with a letter"), remedy));
-    }
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
     if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
-        return Err(Invalid::new(field, format!("{text:?} contains {bad:?}"), remedy));
+        let what = match bad {
+            ' ' => "a space".to_owned(),
+            upper if upper.is_uppercase() => format!("the capital letter {upper:?}"),
+            other => format!("{other:?}"),
+        };
+        return Err(Invalid::new(field, format!("{text:?} contains {what}"), remedy));
+    }
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Err(Invalid::new(field, format!("{text:?} does not start with a letter"), remedy));
     }
     Ok(())
 }
@@ -221,7 +226,9 @@ mod tests {
     #[test]
     fn a_name_starts_with_a_lower_case_letter() {
         assert!(MeterName::new("api_calls").is_ok());
-        assert!(MeterName::new("9lives").is_err());
-        assert!(MeterName::new("Api").is_err());
+        let problem = |name| MeterName::new(name).unwrap_err().problem;
+        assert_eq!(problem("9lives"), "\"9lives\" does not start with a letter");
+        assert_eq!(problem("Shop 1"), "\"Shop 1\" contains the capital letter 'S'");
+        assert_eq!(problem("shop 1"), "\"shop 1\" contains a space");
     }
 }

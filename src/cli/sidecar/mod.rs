@@ -54,9 +54,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     // Sockets first: a port that is taken is found before anything is locked or written.
     let listeners = Listeners::open(&settings.grpc).await?;
-    let http_listener = tokio::net::TcpListener::bind(settings.http.listen)
-        .await
-        .with_context(|| format!("cannot listen on {} (http.listen)", settings.http.listen))?;
+    let http_listener =
+        tokio::net::TcpListener::bind(settings.http.listen).await.with_context(|| {
+            let at = settings.http.listen;
+            format!("cannot listen on {at}; set http.listen to a free address")
+        })?;
     let grpc_at = listeners.tcp_address();
     let http_at = http_listener.local_addr()?;
     let started = start::start(&settings, mode, &readiness, &tasks).await?;

@@ -89,7 +89,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "name: calls, kind: counter",
         "name: Calls, kind: count",
         &[
-            "shop.yaml:4:13: meters[Calls].name: \"Calls\" does not start with a letter; use a lower-case letter, then lower-case letters, digits, '_', '-' or '.'",
+            "shop.yaml:4:13: meters[Calls].name: \"Calls\" contains the capital letter 'C'; use a lower-case letter, then lower-case letters, digits, '_', '-' or '.'",
             "shop.yaml:4:26: meters[Calls].kind: is \"count\", not one of counter, level, static; did you mean counter?",
         ],
     ),
@@ -477,6 +477,12 @@ const CASES: &[(&str, &str, &[&str])] = &[
 #[test]
 fn the_sound_catalog_is_accepted() {
     Catalog::parse("shop.yaml", SOUND).unwrap();
+}
+
+#[test]
+fn an_empty_file_is_told_to_be_empty() {
+    let errors = Catalog::parse("shop.yaml", "# nothing\n").unwrap_err();
+    assert!(errors[0].to_string().starts_with("shop.yaml: the file is empty; write"), "{errors:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
     error::CatalogError,
     finding::located,
     meters::MeterDef,
-    node::Node,
+    node::{Content, Node},
     plan_definition::PlanDefinition,
     schema, structure, succession,
     tenants::{TenantDef, TenantsFile},
@@ -171,6 +171,10 @@ fn read<T: DeserializeOwned + schemars::JsonSchema>(
             "mend the file there; `tollgate catalog validate` checks it again",
         )
     })?;
+    if matches!(root.content, Content::Null) {
+        let remedy = "write a catalog; docs/catalog.md begins with the smallest one";
+        return Err(error(0, 0, "the file is empty".to_owned(), remedy));
+    }
     let value = structure::check(&root, &schema::of::<T>())
         .map_err(|problems| located(file_name, &root, problems))?;
     // What the schema let pass the types take; should they ever disagree, the file is refused.
