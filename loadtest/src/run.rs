@@ -121,8 +121,9 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         std::fs::write(path, serde_json::to_vec_pretty(&figures)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if args.strict && figures.failed > 0 {
-        bail!("requests failed");
+    if figures.failed > 0 && (args.strict || figures.failed == figures.requests) {
+        let all = if figures.failed == figures.requests { "all " } else { "" };
+        bail!("{all}requests failed");
     }
     Ok(())
 }
