@@ -1,5 +1,6 @@
 //! `tollgate charges`: lists what is to be billed.
 
+use anyhow::bail;
 use serde_json::json;
 
 use super::{
@@ -27,7 +28,7 @@ pub struct Args {
     /// Most charges to show
     #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = count)]
     limit: u32,
-    /// As JSON, for programs, with the explanation of each amount
+    /// Answer in JSON, with the explanation of each amount
     #[arg(long)]
     json: bool,
 }
@@ -38,12 +39,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let asked =
         ChargesQuery { tenant: args.tenant.as_ref(), with_zero: args.zero, limit: args.limit };
     let charges = ledger.charges(asked).await?;
+    if let (Some(tenant), true) = (&args.tenant, charges.is_empty())
+        && ledger.tenant(tenant).await?.is_none()
+    {
+        bail!("there is no tenant {tenant}; `tollgate tenant list` lists all");
+    }
     if args.json {
         let objects: Vec<_> = charges.iter().map(object).collect();
         outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
         let head =
-            ["TENANT", "METER", "SUBJECT", "FROM", "UNTIL", "QUANTITY", "RATE", "AMOUNT", "PLAN"];
+            ["tenant", "meter", "subject", "from", "until", "quantity", "rate", "amount", "plan"];
         out!("{}", table(&head, &charges.iter().map(row).collect::<Vec<_>>()));
     }
     Ok(())

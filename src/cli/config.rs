@@ -8,7 +8,7 @@ use crate::config::{SettingsArgs, show};
 pub struct Args {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// As JSON, for programs; else as a TOML file
+    /// Answer in JSON; else as a TOML file
     #[arg(long)]
     json: bool,
 }

@@ -190,3 +190,13 @@ fn only_one_may_use_a_directory() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("another `tollgate dev`") && told.contains("--dir"), "{told}");
 }
+
+#[test]
+fn a_directory_that_is_too_long_for_a_socket_is_refused_by_its_flag() {
+    let dir = std::env::temp_dir().join("d".repeat(100));
+    let output = Processes::tollgate(&["dev", "--dir", dir.to_str().unwrap()]).output().unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--dir") && told.contains("at most 93 bytes"), "{told}");
+    assert!(!dir.exists());
+}

@@ -117,14 +117,17 @@ async fn what_cannot_be_done_is_told_with_its_remedy_and_changes_nothing() {
     let cases: &[(&[&str], &str)] = &[
         (&["tenant", "show", "nobody"], "there is no tenant nobody; `tollgate tenant list`"),
         (&["tenant", "set-plan", "nobody", "--plan", "starter"], "there is no tenant nobody"),
-        (&["tenant", "set-plan", "acme", "--plan", "gold"], "there is no plan \"hosting/gold\""),
+        (
+            &["tenant", "set-plan", "acme", "--plan", "gold"],
+            "the catalog hosting has no plan gold; there are business, enterprise",
+        ),
         (
             &["tenant", "set-plan", "acme", "--plan", "starter", "--plan-version", "7"],
             "there is no plan \"hosting/starter version 7\"",
         ),
         (
             &["tenant", "create", "acme", "--catalog", "hosting", "--plan", "starter"],
-            "there is a tenant \"acme\" already",
+            "there is a tenant \"acme\" already; choose another id",
         ),
         (
             &["tenant", "create", "new", "acme", "--catalog", "hosting", "--plan", "starter"],
@@ -132,7 +135,7 @@ async fn what_cannot_be_done_is_told_with_its_remedy_and_changes_nothing() {
         ),
         (
             &["tenant", "create", "b", "--catalog", "shop", "--plan", "starter"],
-            "there is no plan \"shop/starter\"",
+            "there is no catalog shop; there is hosting",
         ),
         (
             &[
@@ -175,4 +178,40 @@ async fn what_cannot_be_done_is_told_with_its_remedy_and_changes_nothing() {
     }
     let rows: Value = serde_json::from_str(&on(&database, &["tenant", "list", "--json"])).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_plan_again_changes_nothing_and_is_told_so() {
+    let database = with_hosting().await;
+    create(&database, &["acme"]);
+    let again = ["tenant", "set-plan", "acme", "--plan", "starter"];
+    assert_eq!(
+        on(&database, &again),
+        "tenant acme is on hosting/starter version 1 already: nothing changed\n"
+    );
+    assert_eq!(shown(&database, "acme")["history"].as_array().unwrap().len(), 1);
+    on(&database, &[&again[..], &["--reset-usage"]].concat());
+    assert_eq!(shown(&database, "acme")["history"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_nothing_can_match_is_told() {
+    let database = with_hosting().await;
+    for (arguments, says) in [
+        (&["charges", "--tenant", "nobody"][..], "there is no tenant nobody"),
+        (&["job", "history", "nope"], "there is no job \"nope\"; there are"),
+    ] {
+        let output = try_on(&database, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains(says), "{}", text(&output.stderr));
+    }
+    assert!(on(&database, &["job", "history", "overages"]).starts_with("job "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_in_a_catalog_file_are_told_to_be_ignored() {
+    let database = Database::create().await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/loadtest/catalog.yaml");
+    let told = on(&database, &["catalog", "apply", file]);
+    assert!(told.contains("its 16 tenants are ignored"), "{told}");
 }

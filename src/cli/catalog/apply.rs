@@ -7,7 +7,7 @@ use crate::{
     api::catalogs,
     cli::{
         ledger_args::{AuthorArgs, LedgerArgs},
-        print::out,
+        print::{out, outln},
     },
     ledger::catalogs::Applied,
 };
@@ -38,6 +38,13 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         let applied = catalogs::apply(&ledger, catalog, args.author.author(&actor)).await;
         let applied = applied.map_err(|error| not_applied(path, error))?;
         out!("{}", told(catalog.name().as_str(), &applied));
+        let tenants = catalog.tenants().count();
+        if tenants > 0 {
+            outln!(
+                "  its {tenants} tenants are ignored: those of a ledger come from `tollgate tenant \
+                 create`"
+            );
+        }
     }
     Ok(())
 }

@@ -24,6 +24,8 @@ use crate::{
     lifecycle::signals::StopSignals,
 };
 
+/// Longest directory, in bytes: a Unix socket's whole path is at most 107.
+const DIR_BYTES_MAX: usize = 107 - "/tollgate.sock".len();
 /// How often the processes are looked after.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -46,6 +48,7 @@ pub async fn run(args: Args) -> Result<()> {
     let started = Instant::now();
     let mut signals = StopSignals::catch().context("catching signals")?;
     let dir = std::path::absolute(&args.dir)?;
+    check_length(&dir)?;
     fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
     let _lock = lock(&dir)?;
 
@@ -106,6 +109,19 @@ async fn start_companions(
         start("worker", addresses.worker_http)
     );
     Ok(vec![sidecar??, worker??])
+}
+
+/// The sidecar's Unix socket lies in the directory, and its whole path is short.
+fn check_length(dir: &Path) -> Result<()> {
+    let bytes = dir.as_os_str().len();
+    if bytes > DIR_BYTES_MAX {
+        bail!(
+            "--dir {} is {bytes} bytes long, too long for a Unix socket in it; give one of at most \
+             {DIR_BYTES_MAX} bytes",
+            dir.display()
+        );
+    }
+    Ok(())
 }
 
 /// Only one `tollgate dev` may use a directory.

@@ -1,5 +1,6 @@
 //! `tollgate job history`.
 
+use anyhow::bail;
 use serde_json::Value;
 
 use super::shown::{run_json, summary_line};
@@ -10,6 +11,7 @@ use crate::{
         table::table,
         values::count,
     },
+    jobs::registry,
     ledger::job_runs::JobRun,
 };
 
@@ -23,20 +25,28 @@ pub(super) struct Args {
     /// Most runs to show, the latest first
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = count)]
     limit: u32,
-    /// As JSON, for programs
+    /// Answer in JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    let ledger = args.ledger.open().await?;
+    let (ledger, settings) = args.ledger.open_with_settings().await?;
     let runs = ledger.job_history(args.job.as_deref(), args.limit).await?;
+    // A job of another version may have a history here.
+    if let (Some(job), true) = (&args.job, runs.is_empty()) {
+        let jobs = registry::jobs(&ledger, &settings.jobs)?;
+        let names: Vec<_> = jobs.iter().map(|job| job.name).collect();
+        if !names.contains(&job.as_str()) {
+            bail!("there is no job {job:?}; there are {}", names.join(", "));
+        }
+    }
     if args.json {
         let objects: Vec<Value> = runs.iter().map(run_json).collect();
         outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
         let rows: Vec<_> = runs.iter().map(row).collect();
-        let head = ["JOB", "SCHEDULED", "BY", "STATUS", "ATTEMPT", "FINISHED", "RESULT"];
+        let head = ["job", "scheduled", "by", "status", "attempt", "finished", "result"];
         out!("{}", table(&head, &rows));
     }
     Ok(())

@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     ledger: LedgerArgs,
-    /// As JSON, for programs
+    /// Answer in JSON
     #[arg(long)]
     json: bool,
 }
@@ -51,7 +51,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
-        out!("{}", table(&["JOB", "SCHEDULE", "ZONE", "NEXT", "LAST RUN", "DOES"], &rows));
+        out!("{}", table(&["job", "schedule", "zone", "next", "last run", "does"], &rows));
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(super) struct Args {
     /// only after it has failed. A run of its own unless given
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     scheduled_at: Option<Timestamp>,
-    /// As JSON, for programs
+    /// Answer in JSON
     #[arg(long)]
     json: bool,
 }

@@ -22,7 +22,7 @@ pub(super) struct Args {
     /// Most runs to show, the latest first
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = count)]
     limit: u32,
-    /// As JSON, for programs
+    /// Answer in JSON
     #[arg(long)]
     json: bool,
 }
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         let objects: Vec<Value> = runs.iter().map(object).collect();
         outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
-        let head = ["RUN", "HOST", "STARTED", "FLUSHED THROUGH", "CLOSED", "HOW"];
+        let head = ["run", "host", "started", "flushed through", "closed", "how"];
         out!("{}", table(&head, &runs.iter().map(row).collect::<Vec<_>>()));
     }
     Ok(())

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use jiff::Timestamp;
 
-use super::shown::IntervalArg;
+use super::{known_plan::known_plan, shown::IntervalArg};
 use crate::{
     cli::{
         ledger_args::{AuthorArgs, LedgerArgs, test_clock},
@@ -59,6 +59,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let ledger = args.ledger.open().await?;
+    known_plan(&ledger, &args.catalog, &args.plan).await?;
     let now = Clock::System.now();
     let mut new = Vec::new();
     for tenant in &args.tenants {

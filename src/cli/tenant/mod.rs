@@ -1,12 +1,13 @@
 //! `tollgate tenant`: creates, shows and lists tenants, and changes their plans.
 
 mod create;
+mod known_plan;
 mod list;
 mod set_plan;
 mod show;
 mod shown;
 
-/// Creates, shows and lists tenants, and changes their plans
+/// Create, show and list tenants, and change their plans
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -15,13 +16,13 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// Creates a tenant and its subscription
+    /// Create a tenant and its subscription
     Create(create::Args),
-    /// Shows a tenant, its plan and how it came to it
+    /// Show a tenant, its plan and how it came to it
     Show(show::Args),
-    /// Lists tenants
+    /// List tenants
     List(list::Args),
-    /// Puts a tenant on another plan, or on another version of its plan
+    /// Put a tenant on another plan, or on another version of its plan
     SetPlan(set_plan::Args),
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use super::shown::IntervalArg;
+use super::{known_plan::known_plan, shown::IntervalArg};
 use crate::{
     cli::{
         ledger_args::{AuthorArgs, LedgerArgs},
@@ -10,7 +10,11 @@ use crate::{
         values::version,
     },
     clock::Clock,
-    domain::ids::{CatalogName, PlanName, TenantId},
+    domain::{
+        ids::{CatalogName, PlanName, TenantId},
+        tenant::PlanVersion,
+        window::BillingInterval,
+    },
     ledger::{
         catalogs::WhichVersion,
         subscriptions::{PlanChange, WindowsAfter},
@@ -48,11 +52,27 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         bail!("there is no tenant {}; `tollgate tenant list` lists all", args.tenant);
     };
     let before = &listed.tenant.subscription.plan;
+    let catalog = args.catalog.clone().unwrap_or_else(|| before.catalog.clone());
+    let current = known_plan(&ledger, &catalog, &args.plan).await?.plan;
+    let wanted = PlanVersion { version: args.plan_version.unwrap_or(current.version), ..current };
+    let interval = args.interval.map(BillingInterval::from);
+    let keeps_interval =
+        interval.is_none_or(|it| it == listed.tenant.subscription.schedule.interval);
+    if wanted == *before && keeps_interval && !args.reset_usage {
+        outln!(
+            "tenant {} is on {}/{} version {} already: nothing changed",
+            args.tenant,
+            before.catalog,
+            before.plan,
+            before.version
+        );
+        return Ok(());
+    }
     let change = PlanChange {
-        catalog: args.catalog.clone().unwrap_or_else(|| before.catalog.clone()),
+        catalog,
         plan: args.plan.clone(),
         plan_version: args.plan_version.map_or(WhichVersion::Current, WhichVersion::Exactly),
-        interval: args.interval.map(Into::into),
+        interval,
         windows: if args.reset_usage { WindowsAfter::Reset } else { WindowsAfter::Keep },
         effective_at: listed.tenant.now(Clock::System.now()),
     };
