@@ -302,7 +302,8 @@ fn watch_counters(
     tasks: &TaskGroup,
 ) {
     tasks.run("counters_health", move |stop| async move {
-        loop {
+        // Connections that a stop closes are no trouble.
+        while !stop.is_cancelled() {
             let why = trouble.borrow_and_update().clone();
             match (why, *epoch.borrow_and_update()) {
                 (Some(why), _) => condition.degrade(format!(
@@ -316,10 +317,11 @@ fn watch_counters(
                     .degrade("the epoch of Redis' counters is not known; outage policies decide"),
             }
             tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
                 changed = epoch.changed() => if changed.is_err() { break },
                 // Without a Redis its sender is gone.
                 Ok(()) = trouble.changed() => {}
-                () = stop.cancelled() => break,
             }
         }
         stop.cancelled().await;
