@@ -37,6 +37,9 @@ const IN_FLIGHT_MAX: usize = 4_096;
 
 /// Replay recorded usage over gRPC, against one sidecar or several
 ///
+/// The recordings are years old, so their times are too early for most tenants: give --now, or put
+/// the tenants on a test clock.
+///
 /// Keys are made of the recording's line numbers, so a replay that was cut off can be repeated:
 /// what is known already is not counted again.
 #[derive(clap::Args, Debug)]
