@@ -39,8 +39,8 @@ pub struct MeterStatus {
     pub enforcement: Enforcement,
     /// `None` = unlimited; the value of a static meter.
     pub limit: Option<u64>,
-    /// Settled and unsettled together.
-    pub used: u64,
+    /// Settled and unsettled together. Below 0: a level was lowered by more than it had been raised.
+    pub used: i64,
     /// Left before the first denial; `None` = no denial ever.
     pub remaining: Option<u64>,
     /// Of `used`, what lies beyond the limit.
@@ -48,7 +48,7 @@ pub struct MeterStatus {
     /// Held by live reservations of this sidecar; not part of `used`.
     pub reserved: u64,
     /// Of `used`, what all sidecars have settled.
-    pub settled: u64,
+    pub settled: i64,
     /// Of `used`, what this sidecar has not settled yet; negative when a level went down.
     pub unsettled: i64,
     /// When `settled` was last read from the shared counters; absent = never.

@@ -75,6 +75,7 @@ impl Engine {
                 let figures = Figures::of(&counter);
                 let unsettled = counter.slow().holder.unsettled(&counter.cell);
                 Counted {
+                    debt: u64::try_from(-counter.cell.used()).unwrap_or(0),
                     figures,
                     reserved: counter.reserved.load(std::sync::atomic::Ordering::Relaxed),
                     unsettled,
@@ -87,7 +88,8 @@ impl Engine {
                 ..Counted::default()
             },
         };
-        let used = counted.figures.used;
+        let used = counted.figures.used.cast_signed() - counted.debt.cast_signed();
+        let left = remaining(meter, counted.figures).map(|left| left.saturating_add(counted.debt));
         Ok(MeterStatus {
             meter: key.meter,
             subject: key.subject,
@@ -96,10 +98,10 @@ impl Engine {
             enforcement: meter.limit.enforcement,
             limit: meter.limit.amount,
             used,
-            remaining: remaining(meter, counted.figures),
-            overage: overage(meter, used),
+            remaining: left,
+            overage: overage(meter, counted.figures.used),
             reserved: counted.reserved,
-            settled: used.saturating_add_signed(-counted.unsettled),
+            settled: used.saturating_sub(counted.unsettled),
             unsettled: counted.unsettled,
             settled_at: counted.settled_at,
             window,
@@ -141,6 +143,8 @@ impl Engine {
 #[derive(Default)]
 struct Counted {
     figures: Figures,
+    /// What the counter stands below 0.
+    debt: u64,
     reserved: u64,
     unsettled: i64,
     settled_at: Option<Timestamp>,

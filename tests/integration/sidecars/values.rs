@@ -29,6 +29,20 @@ async fn a_levels_decrease_is_free_again_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_level_that_was_lowered_too_far_shows_it() {
+    let cluster = Cluster::with_catalog("proving", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    let sidecar = cluster.start("a").await;
+    assert!(consume(&sidecar, "seats", 2).await);
+    sidecar.record(vec![event("acme", "seats", -5, "")]).await.unwrap();
+    sidecar.wait_until_used("acme", "seats", -3).await;
+    assert_eq!(sidecar.usage("acme", "seats").await.remaining, 13);
+    assert!(consume(&sidecar, "seats", 13).await);
+    assert!(!consume(&sidecar, "seats", 1).await);
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_distinct_count_admits_its_limit_of_values_across_sidecars() {
     let cluster = Cluster::with_catalog("proving", CATALOG).await;
     cluster.world.tenant("acme", "basic").await;
