@@ -6,7 +6,11 @@
 
 use std::{fmt, str::FromStr};
 
-use jiff::{Span, Timestamp, ToSpan, Zoned, civil::DateTime, tz::TimeZone};
+use jiff::{
+    Span, Timestamp, ToSpan, Zoned,
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
 
 use super::{invalid::Invalid, period::Period};
 
@@ -105,10 +109,10 @@ impl WindowSchedule {
     /// Month ends clamp and return: an anchor on the 31st gives 28 February, then 31 March.
     pub fn window(&self, period: Period, at: Timestamp) -> Window {
         let (start, end) = match period {
-            Period::Minute => self.calendar(at, jiff::Unit::Minute, 1.minute()),
-            Period::Hour => self.calendar(at, jiff::Unit::Hour, 1.hour()),
-            Period::Day => self.calendar(at, jiff::Unit::Day, 1.day()),
-            Period::Month => self.calendar_month(at),
+            Period::Minute => self.on_the_time_line(at, jiff::Unit::Minute, 1.minute()),
+            Period::Hour => self.on_the_time_line(at, jiff::Unit::Hour, 1.hour()),
+            Period::Day => self.dates(at, self.date(at), 1.day()),
+            Period::Month => self.dates(at, self.date(at).first_of_month(), 1.month()),
             Period::BillingCycle => self.billing_cycle(at),
             Period::Interval { seconds } => fixed_interval(at, i64::from(seconds)),
             Period::Lifetime => (Timestamp::UNIX_EPOCH, None),
@@ -127,48 +131,63 @@ impl WindowSchedule {
         (window.label == label).then_some(window)
     }
 
-    fn calendar(
+    fn date(&self, at: Timestamp) -> Date {
+        at.to_zoned(self.zone.clone()).date()
+    }
+
+    /// The stretch of whole days that `at` is in: from the first instant of the date `first` to
+    /// that of the one `length` later.
+    ///
+    /// Clocks that are put back across midnight have the end of a day twice. It is the next day's
+    /// the second time, for a day that has begun goes on.
+    fn dates(&self, at: Timestamp, first: Date, length: Span) -> (Timestamp, Option<Timestamp>) {
+        let begins = |date: Date| self.instant(date.at(0, 0, 0, 0));
+        let Ok(next) = first.checked_add(length) else { return (begins(first), None) };
+        match begins(next) {
+            end if end > at => (begins(first), Some(end)),
+            start => (start, next.checked_add(length).ok().map(begins)),
+        }
+    }
+
+    /// Hours and minutes are cut on the time line, so that a repeated hour (the clock going back) is
+    /// two windows and not one that starts before the other.
+    fn on_the_time_line(
         &self,
         at: Timestamp,
         unit: jiff::Unit,
         length: Span,
     ) -> (Timestamp, Option<Timestamp>) {
         let local = at.to_zoned(self.zone.clone());
-        let start = match unit {
-            jiff::Unit::Day => local.start_of_day(),
-            // Hours and minutes are cut on the time line, so that a repeated hour (the clock going
-            // back) is two windows and not one that starts before the other.
-            _ => return self.on_the_time_line(&local, unit, length),
-        };
-        match start {
-            Ok(start) => {
-                let end = start.checked_add(length).ok().map(|end| end.timestamp());
-                (start.timestamp(), end)
-            }
-            Err(_) => (Timestamp::MIN, None),
-        }
-    }
-
-    fn on_the_time_line(
-        &self,
-        local: &Zoned,
-        unit: jiff::Unit,
-        length: Span,
-    ) -> (Timestamp, Option<Timestamp>) {
         let into_unit = match unit {
             jiff::Unit::Hour => i64::from(local.minute()) * 60 + i64::from(local.second()),
             _ => i64::from(local.second()),
         };
         let start = Timestamp::from_second(local.timestamp().as_second() - into_unit)
             .map_or(Timestamp::MIN, |start| start);
-        (start, start.checked_add(length).ok())
+        let end = start.checked_add(length).ok();
+        (self.not_before_change(start, &local), end.map(|end| self.not_after_change(end, &local)))
     }
 
-    fn calendar_month(&self, at: Timestamp) -> (Timestamp, Option<Timestamp>) {
-        let first = at.to_zoned(self.zone.clone()).date().first_of_month();
-        let start = self.instant(first.at(0, 0, 0, 0));
-        let end = first.checked_add(1.month()).ok().map(|next| self.instant(next.at(0, 0, 0, 0)));
-        (start, end)
+    /// A clock that changes by half an hour begins another hour there: `start`, or the change
+    /// between it and `local`.
+    fn not_before_change(&self, start: Timestamp, local: &Zoned) -> Timestamp {
+        if self.zone.to_offset(start) == local.offset() {
+            return start;
+        }
+        let at = local.timestamp();
+        let after = at.checked_add(1.nanosecond()).unwrap_or(at);
+        let change = self.zone.preceding(after).next();
+        change.map_or(start, |change| change.timestamp().max(start))
+    }
+
+    /// As [`Self::not_before_change`]: `end`, or the change between `local` and it.
+    fn not_after_change(&self, end: Timestamp, local: &Zoned) -> Timestamp {
+        let last = end.checked_sub(1.nanosecond()).unwrap_or(end);
+        if self.zone.to_offset(last) == local.offset() {
+            return end;
+        }
+        let change = self.zone.following(local.timestamp()).next();
+        change.map_or(end, |change| change.timestamp().min(end))
     }
 
     /// Cycle *n* starts *n* intervals after the anchor's local date and time, each counted from the
@@ -252,6 +271,18 @@ mod tests {
         let day = schedule.window(Period::Day, at("2026-10-25T12:00:00Z"));
         assert_eq!(day.start, at("2026-10-24T23:00:00Z"));
         assert_eq!(day.end, Some(at("2026-10-26T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_clock_that_changes_by_half_an_hour_cuts_the_hour_in_two() {
+        let zone = "Australia/Lord_Howe";
+        let schedule = schedule("2026-01-01T00:00:00Z", zone, BillingInterval::Monthly);
+        // On 5 April 2026 at 15:00 UTC of the 4th, 02:00 becomes 01:30.
+        let before = schedule.window(Period::Hour, at("2026-04-04T14:59:59Z"));
+        let after = schedule.window(Period::Hour, at("2026-04-04T15:00:00Z"));
+        assert_eq!(before.end, Some(at("2026-04-04T15:00:00Z")));
+        assert_eq!(after.start, at("2026-04-04T15:00:00Z"));
+        assert_eq!(after.end, Some(at("2026-04-04T15:30:00Z")));
     }
 
     #[test]
