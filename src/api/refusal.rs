@@ -151,6 +151,7 @@ mod tests {
             name: UnknownName::Meter {
                 tenant: TenantId::new("acme").unwrap(),
                 meter: MeterName::new("tokens").unwrap(),
+                near: None,
             },
         }
     }

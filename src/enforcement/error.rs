@@ -22,6 +22,8 @@ pub enum UnknownName {
     Meter {
         tenant: TenantId,
         meter: MeterName,
+        /// The one of the catalog's that is most likely meant.
+        near: Option<MeterName>,
     },
     Reservation(ReservationId),
 }
@@ -33,9 +35,12 @@ impl From<Unknown> for Invalid {
                 format!("there is no tenant {tenant}"),
                 "create it (`tollgate tenant create`) or give the id of an existing one".to_owned(),
             ),
-            UnknownName::Meter { tenant, meter } => (
+            UnknownName::Meter { tenant, meter, near } => (
                 format!("there is no meter {meter} in the catalog of tenant {tenant}"),
-                "give a meter of that catalog (`tollgate catalog show`)".to_owned(),
+                match near {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "give a meter of that catalog (`tollgate catalog show`)".to_owned(),
+                },
             ),
             UnknownName::Reservation(id) => (
                 format!("there is no reservation {id} of this tenant"),

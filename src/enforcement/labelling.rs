@@ -9,7 +9,10 @@ use super::{
 };
 use crate::domain::{
     amount::{check_amount, check_delta},
-    catalog::compiled_plan::{CompiledPlan, PlanMeter},
+    catalog::{
+        compiled_plan::{CompiledPlan, PlanMeter},
+        error::nearest,
+    },
     cell_key::CellKey,
     ids::{IdempotencyKey, MeterName, Subject},
     invalid::Invalid,
@@ -62,10 +65,11 @@ pub fn meter<'plan>(
     name: &MeterName,
 ) -> Result<&'plan PlanMeter, Refused> {
     plan.meter(name.as_str()).ok_or_else(|| {
-        Refused::Unknown(Unknown {
-            field: "meter".into(),
-            name: UnknownName::Meter { tenant: tenant.id.clone(), meter: name.clone() },
-        })
+        let known = plan.meters.iter().map(|known| known.meter.name.as_str());
+        let near = nearest(name.as_str(), known).and_then(|near| MeterName::new(near).ok());
+        let (tenant, meter) = (tenant.id.clone(), name.clone());
+        let name = UnknownName::Meter { tenant, meter, near };
+        Refused::Unknown(Unknown { field: "meter".into(), name })
     })
 }
 

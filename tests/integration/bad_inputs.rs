@@ -230,6 +230,9 @@ async fn what_a_meter_cannot_do_and_what_nobody_holds_is_told() {
     let status = client.record_usage(request).await.unwrap_err();
     assert_told("record", &status, &invalid("events[0].meter"));
 
+    let typo = CheckQuotaRequest { meter: "cals".into(), ..consume() };
+    let status = client.check_quota(typo).await.unwrap_err();
+    assert!(status.message().contains("did you mean calls?"), "{}", status.message());
     let status = client.get_usage(GetUsageRequest::default()).await.unwrap_err();
     assert_told("get_usage", &status, &invalid("tenant"));
     let status = client.check_feature(v1::CheckFeatureRequest::default()).await.unwrap_err();
