@@ -80,6 +80,8 @@ impl RunCloser<'_> {
         author: Option<Author<'_>>,
     ) -> Result<Closing, CloseRunError> {
         let closing = self.ledger.close_run(run, how, forfeits, author).await?;
+        let units: u64 = forfeits.iter().map(|(_, units)| units).sum();
+        metrics::counter!("tollgate_forfeited_units_total").increment(units);
         let noted: BTreeMap<_, _> = self.ledger.run_forfeits(run).await?.into_iter().collect();
         for (key, totals) in self.ledger.run_totals(run).await? {
             let FlushedTotals { consumed, recorded, undone, .. } = totals;
@@ -92,8 +94,6 @@ impl RunCloser<'_> {
             self.tell(&key, run, fold).await?;
         }
         self.ledger.note_folded(run).await?;
-        let units: u64 = noted.values().sum();
-        metrics::counter!("tollgate_forfeited_units_total").increment(units);
         Ok(closing)
     }
 

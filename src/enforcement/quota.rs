@@ -74,7 +74,7 @@ impl Engine {
         settling.answered(Some(answer.clone()), Some(pending.position()));
         // A negative amount counts when the ledger has it.
         let counted = counter.map(|counter| Counted { counter, units: asked.units });
-        settling.counted(counted.into_iter().collect());
+        settling.counted(counted);
         self.acknowledge(pending, settling).await?;
         self.metrics.events_recorded.increment(1);
         Ok(answer)

@@ -26,7 +26,10 @@ use crate::{
 pub struct Settling {
     claims: Vec<Claim<Position>>,
     first: Option<FirstAnswer<Position>>,
-    counted: Vec<Counted>,
+    /// Of one event; a check has no more, and needs no vector for it.
+    first_counted: Option<Counted>,
+    /// Of the further events of a batch.
+    more_counted: Vec<Counted>,
 }
 
 /// Units that a counter was told of.
@@ -39,7 +42,7 @@ pub struct Counted {
 impl Settling {
     /// Of a request with these keys; none is fine.
     pub fn new(claims: Vec<Claim<Position>>) -> Self {
-        Self { claims, first: None, counted: vec![] }
+        Self { claims, first: None, first_counted: None, more_counted: vec![] }
     }
 
     /// The journal has the record: from now on this is the answer.
@@ -48,14 +51,16 @@ impl Settling {
     }
 
     /// What the record stands for was counted.
-    pub fn counted(&mut self, counted: Vec<Counted>) {
-        self.counted = counted;
+    pub fn counted(&mut self, counted: impl IntoIterator<Item = Counted>) {
+        let mut counted = counted.into_iter();
+        self.first_counted = counted.next();
+        self.more_counted.extend(counted);
     }
 
     /// The record is certainly not kept: the keys are free again, and its units do not count.
     fn refused(mut self, leasing: &Arc<Leasing>) {
         self.first = None;
-        for Counted { counter, units } in &self.counted {
+        for Counted { counter, units } in self.first_counted.iter().chain(&self.more_counted) {
             counter.refuse(*units);
             leasing.wake_if_idle(counter);
         }

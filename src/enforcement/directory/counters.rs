@@ -159,3 +159,78 @@ impl Counters {
         self.kept.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::{
+            ids::{RunId, Subject, TenantId},
+            period::Period,
+            window::WindowLabel,
+        },
+        leases::holder::LeaseTimes,
+    };
+
+    const CEILING: Ceiling = Ceiling { units: Some(100), version: 1 };
+
+    fn counters() -> Counters {
+        Counters::new(CounterSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() })
+    }
+
+    /// The key of a subject, in a window of the first minute ever.
+    fn cell(subject: &str) -> (CellKey, Window) {
+        let label = WindowLabel { period: Period::Minute, start: 0, anchor_version: 1 };
+        let start = Timestamp::UNIX_EPOCH;
+        let key = CellKey {
+            tenant: TenantId::new("acme").unwrap(),
+            meter: MeterName::new("calls").unwrap(),
+            subject: Some(Subject::new(subject).unwrap()),
+            label,
+        };
+        (key, Window { label, start, end: Some(start + 1.minute()) })
+    }
+
+    fn make(counters: &Counters, subject: &str, max: usize) -> Result<Arc<Counter>, NoCounter> {
+        let (key, window) = cell(subject);
+        counters.get_or_new(&key, window, Some(max), || CEILING)
+    }
+
+    #[test]
+    fn a_counter_that_was_dropped_in_mid_window_goes_on_with_its_totals() {
+        let counters = counters();
+        let first = make(&counters, "a", 9).unwrap();
+        first.cell.record(10);
+        first.refuse(4);
+        first.undo_to(1);
+        drop(first);
+        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        assert!(counters.all().is_empty());
+        let again = make(&counters, "a", 9).unwrap();
+        assert_eq!((again.cell.counts().recorded, again.cell.counts().undone), (10, 5));
+        assert_eq!(again.undo_to(1), 0, "what was refused is not the ledger's");
+        assert_eq!(again.undo_to(3), 2);
+    }
+
+    #[test]
+    fn a_window_whose_counters_were_dropped_after_its_end_gets_no_new_one() {
+        let counters = counters();
+        make(&counters, "a", 9).unwrap();
+        counters.drop_done(Timestamp::UNIX_EPOCH + 1.minute(), |_| true);
+        assert_eq!(make(&counters, "b", 9).unwrap_err(), NoCounter::Past);
+    }
+
+    #[test]
+    fn a_counter_in_hand_is_not_dropped_and_no_more_are_made_than_allowed() {
+        let counters = counters();
+        let held = make(&counters, "a", 1).unwrap();
+        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        assert_eq!(make(&counters, "b", 1).unwrap_err(), NoCounter::TooMany);
+        drop(held);
+        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        assert!(make(&counters, "b", 1).is_ok());
+    }
+}

@@ -29,17 +29,6 @@ async fn bereaved() -> (Cluster, Sidecar, String) {
     (cluster, survivor, run.as_str().unwrap().to_owned())
 }
 
-/// Consumes until not a single unit is left; the units admitted.
-async fn spend_all(sidecar: &Sidecar) -> i64 {
-    let mut admitted = 0;
-    for amount in [1_000, 100, 10, 1] {
-        while sidecar.check(Mode::Consume, "acme", "calls", amount).await.unwrap().allowed {
-            admitted += amount;
-        }
-    }
-    admitted
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_it_turns_up() {
     let (cluster, survivor, run) = bereaved().await;
@@ -48,12 +37,12 @@ async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_i
     let totals = cluster.world.ledger.window_totals(std::slice::from_ref(&key)).await.unwrap();
     let forfeited = i64::try_from(totals[0].as_ref().unwrap().forfeited).unwrap();
     assert!(forfeited >= 1_000, "{forfeited}");
-    assert_eq!(spend_all(&survivor).await, LIMIT - forfeited);
+    assert_eq!(survivor.spend_all("acme", "calls").await, LIMIT - forfeited);
     cluster.wait_until_ledger_has(&key, LIMIT - forfeited).await;
 
     let back = cluster.start("b").await;
     cluster.wait_until_ledger_has(&key, LIMIT - forfeited + 1_000).await;
-    assert_eq!(spend_all(&survivor).await, 0);
+    assert_eq!(survivor.spend_all("acme", "calls").await, 0);
     let all: Value =
         serde_json::from_str(&cluster.operate(&["run", "list", "--all", "--json"])).unwrap();
     let closed =
@@ -68,7 +57,7 @@ async fn what_a_released_run_held_is_free_again() {
     let (cluster, survivor, run) = bereaved().await;
     cluster.operate(&["run", "close", &run, "--release"]);
     // Outside the promise, and so by an operator's hand only: 1,000 of these are admitted twice.
-    assert_eq!(spend_all(&survivor).await, LIMIT);
+    assert_eq!(survivor.spend_all("acme", "calls").await, LIMIT);
     let back = cluster.start("b").await;
     let key = current_key(&cluster.world, "acme", "calls").await;
     cluster.wait_until_ledger_has(&key, LIMIT + 1_000).await;

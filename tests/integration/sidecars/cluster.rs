@@ -233,6 +233,17 @@ impl Sidecar {
         Ok(self.client.clone().check_quota(request).await?.into_inner())
     }
 
+    /// Consumes until not a single unit is left; the units admitted.
+    pub async fn spend_all(&self, tenant: &str, meter: &str) -> i64 {
+        let mut admitted = 0;
+        for amount in [1_000, 100, 10, 1] {
+            while self.check(Mode::Consume, tenant, meter, amount).await.unwrap().allowed {
+                admitted += amount;
+            }
+        }
+        admitted
+    }
+
     /// One RecordUsage at the default durability.
     pub async fn record(&self, events: Vec<UsageEvent>) -> Result<RecordUsageResponse, Status> {
         let request = RecordUsageRequest { events, ..Default::default() };

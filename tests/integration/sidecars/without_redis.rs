@@ -6,20 +6,10 @@ use tollgate::proto::v1::{Mode, QuotaReason};
 
 use super::{
     CATALOG,
-    cluster::{Cluster, Sidecar, current_key},
+    cluster::{Cluster, current_key},
 };
 
 const LIMIT: i64 = 10_000;
-
-async fn spend_all(sidecar: &Sidecar) -> i64 {
-    let mut admitted = 0;
-    for amount in [1_000, 100, 10, 1] {
-        while sidecar.check(Mode::Consume, "acme", "calls", amount).await.unwrap().allowed {
-            admitted += amount;
-        }
-    }
-    admitted
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_run_acknowledged_counts_before_anything_is_granted() {
@@ -36,7 +26,7 @@ async fn what_a_killed_run_acknowledged_counts_before_anything_is_granted() {
     }
     killed.process.kill();
     let back = cluster.start("a").await;
-    admitted += spend_all(&back).await;
+    admitted += back.spend_all("acme", "calls").await;
     assert_eq!(admitted, LIMIT);
     back.process.stop();
     let key = current_key(&cluster.world, "acme", "calls").await;
@@ -57,7 +47,7 @@ async fn a_second_sidecar_is_granted_nothing_while_the_first_lives() {
     assert!(first.check(Mode::Consume, "acme", "calls", 50).await.unwrap().allowed);
     first.process.stop();
     second.wait_until_serving(&cluster.log("b")).await;
-    assert_eq!(spend_all(&second).await, LIMIT - 100);
+    assert_eq!(second.spend_all("acme", "calls").await, LIMIT - 100);
     second.process.stop();
 }
 
