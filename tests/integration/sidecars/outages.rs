@@ -18,6 +18,9 @@ const POSTGRES_AWAY: Duration = Duration::from_secs(30);
 /// Longest that a client may wait for any answer, whatever is away; a busy machine included.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const SEEN_MAX: Duration = Duration::from_secs(30);
+/// Longer than a hiccup of a busy machine, so that a denial at the end is a proof: whoever holds
+/// something unspent is heard.
+const RECALL_WAIT_MS: &str = "2000";
 
 /// Hard and soft limits of a tenant in the middle of its month, and one that has used up its own.
 const HARD: Used = ("acme", "calls");
@@ -27,7 +30,7 @@ const FULL: Used = ("full", "calls");
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_emptied_under_load_forgets_nothing_and_grants_nothing_twice() {
     let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
-    add_tenants(&cluster).await;
+    prepare(&mut cluster).await;
     let sidecars = [cluster.start("a").await, cluster.start("b").await];
     use_up(&sidecars[0], FULL).await;
     let load = Load::start("load", &[(&sidecars[0], Fate::Lives), (&sidecars[1], Fate::Lives)]);
@@ -62,7 +65,7 @@ async fn redis_emptied_under_load_forgets_nothing_and_grants_nothing_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_loss_nothing_is_granted_before_a_dead_run_is_closed() {
     let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
-    add_tenants(&cluster).await;
+    prepare(&mut cluster).await;
     let survivor = cluster.start("a").await;
     let dead = cluster.start("b").await;
     use_up(&dead, FULL).await;
@@ -94,8 +97,8 @@ async fn after_a_loss_nothing_is_granted_before_a_dead_run_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_postgres_stopped_under_load_all_is_served_and_nothing_lost() {
-    let (cluster, mut postgres) = Cluster::with_own_postgres("proving", CATALOG).await;
-    add_tenants(&cluster).await;
+    let (mut cluster, mut postgres) = Cluster::with_own_postgres("proving", CATALOG).await;
+    prepare(&mut cluster).await;
     let survivor = cluster.start("a").await;
     let dead = cluster.start("b").await;
     use_up(&survivor, FULL).await;
@@ -136,8 +139,9 @@ async fn with_postgres_stopped_under_load_all_is_served_and_nothing_lost() {
     sidecars.into_iter().for_each(|sidecar| sidecar.process.stop());
 }
 
-async fn add_tenants(cluster: &Cluster) {
+async fn prepare(cluster: &mut Cluster) {
     cluster.world.tenants([(HARD.0, "basic"), (FULL.0, "basic")]).await;
+    cluster.flag("--enforcement-recall-wait-ms", RECALL_WAIT_MS);
 }
 
 async fn use_up(sidecar: &Sidecar, (tenant, meter): Used) {
