@@ -4,22 +4,41 @@ use std::{env, fs, path::PathBuf};
 
 use protox::prost::Message;
 
+#[path = "build/calls.rs"]
+mod calls;
+#[path = "build/tenants.rs"]
+mod tenants;
+
 /// What servers tell by reflection; the messages of a topic are imported by the service's file.
 const PUBLIC_PROTO: [&str; 1] = ["proto/tollgate/v1/tollgate.proto"];
 const INTERNAL_PROTO: [&str; 1] = ["proto/tollgate/journal/v1/journal.proto"];
+/// The package of the public API.
+const PACKAGE: &str = ".tollgate.v1";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=migrations");
     let public = protox::compile(PUBLIC_PROTO, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("tollgate_descriptor.bin"), public.encode_to_vec())?;
+    let encoded = public.encode_to_vec();
+    fs::write(out.join("tollgate_descriptor.bin"), &encoded)?;
+    fs::write(out.join("calls.rs"), calls::generate(&public))?;
+    fs::write(out.join("tenants.rs"), tenants::generate(&public))?;
     // Ordered maps, because the domain's properties are ordered. Calls that a service does not
-    // offer answer UNIMPLEMENTED.
+    // offer answer UNIMPLEMENTED. Google's types are those of pbjson, which know their JSON.
     tonic_prost_build::configure()
         .btree_map(".")
         .generate_default_stubs(true)
+        .compile_well_known_types(true)
+        .extern_path(".google.protobuf", "::pbjson_types")
         .compile_fds(public)?;
+    // proto's own JSON mapping. An answer says all that it has to say, also `"allowed": false`.
+    pbjson_build::Builder::new()
+        .register_descriptors(&encoded)?
+        .btree_map(["."])
+        .emit_fields()
+        .build(&[PACKAGE])?;
     let internal = protox::compile(INTERNAL_PROTO, ["proto"])?;
     tonic_prost_build::configure().btree_map(".").compile_fds(internal)?;
     Ok(())

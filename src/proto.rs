@@ -5,6 +5,9 @@
 #[allow(clippy::all, missing_docs)]
 pub mod v1 {
     tonic::include_proto!("tollgate.v1");
+    // proto's own JSON mapping.
+    include!(concat!(env!("OUT_DIR"), "/tollgate.v1.serde.rs"));
+    include!(concat!(env!("OUT_DIR"), "/tenants.rs"));
 
     /// The encoded descriptors of the public API, for server reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] =
@@ -14,4 +17,12 @@ pub mod v1 {
 #[allow(clippy::all, missing_docs)]
 pub mod journal {
     tonic::include_proto!("tollgate.journal.v1");
+}
+
+include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
+/// A message that says whom it concerns; generated for every request (`build/tenants.rs`).
+pub trait NamesTenants {
+    /// A tenant that is named and is not `tenant`, if there is one.
+    fn other_than(&self, tenant: &str) -> Option<&str>;
 }

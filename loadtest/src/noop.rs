@@ -109,7 +109,7 @@ impl TollgateService for Noop {
             limit: 1_000_000_000,
             used: amount,
             remaining: 1_000_000_000 - amount,
-            resets_at: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+            resets_at: Some(pbjson_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
             ..Default::default()
         }))
     }

@@ -1,11 +1,14 @@
 //! What the faces share: from a message to the domain's types, and back from answers and errors.
 //!
 //! Requests are checked here for all that can be said without the catalog; every problem is told,
-//! not only the first. Faces then only convert, call and answer.
+//! not only the first. `service` answers the calls, whichever face they came through.
 
 pub mod catalogs;
 pub mod fields;
 pub mod quota;
+pub mod record_stream;
 pub mod refusal;
+pub mod service;
+pub mod status;
 pub mod usage;
 pub mod usage_status;

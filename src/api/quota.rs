@@ -78,7 +78,7 @@ pub fn release_response(released: u64) -> v1::ReleaseReservationResponse {
     v1::ReleaseReservationResponse { released: fields::units(released) }
 }
 
-fn mode(number: i32, ttl: Option<prost_types::Duration>) -> Result<QuotaMode, Invalid> {
+fn mode(number: i32, ttl: Option<pbjson_types::Duration>) -> Result<QuotaMode, Invalid> {
     let mode = match v1::Mode::try_from(number) {
         Ok(v1::Mode::Check) => QuotaMode::Check,
         Ok(v1::Mode::Consume) => QuotaMode::Consume,
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_time_to_live_goes_with_reserve_alone() {
-        let ttl = Some(prost_types::Duration { seconds: 30, nanos: 0 });
+        let ttl = Some(pbjson_types::Duration { seconds: 30, nanos: 0 });
         let problems = quota_request(v1::CheckQuotaRequest { reservation_ttl: ttl, ..consume(1) })
             .unwrap_err();
         assert_eq!(fields_of(&problems), ["reservation_ttl"]);

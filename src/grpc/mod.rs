@@ -1,4 +1,4 @@
-//! The gRPC face: sockets, connections, and the service's calls.
+//! The gRPC face: sockets and connections; the calls themselves are in `api::service`.
 //!
 //! `serve` owns the sockets, `connection` one connection, `call` one call. `inline` says why calls
 //! are handled inside their connection's task, and `heavy` which of them are not.
@@ -13,9 +13,7 @@ pub mod health;
 mod heavy;
 mod inline;
 pub mod listen;
-pub mod record_stream;
+
 pub mod serve;
-pub mod service;
-pub mod status;
 
 pub use call::GrpcService;

@@ -11,11 +11,16 @@ use crate::domain::invalid::Invalid;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Address of /livez, /readyz and /metrics. Loopback unless other machines are to see them.
+    /// Address to listen on. Loopback unless other machines are to call.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// Connections open at a time; one more waits to be accepted.
     pub connections_max: usize,
+    /// Largest request body, bytes. A batch of 100,000 events of 670 bytes each fits in 64 MiB.
+    pub body_bytes_max: usize,
+    /// Memory for bodies in flight at a time, bytes; further ones wait. At least
+    /// `body_bytes_max`.
+    pub bodies_bytes_max: usize,
     /// How long a client may take to send a request's head, seconds.
     pub head_wait_s: u64,
     /// How long requests in flight may take to finish at shutdown, seconds.
@@ -31,7 +36,14 @@ impl Default for HttpConfig {
 impl HttpConfig {
     /// The defaults, on another address.
     pub fn at(listen: SocketAddr) -> Self {
-        Self { listen, connections_max: 256, head_wait_s: 10, drain_s: 5 }
+        Self {
+            listen,
+            connections_max: 1_024,
+            body_bytes_max: 64 << 20,
+            bodies_bytes_max: 256 << 20,
+            head_wait_s: 10,
+            drain_s: 5,
+        }
     }
 
     /// Checks the settings against their bounds.
@@ -41,6 +53,20 @@ impl HttpConfig {
         }
         if self.head_wait_s == 0 {
             return Err(Invalid::new("head_wait_s", "is 0", "give at least 1 second"));
+        }
+        if self.body_bytes_max == 0 {
+            return Err(Invalid::new(
+                "body_bytes_max",
+                "is 0",
+                "give the bytes of a large request",
+            ));
+        }
+        if self.bodies_bytes_max < self.body_bytes_max {
+            return Err(Invalid::new(
+                "bodies_bytes_max",
+                format!("is less than one body may have ({})", self.bodies_bytes_max),
+                format!("give at least body_bytes_max = {}", self.body_bytes_max),
+            ));
         }
         Ok(())
     }

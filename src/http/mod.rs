@@ -1,9 +1,14 @@
-//! The HTTP face for those who watch a process: `/livez`, `/readyz`, `/metrics`.
+//! The HTTP face: the calls as JSON for applications that do not speak gRPC, and `/livez`,
+//! `/readyz`, `/metrics` for those who watch a process.
 //!
-//! Sidecar and worker serve the same three. They hold no secrets and need no token, and listen on
-//! loopback unless told otherwise.
+//! A sidecar serves all of it, a worker only the latter.
 
+mod body;
+pub mod calls;
 pub mod config;
+mod denial;
+mod mirror;
+pub mod refused;
 pub mod serve;
 mod watch;
 

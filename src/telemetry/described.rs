@@ -5,7 +5,7 @@ use metrics::{describe_counter, describe_gauge, describe_histogram};
 /// Name and meaning.
 type Described = (&'static str, &'static str);
 
-const COUNTERS: [Described; 14] = [
+const COUNTERS: &[Described] = &[
     (
         "tollgate_embedded_keys_forgotten_total",
         "Idempotency keys forgotten before their time, for lack of room, in a sidecar without Postgres",
@@ -25,6 +25,10 @@ const COUNTERS: [Described; 14] = [
     (
         "tollgate_grpc_handler_panics_total",
         "Calls that ended in a defect; each was answered with INTERNAL",
+    ),
+    (
+        "tollgate_http_handler_panics_total",
+        "HTTP requests that ended in a defect; each was answered with 500",
     ),
     (
         "tollgate_journal_appends_total",
@@ -49,7 +53,7 @@ const COUNTERS: [Described; 14] = [
     ),
 ];
 
-const GAUGES: [Described; 15] = [
+const GAUGES: &[Described] = &[
     ("tollgate_build_info", "1, with the version that this process was built from"),
     ("tollgate_changes_stale", "1 while changed plans and tenants cannot be read from the ledger"),
     ("tollgate_condition_status", "How a readiness condition stands: 0 ok, 1 degraded, 2 failed"),
@@ -67,7 +71,7 @@ const GAUGES: [Described; 15] = [
     ("tollgate_tenants_live", "Tenants in this sidecar's memory"),
 ];
 
-const HISTOGRAMS: [Described; 4] = [
+const HISTOGRAMS: &[Described] = &[
     ("tollgate_journal_sync_seconds", "Time of one sync of the journal"),
     (
         "tollgate_ledger_query_seconds",

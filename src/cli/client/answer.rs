@@ -1,7 +1,7 @@
 //! Answers, for people and for programs.
 
 use jiff::Timestamp;
-use prost_types::Timestamp as WireTimestamp;
+use pbjson_types::Timestamp as WireTimestamp;
 use serde_json::{Value, json};
 
 use crate::proto::v1::{self, CheckQuotaResponse, MeterUsage};

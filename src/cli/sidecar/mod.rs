@@ -5,16 +5,17 @@ mod parts;
 mod shared;
 mod start;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api::service::EngineService,
     cli::sidecar::start::Started,
     clock::Clock,
     config::SettingsArgs,
-    grpc::{faces::faces, health::Health, listen::Listeners, serve::serve, service::EngineService},
+    grpc::{faces::faces, health::Health, listen::Listeners, serve::serve},
     http,
     lifecycle::{readiness::Readiness, signals::StopSignals, tasks::TaskGroup},
     telemetry::{logging, metrics::Metrics},
@@ -67,6 +68,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let grpc_stop = CancellationToken::new();
     let health = Health::new().await;
     let service = EngineService::new(started.engine.clone(), grpc_stop.clone());
+    let calls = http::calls::router(&Arc::new(service.clone()), &settings.http, &Clock::System);
     let service = faces(service, health.server(), &settings.grpc)?;
     let following = tokio::spawn(health.follow(readiness.subscribe(), grpc_stop.clone()));
     let grpc = tokio::spawn(serve(listeners, service, settings.grpc.clone(), grpc_stop.clone()));
@@ -75,6 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let metrics = metrics.clone();
         move || metrics.render()
     });
+    let router = router.merge(calls);
     let http_config = settings.http.clone();
     let http = tokio::spawn({
         let stop = http_stop.clone();

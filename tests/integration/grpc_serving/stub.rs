@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tollgate::{
+    api::record_stream::record_stream,
     api::usage::UsageBatch,
     domain::usage::RecordReceipt,
-    grpc::record_stream::record_stream,
     proto::v1::{self, tollgate_service_server::TollgateService},
 };
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};

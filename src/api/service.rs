@@ -5,14 +5,15 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
-use super::{record_stream::record_stream, status::status};
+use super::{
+    quota::{quota_request, quota_response, release_request, release_response},
+    record_stream::record_stream,
+    refusal::Refusal,
+    status::status,
+    usage::{UsageBatch, record_response, usage_batch},
+    usage_status::{usage_query, usage_response},
+};
 use crate::{
-    api::{
-        quota::{quota_request, quota_response, release_request, release_response},
-        refusal::Refusal,
-        usage::{UsageBatch, record_response, usage_batch},
-        usage_status::{usage_query, usage_response},
-    },
     domain::invalid::Problems,
     enforcement::{engine::Engine, error::EngineError},
     proto::v1::{
@@ -27,7 +28,7 @@ use crate::{
     },
 };
 
-/// The engine behind the gRPC face.
+/// The engine behind the faces.
 #[derive(Clone)]
 pub struct EngineService {
     engine: Arc<Engine>,

@@ -1,0 +1,273 @@
+//! What an HTTP client is told of a limit without reading the body: `429`, `Retry-After`, and the
+//! fields of draft-ietf-httpapi-ratelimit-headers-10.
+//!
+//! A denial of a *taking* mode (CONSUME, RESERVE) by a rate or a quota is `429 Too Many Requests`:
+//! nothing was taken, and a client that only looks at the status must not go on. A look (CHECK) was
+//! answered, whatever the answer: `200`. A feature that is off is an answer too: `200` with
+//! `allowed` or `enabled` false, since `403` would say that the *caller* lacks a right. Who would
+//! rather have `200` always sends `Prefer: denial-status=200`.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::Timestamp;
+
+use super::refused::whole_seconds;
+use crate::proto::v1;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// The preference that makes denials `200`.
+const ALWAYS_OK: &str = "denial-status=200";
+
+/// Whether the caller would rather have `200` for denials.
+pub fn prefers_ok(headers: &HeaderMap) -> bool {
+    let preferences = headers.get_all(PREFER).into_iter().filter_map(|value| value.to_str().ok());
+    preferences.flat_map(|value| value.split(',')).any(|value| {
+        let name = value.split(';').next().unwrap_or_default();
+        name.trim().eq_ignore_ascii_case(ALWAYS_OK)
+    })
+}
+
+/// What a request says about limits: whether it takes, and what its limit is called.
+pub trait Asked {
+    /// Whether it takes something where it is allowed.
+    fn takes(&self) -> bool {
+        false
+    }
+
+    /// What its limit is called in the header fields.
+    fn limit_name(&self) -> &str {
+        ""
+    }
+}
+
+/// What an answer says about limits.
+pub trait Limited {
+    /// The limits that were decided by, each with its name, the most binding first; `asked` is the
+    /// name that the request gave.
+    fn limits(&self, _asked: &str, _now: Timestamp) -> Vec<Limit> {
+        vec![]
+    }
+
+    /// Whether a rate or a quota denied.
+    fn is_denied(&self) -> bool {
+        false
+    }
+}
+
+/// One limit as the header fields tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    name: String,
+    /// `q`: units per window.
+    quota: u64,
+    /// `w`: the window, seconds; `None` where it has no fixed length.
+    window: Option<u64>,
+    /// `r`: what is left.
+    remaining: u64,
+    /// `t`: seconds until more is there; `None` = never.
+    reset: Option<Duration>,
+    /// What to wait for; `None` when waiting does not help.
+    retry: Option<Duration>,
+}
+
+/// The header fields that tell `limits`; `Retry-After` only on a denial.
+pub fn fields(limits: &[Limit], is_denied: bool) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let list = |line: fn(&Limit) -> String| {
+        HeaderValue::from_str(&limits.iter().map(line).collect::<Vec<_>>().join(", "))
+    };
+    if let (false, Ok(policy), Ok(limit)) = (limits.is_empty(), list(policy), list(service_limit)) {
+        headers.insert(POLICY, policy);
+        headers.insert(LIMIT, limit);
+    }
+    if is_denied && let Some(wait) = limits.iter().filter_map(|limit| limit.retry).max() {
+        headers.insert(header::RETRY_AFTER, whole_seconds(wait));
+    }
+    headers
+}
+
+fn policy(limit: &Limit) -> String {
+    let window = limit.window.map(|seconds| format!(";w={seconds}")).unwrap_or_default();
+    format!("{};q={}{window}", quoted(&limit.name), limit.quota)
+}
+
+fn service_limit(limit: &Limit) -> String {
+    let reset = limit.reset.map(|wait| format!(";t={}", seconds_up(wait))).unwrap_or_default();
+    format!("{};r={}{reset}", quoted(&limit.name), limit.remaining)
+}
+
+/// A name as a string of RFC 9651; names of catalogs have no characters that it forbids, and what a
+/// caller made up is left out.
+fn quoted(name: &str) -> String {
+    let fine = name.chars().filter(|c| (' '..='~').contains(c) && !matches!(c, '"' | '\\'));
+    format!("\"{}\"", fine.collect::<String>())
+}
+
+fn seconds_up(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+fn positive(wire: Option<pbjson_types::Duration>) -> Option<Duration> {
+    wire.and_then(|wire| Duration::try_from(wire).ok())
+}
+
+fn quota_limit(name: &str, answer: &v1::CheckQuotaResponse, now: Timestamp) -> Option<Limit> {
+    let quota = u64::try_from(answer.limit).ok()?;
+    // A tenant on a test clock may have windows that lie in the past by the real one.
+    let reset = answer.resets_at.and_then(|at| {
+        let wait = Timestamp::new(at.seconds, at.nanos).ok()?.duration_since(now);
+        Duration::try_from(wait).ok()
+    });
+    let is_exhausted = !answer.allowed && answer.reason() == v1::QuotaReason::LimitExceeded;
+    Some(Limit {
+        name: name.to_owned(),
+        quota,
+        window: None,
+        remaining: u64::try_from(answer.remaining).unwrap_or_default(),
+        reset,
+        retry: reset.filter(|_| is_exhausted),
+    })
+}
+
+fn rate_limit(name: &str, answer: &v1::CheckRateLimitResponse) -> Option<Limit> {
+    Some(Limit {
+        name: name.to_owned(),
+        quota: u64::try_from(answer.limit).ok()?,
+        window: positive(answer.period).map(seconds_up),
+        remaining: u64::try_from(answer.remaining).unwrap_or_default(),
+        reset: positive(answer.reset_after),
+        retry: positive(answer.retry_after),
+    })
+}
+
+fn is_taking(mode: v1::Mode) -> bool {
+    matches!(mode, v1::Mode::Consume | v1::Mode::Reserve)
+}
+
+impl Asked for v1::CheckQuotaRequest {
+    fn takes(&self) -> bool {
+        is_taking(self.mode())
+    }
+
+    fn limit_name(&self) -> &str {
+        &self.meter
+    }
+}
+
+impl Limited for v1::CheckQuotaResponse {
+    fn limits(&self, asked: &str, now: Timestamp) -> Vec<Limit> {
+        quota_limit(asked, self, now).into_iter().collect()
+    }
+
+    fn is_denied(&self) -> bool {
+        !self.allowed
+    }
+}
+
+impl Asked for v1::CheckRateLimitRequest {
+    fn takes(&self) -> bool {
+        is_taking(self.mode())
+    }
+
+    fn limit_name(&self) -> &str {
+        &self.rate_limit
+    }
+}
+
+impl Limited for v1::CheckRateLimitResponse {
+    fn limits(&self, asked: &str, _: Timestamp) -> Vec<Limit> {
+        rate_limit(asked, self).into_iter().collect()
+    }
+
+    fn is_denied(&self) -> bool {
+        !self.allowed
+    }
+}
+
+impl Asked for v1::CheckRequest {
+    fn takes(&self) -> bool {
+        is_taking(self.mode())
+    }
+}
+
+impl Limited for v1::CheckResponse {
+    fn limits(&self, _: &str, now: Timestamp) -> Vec<Limit> {
+        let rates = self.rate_limits.iter().filter_map(|(name, rate)| rate_limit(name, rate));
+        let quotas = self.quotas.iter().filter_map(|(meter, quota)| quota_limit(meter, quota, now));
+        rates.chain(quotas).collect()
+    }
+
+    fn is_denied(&self) -> bool {
+        !self.allowed && self.denied_by() != v1::DeniedBy::Feature
+    }
+}
+
+// Neither of these is about a limit that a client could wait for.
+impl Asked for v1::ReleaseReservationRequest {}
+impl Limited for v1::ReleaseReservationResponse {}
+impl Asked for v1::RecordUsageRequest {}
+impl Limited for v1::RecordUsageResponse {}
+impl Asked for v1::GetUsageRequest {}
+impl Limited for v1::GetUsageResponse {}
+impl Asked for v1::CheckFeatureRequest {}
+impl Limited for v1::CheckFeatureResponse {}
+impl Asked for v1::ListFeaturesRequest {}
+impl Limited for v1::ListFeaturesResponse {}
+// Each of its answers says for itself.
+impl Asked for v1::CheckBatchRequest {}
+impl Limited for v1::CheckBatchResponse {}
+impl Asked for v1::RequestEmergencyUsageRequest {}
+impl Limited for v1::RequestEmergencyUsageResponse {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied() -> v1::CheckQuotaResponse {
+        v1::CheckQuotaResponse {
+            allowed: false,
+            reason: v1::QuotaReason::LimitExceeded.into(),
+            limit: 100,
+            remaining: 3,
+            resets_at: Some(pbjson_types::Timestamp { seconds: 90, nanos: 1 }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_denied_quota_tells_limit_rest_and_when_to_come_back() {
+        let now = Timestamp::from_second(60).unwrap();
+        let headers = fields(&denied().limits("queries", now), true);
+        assert_eq!(headers[POLICY], "\"queries\";q=100");
+        assert_eq!(headers[LIMIT], "\"queries\";r=3;t=31");
+        assert_eq!(headers[header::RETRY_AFTER], "31");
+        assert!(!fields(&denied().limits("queries", now), false).contains_key("retry-after"));
+    }
+
+    #[test]
+    fn what_is_unlimited_has_no_fields() {
+        let unlimited = v1::CheckQuotaResponse { limit: -1, allowed: true, ..Default::default() };
+        assert!(fields(&unlimited.limits("queries", Timestamp::UNIX_EPOCH), false).is_empty());
+    }
+
+    #[test]
+    fn a_feature_that_is_off_is_an_answer_and_no_status() {
+        let by = |denied_by: v1::DeniedBy| v1::CheckResponse {
+            denied_by: denied_by.into(),
+            ..Default::default()
+        };
+        assert!(by(v1::DeniedBy::Quota).is_denied());
+        assert!(!by(v1::DeniedBy::Feature).is_denied());
+    }
+
+    #[test]
+    fn the_preference_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        assert!(!prefers_ok(&headers));
+        headers.insert(PREFER, "respond-async, Denial-Status=200".parse().unwrap());
+        assert!(prefers_ok(&headers));
+    }
+}
