@@ -37,7 +37,7 @@ pub struct Refusal {
 /// Something that was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// `tenant`, `meter` or `reservation`.
+    /// `tenant`, `meter`, `rate_limit` or `reservation`.
     pub kind: &'static str,
     pub name: String,
 }
@@ -130,6 +130,9 @@ fn not_found(unknown: &[Unknown]) -> Refusal {
         }
         Some(UnknownName::Meter { meter, .. }) => {
             ("UNKNOWN_METER", Some(Resource { kind: "meter", name: meter.to_string() }))
+        }
+        Some(UnknownName::Rate { rate, .. }) => {
+            ("UNKNOWN_RATE_LIMIT", Some(Resource { kind: "rate_limit", name: rate.to_string() }))
         }
         Some(UnknownName::Reservation(id)) => {
             ("UNKNOWN_RESERVATION", Some(Resource { kind: "reservation", name: id.to_string() }))

@@ -12,6 +12,7 @@ pub mod money;
 pub mod period;
 pub mod properties;
 pub mod quota;
+pub mod rate;
 pub mod reservation;
 pub mod share;
 pub mod tenant;

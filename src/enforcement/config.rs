@@ -24,6 +24,11 @@ pub struct EnforcementConfig {
     pub repeats_max: usize,
     /// Subjects counted at a time for one tenant and meter.
     pub subjects_max: usize,
+    /// Subjects that rates are kept for at a time, for one tenant. One whose rate is wholly free again
+    /// needs no room; beyond the bound a new one is denied.
+    pub rate_subjects_max: usize,
+    /// Subjects that rates are kept for at a time, for all tenants together; beyond it, likewise.
+    pub rate_subjects_total_max: usize,
     /// Reservations kept at a time.
     pub reservations_max: usize,
     /// How long a reservation holds unless the call says otherwise, seconds.
@@ -55,6 +60,8 @@ impl Default for EnforcementConfig {
             denial_cache_ms: 1_000,
             repeats_max: 262_144,
             subjects_max: 10_000,
+            rate_subjects_max: 100_000,
+            rate_subjects_total_max: 1_000_000,
             reservations_max: 100_000,
             reservation_ttl_s: 60,
             reservation_ttl_s_max: 3_600,
@@ -112,6 +119,8 @@ impl EnforcementConfig {
             ("denial_cache_ms", self.denial_cache_ms, 0, 1_000),
             ("repeats_max", self.repeats_max as u64, 2, 100_000_000),
             ("subjects_max", self.subjects_max as u64, 1, 10_000_000),
+            ("rate_subjects_max", self.rate_subjects_max as u64, 1, 100_000_000),
+            ("rate_subjects_total_max", self.rate_subjects_total_max as u64, 1, 100_000_000),
             ("reservations_max", self.reservations_max as u64, 1, 100_000_000),
             ("reservation_ttl_s", self.reservation_ttl_s, 1, self.reservation_ttl_s_max),
             ("reservation_ttl_s_max", self.reservation_ttl_s_max, 1, 86_400),

@@ -15,6 +15,7 @@ use super::{
     holds::Holds,
     leasing::Leasing,
     metrics::EngineMetrics,
+    rates::Rates,
     repeats::Repeats,
     taken::Taken,
     values::Values,
@@ -41,6 +42,7 @@ pub struct Engine {
     pub(super) repeats: Repeats<Position>,
     pub(super) holds: Holds<Taken>,
     pub(super) values: Arc<Values>,
+    pub(super) rates: Rates,
     pub(super) metrics: EngineMetrics,
     /// Bounds how many requests wait for a refill at a time.
     pub(super) slow_path: Semaphore,
@@ -70,6 +72,7 @@ impl Engine {
             repeats: Repeats::new(config.repeats_max),
             holds: Holds::new(config.reservations_max),
             slow_path: Semaphore::new(config.slow_path_max),
+            rates: Rates::new(&config),
             metrics: EngineMetrics::register(),
             handed_over: AtomicU64::new(0),
             flushed_to: AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! Why the engine gives no answer. A denial is an answer and is not here.
 
 use crate::domain::{
+    catalog::names::RateName,
     ids::{MeterName, TenantId},
     invalid::{Invalid, Problems},
     reservation::ReservationId,
@@ -25,6 +26,13 @@ pub enum UnknownName {
         /// The one of the catalog's that is most likely meant.
         near: Option<MeterName>,
     },
+    /// Not in the tenant's catalog.
+    Rate {
+        tenant: TenantId,
+        rate: RateName,
+        /// The one of the catalog's that is most likely meant.
+        near: Option<RateName>,
+    },
     Reservation(ReservationId),
 }
 
@@ -40,6 +48,13 @@ impl From<Unknown> for Invalid {
                 match near {
                     Some(near) => format!("did you mean {near}?"),
                     None => "give a meter of that catalog (`tollgate catalog show`)".to_owned(),
+                },
+            ),
+            UnknownName::Rate { tenant, rate, near } => (
+                format!("there is no rate {rate} in the catalog of tenant {tenant}"),
+                match near {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "give a rate of that catalog (`tollgate catalog show`)".to_owned(),
                 },
             ),
             UnknownName::Reservation(id) => (

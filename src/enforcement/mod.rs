@@ -21,6 +21,7 @@ pub mod leasing;
 mod look;
 mod metrics;
 mod quota;
+pub mod rates;
 mod recording;
 mod repeats;
 mod reserve;

@@ -160,6 +160,7 @@ mod flight;
 pub mod holder;
 pub mod key;
 pub mod message;
+pub mod rate;
 #[cfg(test)]
 mod simulation;
 pub mod step;

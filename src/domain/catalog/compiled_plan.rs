@@ -18,6 +18,7 @@ use crate::domain::{
     limit::{Enforcement, Limit, OutagePolicy},
     meter::Meter,
     money::Currency,
+    rate::RateWindow,
 };
 
 /// Most meters that one plan may name; dense numbers and per-tenant cell tables stay small.
@@ -44,7 +45,7 @@ pub struct CompiledPlan {
     pub meters: Vec<PlanMeter>,
     /// The values that the plan names.
     pub features: AHashMap<FeatureName, FeatureValue>,
-    /// The rates that the plan limits.
+    /// The catalog's rates, with what the plan allows of them.
     pub rates: Vec<PlanRate>,
     /// What it was made of; billing reads prices here.
     pub definition: Arc<PlanDefinition>,
@@ -72,8 +73,18 @@ pub struct PlanMeter {
 #[derive(Clone, Debug)]
 pub struct PlanRate {
     pub rate: RateDef,
-    /// Every one of them must have room.
-    pub limits: Vec<RateLimitDef>,
+    /// The plan's limits, the shortest period first: every one of them must have room. Empty =
+    /// the plan does not limit it.
+    pub windows: Arc<[RateWindow]>,
+}
+
+impl PlanRate {
+    fn compile(rate: &RateDef, limits: Option<&Vec<RateLimitDef>>) -> Self {
+        let mut windows: Vec<_> =
+            limits.into_iter().flatten().map(|limit| RateWindow::from(*limit)).collect();
+        windows.sort_by_key(|window| window.period);
+        Self { rate: rate.clone(), windows: windows.into() }
+    }
 }
 
 impl CompiledPlan {
@@ -117,10 +128,7 @@ impl CompiledPlan {
         let rates = definition
             .rates
             .iter()
-            .filter_map(|rate| {
-                let limits = definition.plan.rate_limits.get(&rate.name)?.clone();
-                Some(PlanRate { rate: rate.clone(), limits })
-            })
+            .map(|rate| PlanRate::compile(rate, definition.plan.rate_limits.get(&rate.name)))
             .collect();
         Ok(Self {
             catalog: definition.catalog.clone(),
@@ -154,7 +162,7 @@ impl CompiledPlan {
         self.features.get(name)
     }
 
-    /// What the plan allows of a rate, if it limits it.
+    /// A rate of the catalog, with what the plan allows of it.
     pub fn rate(&self, name: &RateName) -> Option<&PlanRate> {
         self.rates.iter().find(|rate| rate.rate.name == *name)
     }

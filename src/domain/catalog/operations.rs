@@ -22,7 +22,7 @@ pub struct RateDef {
     /// What people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whether sidecars share it; shared unless given.
+    /// Whether it holds for all sidecars together or for each by itself; `global` unless given.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scope: RateScope,
     /// What a subject of it is called (`user`), when it holds for each subject by itself.
@@ -39,7 +39,7 @@ pub struct RateDef {
 pub enum RateScope {
     /// One limit for all sidecars together.
     #[default]
-    Shared,
+    Global,
     /// Each sidecar by itself.
     Sidecar,
 }

@@ -40,7 +40,7 @@ pub struct PlanDefinition {
     /// The types of the features that the plan names, in the catalog's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<PlanFeature>,
-    /// The rates that the plan limits.
+    /// The catalog's rates: one that the plan does not limit is known all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RateDef>,
     /// The add-ons that the plan can have.
@@ -93,12 +93,7 @@ impl PlanDefinition {
                 .filter(|feature| plan.features.contains_key(&feature.name))
                 .map(PlanFeature::of)
                 .collect(),
-            rates: catalog
-                .rates
-                .iter()
-                .filter(|rate| plan.rate_limits.contains_key(&rate.name))
-                .cloned()
-                .collect(),
+            rates: catalog.rates.clone(),
             addons: catalog.addons.iter().filter(has_addon).cloned().collect(),
             dunning: dunning.cloned(),
         }

@@ -54,6 +54,7 @@ impl Engine {
     /// Retires counters that are over or idle, drops those that are done, and sets the gauges.
     pub fn sweep(self: &Arc<Self>) {
         let real_now = self.clock.now();
+        let now_ns = self.clock.steady_ns();
         let mut live = 0;
         for state in self.directory.all() {
             let now = state.terms().tenant.now(real_now);
@@ -63,6 +64,7 @@ impl Engine {
                 self.part_or_revive(&counter, now);
                 self.prepare_next(&state, &counter, now);
             }
+            state.rates().forget_unused(self.rates.subjects(), now_ns);
             state
                 .drop_done_counters(now, |counter| counter.is_done() && self.is_idle(counter, now));
         }
@@ -71,6 +73,7 @@ impl Engine {
         {
             metrics::gauge!("tollgate_counters_live").set(live as f64);
             metrics::gauge!("tollgate_tenants_live").set(self.directory.len() as f64);
+            metrics::gauge!("tollgate_rate_subjects_live").set(self.rates.subjects().live() as f64);
             metrics::gauge!("tollgate_reservations_live").set(self.holds.len() as f64);
         }
         let counters = self.directory.all_counters();

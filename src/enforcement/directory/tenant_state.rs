@@ -14,7 +14,10 @@ use crate::{
         tenant::Tenant,
         window::Window,
     },
-    enforcement::counter::{Counter, CounterSeed},
+    enforcement::{
+        counter::{Counter, CounterSeed},
+        rates::tenant_rates::TenantRates,
+    },
     leases::message::Ceiling,
 };
 
@@ -47,17 +50,27 @@ impl Terms {
 pub struct TenantState {
     terms: ArcSwap<Terms>,
     counters: Counters,
+    rates: TenantRates,
 }
 
 impl TenantState {
     /// A tenant without counters.
     pub fn new(terms: Terms, seed: CounterSeed) -> Self {
-        Self { terms: ArcSwap::from_pointee(terms), counters: Counters::new(seed) }
+        Self {
+            terms: ArcSwap::from_pointee(terms),
+            counters: Counters::new(seed),
+            rates: TenantRates::default(),
+        }
     }
 
     /// The terms in force.
     pub fn terms(&self) -> Arc<Terms> {
         self.terms.load_full()
+    }
+
+    /// Where the tenant's rates stand.
+    pub fn rates(&self) -> &TenantRates {
+        &self.rates
     }
 
     /// Replaces the terms by newer ones; the counters learn their new ceilings. Answers which
