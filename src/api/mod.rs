@@ -12,3 +12,4 @@ pub mod service;
 pub mod status;
 pub mod usage;
 pub mod usage_status;
+mod watch_stream;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
@@ -11,7 +12,8 @@ use super::{
     refusal::Refusal,
     status::status,
     usage::{UsageBatch, record_response, usage_batch},
-    usage_status::{usage_query, usage_response},
+    usage_status::{usage_query, usage_response, watch_request},
+    watch_stream::watch_stream,
 };
 use crate::{
     domain::invalid::Problems,
@@ -105,15 +107,17 @@ impl TollgateService for EngineService {
         request: Request<GetUsageRequest>,
     ) -> Result<Response<GetUsageResponse>, Status> {
         let query = usage_query(request.into_inner()).map_err(invalid)?;
-        let usage = self.engine.get_usage(query).await.map_err(refused)?;
+        let usage = self.engine.get_usage(&query).await.map_err(refused)?;
         Ok(Response::new(usage_response(usage)))
     }
 
     async fn watch_usage(
         &self,
-        _: Request<WatchUsageRequest>,
+        request: Request<WatchUsageRequest>,
     ) -> Result<Response<BoxStream<WatchUsageResponse>>, Status> {
-        Err(not_there_yet("WatchUsage"))
+        let (query, interval) = watch_request(request.into_inner()).map_err(invalid)?;
+        let watch = self.engine.watch_usage(query, interval).map_err(refused)?;
+        Ok(Response::new(watch_stream(watch, self.shutdown.clone()).boxed()))
     }
 
     async fn check_rate_limit(

@@ -1,7 +1,10 @@
 //! `GetUsage`: a tenant's quotas and what was used of them.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use crate::{
     domain::{
+        alerts::{Alert, AlertKind},
         ids::{MeterName, TenantId},
         invalid::{Invalid, Problems},
         limit::Enforcement,
@@ -16,6 +19,11 @@ use super::fields;
 
 /// Most meters that one call may name.
 pub const METERS_NAMED_MAX: usize = 100;
+/// How often a watcher may look at most, and at least.
+const WATCH_INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3_600);
+/// How often it looks unless it says otherwise.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Checks whose usage of what is asked for.
 pub fn usage_query(wire: v1::GetUsageRequest) -> Result<UsageQuery, Problems> {
@@ -49,7 +57,55 @@ pub fn usage_response(status: UsageStatus) -> v1::GetUsageResponse {
     v1::GetUsageResponse {
         as_of: Some(fields::wire_instant(status.as_of)),
         meters: status.meters.into_iter().map(meter_usage).collect(),
-        alerts: vec![],
+        alerts: status.alerts.into_iter().map(alert).collect(),
+    }
+}
+
+/// Checks what is to be watched, and how often at most.
+pub fn watch_request(wire: v1::WatchUsageRequest) -> Result<(UsageQuery, Duration), Problems> {
+    let v1::WatchUsageRequest { tenant, meters, subject, interval_min } = wire;
+    let query = usage_query(v1::GetUsageRequest { tenant, meters, subject });
+    let interval = fields::positive_duration("interval_min", interval_min).and_then(|interval| {
+        let interval = interval.unwrap_or(WATCH_INTERVAL);
+        match WATCH_INTERVALS.contains(&interval) {
+            true => Ok(interval),
+            false => Err(Invalid::new(
+                "interval_min",
+                format!("is out of range ({} ms)", interval.as_millis()),
+                "give 100 ms to 1 h, or nothing for 1 s",
+            )),
+        }
+    });
+    match (query, interval) {
+        (Ok(query), Ok(interval)) => Ok((query, interval)),
+        (Err(mut problems), Err(problem)) => {
+            problems.push(problem);
+            Err(problems)
+        }
+        (Err(problems), _) => Err(problems),
+        (_, Err(problem)) => Err(problem.into()),
+    }
+}
+
+/// Puts a tenant's usage, or what changed of it, into the wire's form.
+pub fn watch_response(status: UsageStatus) -> v1::WatchUsageResponse {
+    let v1::GetUsageResponse { as_of, meters, alerts } = usage_response(status);
+    v1::WatchUsageResponse { as_of, meters, alerts }
+}
+
+fn alert(alert: Alert) -> v1::Alert {
+    let kind = match AlertKind::of(alert.threshold) {
+        AlertKind::ApproachingLimit => v1::AlertKind::ApproachingLimit,
+        AlertKind::LimitExceeded => v1::AlertKind::LimitExceeded,
+    };
+    v1::Alert {
+        meter: alert.meter.into(),
+        subject: alert.subject.map(String::from).unwrap_or_default(),
+        kind: kind.into(),
+        threshold_percent: alert.threshold.to_string(),
+        raised_at: alert.raised_at.map(fields::wire_instant),
+        resolved_at: alert.resolved_at.map(fields::wire_instant),
+        recommended_action: alert.recommended_action.unwrap_or_default(),
     }
 }
 
@@ -150,5 +206,19 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(usage_query(many).unwrap_err().listed()[0].field, "meters");
+    }
+
+    #[test]
+    fn a_watch_says_how_often_it_may_look() {
+        let watch = |interval_min| {
+            let tenant = "acme".to_owned();
+            watch_request(v1::WatchUsageRequest { tenant, interval_min, ..Default::default() })
+        };
+        let length = |seconds, nanos| Some(pbjson_types::Duration { seconds, nanos });
+        assert_eq!(watch(None).unwrap().1, Duration::from_secs(1));
+        assert_eq!(watch(length(0, 100_000_000)).unwrap().1, Duration::from_millis(100));
+        for bad in [length(0, 99_999_999), length(3_601, 0), length(-1, 0)] {
+            assert_eq!(watch(bad).unwrap_err().listed()[0].field, "interval_min");
+        }
     }
 }

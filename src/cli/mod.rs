@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub mod account;
+pub mod alert;
 pub mod catalog;
 pub mod charges;
 pub mod client;
@@ -36,6 +37,7 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Command {
     Account(account::Args),
+    Alert(alert::Args),
     Catalog(catalog::Args),
     Charges(charges::Args),
     Check(client::check::Args),
@@ -78,6 +80,7 @@ fn told(error: &anyhow::Error) -> String {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     let done = match command {
         Command::Account(args) => block_on(account::run(args)),
+        Command::Alert(args) => block_on(alert::run(args)),
         Command::Catalog(args) => block_on(catalog::run(args)),
         Command::Charges(args) => block_on(charges::run(args)),
         Command::Check(args) => return block_on(client::check::run(args)),

@@ -1,5 +1,6 @@
 //! The field's words as types, with the rules that need no IO and no clock.
 
+pub mod alerts;
 pub mod amount;
 pub mod catalog;
 pub mod cell_key;

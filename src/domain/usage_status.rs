@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
+    alerts::Alert,
     ids::{MeterName, Subject, TenantId},
     limit::Enforcement,
     meter::MeterKind,
@@ -26,6 +27,31 @@ pub struct UsageStatus {
     pub as_of: Timestamp,
     /// In the catalog's order.
     pub meters: Vec<MeterStatus>,
+    /// Those that stand.
+    pub alerts: Vec<Alert>,
+}
+
+impl UsageStatus {
+    /// What is otherwise than in `earlier`: meters of which something can be told, alerts that were
+    /// raised, and those that are resolved now. `None`: nothing.
+    pub fn changes_since(&self, earlier: &Self) -> Option<Self> {
+        let was = |meter: &MeterStatus| {
+            let same = |other: &&MeterStatus| {
+                (&other.meter, &other.subject) == (&meter.meter, &meter.subject)
+            };
+            earlier.meters.iter().find(same).is_some_and(|other| other.tells_as(meter))
+        };
+        let meters: Vec<_> = self.meters.iter().filter(|meter| !was(meter)).cloned().collect();
+        let raised = self.alerts.iter().filter(|alert| !earlier.alerts.contains(alert)).cloned();
+        let resolved = earlier
+            .alerts
+            .iter()
+            .filter(|alert| !self.alerts.iter().any(|stands| stands.is_same(alert)))
+            .map(|alert| Alert { resolved_at: Some(self.as_of), ..alert.clone() });
+        let alerts: Vec<_> = raised.chain(resolved).collect();
+        let is_news = !meters.is_empty() || !alerts.is_empty();
+        is_news.then_some(Self { as_of: self.as_of, meters, alerts })
+    }
 }
 
 /// What was used of one meter in its current window, in base units.
@@ -54,4 +80,13 @@ pub struct MeterStatus {
     /// When `settled` was last read from the shared counters; absent = never.
     pub settled_at: Option<Timestamp>,
     pub window: Window,
+}
+
+impl MeterStatus {
+    /// Whether both tell the same of what was used; how much of it is settled tells nothing new.
+    fn tells_as(&self, other: &Self) -> bool {
+        let told =
+            |status: &Self| Self { settled: 0, unsettled: 0, settled_at: None, ..status.clone() };
+        told(self) == told(other)
+    }
 }

@@ -41,6 +41,8 @@ pub struct EnforcementConfig {
     pub event_ahead_s_max: u32,
     /// Slow-path decisions in flight at a time; more are refused as overload.
     pub slow_path_max: usize,
+    /// Streams that watch a tenant's usage at a time; more are refused as overload.
+    pub watchers_max: usize,
     /// How often the journal is flushed to the ledger when little happens, milliseconds.
     pub flush_interval_ms: u64,
     /// A counter that is not used for so long returns its escrow and is forgotten, seconds.
@@ -68,6 +70,7 @@ impl Default for EnforcementConfig {
             event_age_days_max: 35,
             event_ahead_s_max: 300,
             slow_path_max: 10_000,
+            watchers_max: 1_000,
             flush_interval_ms: 200,
             counter_idle_s: 600,
             change_poll_ms: 250,
@@ -127,6 +130,7 @@ impl EnforcementConfig {
             ("event_age_days_max", u64::from(self.event_age_days_max), 1, 3_650),
             ("event_ahead_s_max", u64::from(self.event_ahead_s_max), 0, 86_400),
             ("slow_path_max", self.slow_path_max as u64, 1, 10_000_000),
+            ("watchers_max", self.watchers_max as u64, 1, 1_000_000),
             ("flush_interval_ms", self.flush_interval_ms, 1, 60_000),
             ("counter_idle_s", self.counter_idle_s, 1, 86_400),
             ("change_poll_ms", self.change_poll_ms, 10, 500),

@@ -8,6 +8,7 @@ use std::sync::{
 use tokio::sync::Semaphore;
 
 use super::{
+    alerts::Alerts,
     config::EnforcementConfig,
     counter::Counter,
     directory::{Directory, tenant_state::TenantState},
@@ -43,9 +44,12 @@ pub struct Engine {
     pub(super) holds: Holds<Taken>,
     pub(super) values: Arc<Values>,
     pub(super) rates: Rates,
+    pub(super) alerts: Alerts,
     pub(super) metrics: EngineMetrics,
     /// Bounds how many requests wait for a refill at a time.
     pub(super) slow_path: Semaphore,
+    /// Bounds how many streams watch usage at a time.
+    pub(super) watchers: Arc<Semaphore>,
     /// Where the latest acknowledged event is in the journal, or a later place.
     pub(super) handed_over: AtomicU64,
     /// Where the ledger's mark of this run stands.
@@ -73,6 +77,8 @@ impl Engine {
             holds: Holds::new(config.reservations_max),
             slow_path: Semaphore::new(config.slow_path_max),
             rates: Rates::new(&config),
+            watchers: Arc::new(Semaphore::new(config.watchers_max)),
+            alerts: Alerts::default(),
             metrics: EngineMetrics::register(),
             handed_over: AtomicU64::new(0),
             flushed_to: AtomicU64::new(0),

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ahash::AHashSet;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,8 @@ pub struct RunFlusher {
     unwritten: Option<FlushBatch>,
     /// Counters of distinct values among what was read.
     distinct_keys: BTreeSet<CellKey>,
+    /// Counters among what was read.
+    touched: AHashSet<CellKey>,
 }
 
 /// What a step came to.
@@ -75,7 +78,15 @@ pub struct Step {
 impl RunFlusher {
     /// Goes on from the ledger's mark of the run.
     pub fn new(ledger: Ledger, run: RunId, reader: Reader, mark: Position) -> Self {
-        Self { ledger, run, reader, mark, unwritten: None, distinct_keys: BTreeSet::new() }
+        Self {
+            ledger,
+            run,
+            reader,
+            mark,
+            unwritten: None,
+            distinct_keys: BTreeSet::new(),
+            touched: AHashSet::new(),
+        }
     }
 
     /// Where the ledger's mark stands.
@@ -86,6 +97,11 @@ impl RunFlusher {
     /// The counters of distinct values that were read of since the last time.
     pub fn take_distinct_keys(&mut self) -> BTreeSet<CellKey> {
         std::mem::take(&mut self.distinct_keys)
+    }
+
+    /// The counters that were flushed since the last time.
+    pub fn take_touched(&mut self) -> AHashSet<CellKey> {
+        std::mem::take(&mut self.touched)
     }
 
     /// Writes one batch, if there is anything. `settled` says that all that was acknowledged until
@@ -152,6 +168,9 @@ impl RunFlusher {
                                 && !self.distinct_keys.contains(&event.key)
                             {
                                 self.distinct_keys.insert(event.key.clone());
+                            }
+                            if !self.touched.contains(&event.key) {
+                                self.touched.insert(event.key.clone());
                             }
                             batch.push(position, event);
                         }
@@ -265,6 +284,7 @@ impl Flusher {
         self.heartbeat_at = Instant::now() + HEARTBEAT;
         // This run tells its values itself.
         self.run_flusher.take_distinct_keys();
+        self.engine.alerts.look_at(self.run_flusher.take_touched());
         self.untold.extend(step.undone.into_iter().map(|(key, totals)| (key, totals.undone)));
         self.tell_undone().await;
         self.engine.flushed_to.store(mark.into(), Ordering::Release);

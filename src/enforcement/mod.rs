@@ -1,6 +1,7 @@
 //! What the sidecar decides: the engine.
 
 mod admission;
+pub mod alerts;
 mod answer;
 mod asked;
 pub mod background;
@@ -30,3 +31,4 @@ mod settling;
 mod status;
 mod taken;
 pub mod values;
+pub mod watch;

@@ -26,7 +26,17 @@ const REFRESH_WAIT: Duration = Duration::from_millis(200);
 impl Engine {
     /// Usage in the current windows: asked of the shared counters where they can be reached, and
     /// else as of the last time they were.
-    pub async fn get_usage(&self, query: UsageQuery) -> Result<UsageStatus, EngineError> {
+    pub async fn get_usage(&self, query: &UsageQuery) -> Result<UsageStatus, EngineError> {
+        self.usage_as_of(query, Duration::ZERO).await
+    }
+
+    /// As [`Engine::get_usage`], without asking the shared counters about what they have told
+    /// within `fresh_for`.
+    pub(super) async fn usage_as_of(
+        &self,
+        query: &UsageQuery,
+        fresh_for: Duration,
+    ) -> Result<UsageStatus, EngineError> {
         self.check_open()?;
         let state = self.tenant(&query.tenant, "tenant").await?;
         let terms = state.terms();
@@ -42,21 +52,19 @@ impl Engine {
             query.meters.iter().enumerate().map(find).collect::<Result<_, _>>()?
         };
         let mut meters = Vec::with_capacity(asked.len());
+        let mut alerts = vec![];
         for meter in asked {
             let subject = labelling::counted_subject(meter, query.subject.as_ref())?;
-            meters.push(self.meter_status(&state, &terms, meter, subject, now).await?);
+            let asked = AskedMeter { state: &state, terms: &terms, meter, subject, now, fresh_for };
+            let status = self.meter_status(asked).await?;
+            alerts.extend(self.alerts.of(&terms, meter, &status));
+            meters.push(status);
         }
-        Ok(UsageStatus { as_of: now, meters })
+        Ok(UsageStatus { as_of: now, meters, alerts })
     }
 
-    async fn meter_status(
-        &self,
-        state: &TenantState,
-        terms: &Terms,
-        meter: &PlanMeter,
-        subject: Option<Subject>,
-        now: Timestamp,
-    ) -> Result<MeterStatus, EngineError> {
+    async fn meter_status(&self, asked: AskedMeter<'_>) -> Result<MeterStatus, EngineError> {
+        let AskedMeter { state, terms, meter, subject, now, fresh_for } = asked;
         let window = terms.tenant.subscription.schedule.window(meter.limit.period, now);
         let key = CellKey {
             tenant: terms.tenant.id.clone(),
@@ -71,7 +79,10 @@ impl Engine {
                 let counter = state
                     .counter_or_new(&key, window, subjects_max)
                     .map_err(|_| self.too_many_counters(&key))?;
-                self.leasing.refresh(&counter, REFRESH_WAIT).await;
+                let age = counter.answer_age(self.leasing.now());
+                if age.is_none_or(|age| age >= fresh_for) {
+                    self.leasing.refresh(&counter, REFRESH_WAIT).await;
+                }
                 let figures = Figures::of(&counter);
                 let unsettled = counter.slow().holder.unsettled(&counter.cell);
                 Counted {
@@ -138,6 +149,16 @@ impl Engine {
         };
         Figures { used, blocked: 0 }
     }
+}
+
+/// A meter whose status is asked for.
+struct AskedMeter<'a> {
+    state: &'a TenantState,
+    terms: &'a Terms,
+    meter: &'a PlanMeter,
+    subject: Option<Subject>,
+    now: Timestamp,
+    fresh_for: Duration,
 }
 
 #[derive(Default)]

@@ -5,6 +5,7 @@
 //! Transactions take their locks in one order, so that they seldom wait in a circle: run, keys,
 //! then totals sorted by key, then the rows of `commit_sequences` and `epochs`.
 
+pub mod alerts;
 pub mod billable_usage;
 pub mod catalogs;
 mod cell_rows;

@@ -124,27 +124,7 @@ impl Ledger {
         &self,
         keys: &[CellKey],
     ) -> Result<Vec<Option<WindowTotals>>, LedgerError> {
-        let columns: CellColumns = keys.iter().collect();
-        let rows = sqlx::query_as!(
-            TotalsRow,
-            "SELECT w.tenant, w.meter, w.label, w.subject, w.aggregation, w.used, w.forfeited,
-                    w.amount_sum, w.events, w.amount_max, w.last_amount, w.distinct_sketch
-             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[])
-                 AS asked (tenant, meter, label, subject)
-             JOIN window_totals w USING (tenant, meter, label, subject)",
-            &columns.tenants,
-            &columns.meters,
-            &columns.labels,
-            &columns.subjects
-        )
-        .fetch_all(self.query("window_totals"))
-        .await?;
-        let mut found = std::collections::HashMap::with_capacity(rows.len());
-        for row in rows {
-            let totals = row.into_totals()?;
-            found.insert(totals.key.clone(), totals);
-        }
-        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+        totals_of(self.query("window_totals"), keys).await
     }
 
     /// Up to `count_max` windows of a tenant behind `after`, in the order of their rows' keys:
@@ -239,6 +219,34 @@ impl Ledger {
         .fetch_all(self.query("days"))
         .await?)
     }
+}
+
+/// The totals of `keys`, in their order; `None` where nothing was counted.
+pub(super) async fn totals_of<'e>(
+    executor: impl sqlx::PgExecutor<'e>,
+    keys: &[CellKey],
+) -> Result<Vec<Option<WindowTotals>>, LedgerError> {
+    let columns: CellColumns = keys.iter().collect();
+    let rows = sqlx::query_as!(
+        TotalsRow,
+        "SELECT w.tenant, w.meter, w.label, w.subject, w.aggregation, w.used, w.forfeited,
+                w.amount_sum, w.events, w.amount_max, w.last_amount, w.distinct_sketch
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[])
+             AS asked (tenant, meter, label, subject)
+         JOIN window_totals w USING (tenant, meter, label, subject)",
+        &columns.tenants,
+        &columns.meters,
+        &columns.labels,
+        &columns.subjects
+    )
+    .fetch_all(executor)
+    .await?;
+    let mut found = std::collections::HashMap::with_capacity(rows.len());
+    for row in rows {
+        let totals = row.into_totals()?;
+        found.insert(totals.key.clone(), totals);
+    }
+    Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
 struct TotalsRow {

@@ -7,6 +7,10 @@ type Described = (&'static str, &'static str);
 
 const COUNTERS: &[Described] = &[
     (
+        "tollgate_alerts_total",
+        "Usage alerts by what this process did: raised, reopened or resolved",
+    ),
+    (
         "tollgate_embedded_keys_forgotten_total",
         "Idempotency keys forgotten before their time, for lack of room, in a sidecar without Postgres",
     ),

@@ -1,5 +1,6 @@
 //! The ledger on a real Postgres.
 
+mod alerts;
 mod concurrency;
 mod epochs;
 mod flush;

@@ -103,6 +103,18 @@ pub(super) fn usage_as_json(answer: &v1::GetUsageResponse) -> Value {
     json!({
         "as_of": instant(answer.as_of.as_ref()),
         "meters": meters.collect::<Vec<_>>(),
+        "alerts": answer.alerts.iter().map(alert_as_json).collect::<Vec<_>>(),
+    })
+}
+
+fn alert_as_json(alert: &v1::Alert) -> Value {
+    json!({
+        "meter": alert.meter,
+        "subject": alert.subject,
+        "kind": short(alert.kind().as_str_name(), "ALERT_KIND_"),
+        "threshold_percent": alert.threshold_percent,
+        "raised_at": instant(alert.raised_at.as_ref()),
+        "recommended_action": alert.recommended_action,
     })
 }
 
@@ -112,17 +124,30 @@ pub(super) fn usage_as_text(answer: &v1::GetUsageResponse) -> String {
     ];
     rows.extend(answer.meters.iter().map(usage_row));
     let as_of = instant(answer.as_of.as_ref()).unwrap_or_default();
-    format!("{}\nas of {as_of}", table(&rows))
+    let alerts = answer.alerts.iter().map(alert_line).collect::<String>();
+    format!("{}\nas of {as_of}{alerts}", table(&rows))
+}
+
+fn alert_line(alert: &v1::Alert) -> String {
+    let name = named(&alert.meter, &alert.subject);
+    let line = format!("\nalert: {name} has reached {} % of its limit", alert.threshold_percent);
+    match alert.recommended_action.as_str() {
+        "" => line,
+        action => format!("{line}; {action}"),
+    }
+}
+
+/// A meter, with the subject that it is counted for.
+fn named(meter: &str, subject: &str) -> String {
+    match subject {
+        "" => meter.to_owned(),
+        subject => format!("{meter}[{subject}]"),
+    }
 }
 
 fn usage_row(meter: &MeterUsage) -> [String; 7] {
-    let name = if meter.subject.is_empty() {
-        meter.meter.clone()
-    } else {
-        format!("{}[{}]", meter.meter, meter.subject)
-    };
     [
-        name,
+        named(&meter.meter, &meter.subject),
         amount(meter.used),
         amount(meter.limit),
         amount(meter.remaining),

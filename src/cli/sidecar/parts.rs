@@ -10,7 +10,7 @@ use crate::{
     config::Settings,
     domain::ids::RunId,
     enforcement::{
-        background::{changes, distinct, housekeeping, recalls},
+        background::{alerts, changes, distinct, housekeeping, recalls},
         counter::CounterSeed,
         directory::{Directory, Source},
         engine::{Engine, EngineParts},
@@ -98,23 +98,27 @@ pub fn build(
     (engine, leasing, directory)
 }
 
-/// Follows changes of tenants and recall hints.
+/// Follows changes of tenants and recall hints, and keeps alerts true.
 pub fn follow(
     base: &Base,
     ledger: &Ledger,
+    engine: &Arc<Engine>,
     leasing: &Arc<Leasing>,
     directory: &Arc<Directory>,
     tasks: &TaskGroup,
 ) {
     let poll = base.settings.enforcement.change_poll();
-    let (leasing, directory, ledger) = (leasing.clone(), directory.clone(), ledger.clone());
-    {
-        let (leasing, directory) = (leasing.clone(), directory.clone());
-        tasks.run("changes", move |stop| async move {
-            changes::follow(directory, leasing, ledger, poll, stop).await;
-            Ok::<_, std::convert::Infallible>(())
-        });
-    }
+    let (follower, ledger_too) = (engine.clone(), ledger.clone());
+    tasks.run("changes", move |stop| async move {
+        changes::follow(follower, ledger_too, poll, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let (keeper, ledger) = (engine.clone(), ledger.clone());
+    tasks.run("alerts", move |stop| async move {
+        alerts::keep(keeper, ledger, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let (leasing, directory) = (leasing.clone(), directory.clone());
     tasks.run("recalls", move |stop| async move {
         recalls::listen(directory, leasing, stop).await;
         Ok::<_, std::convert::Infallible>(())

@@ -138,7 +138,7 @@ pub fn start(
         journals_keys: true,
     };
     let (engine, leasing, directory) = build(&base, backing, tasks);
-    follow(&base, &ledger, &leasing, &directory, tasks);
+    follow(&base, &ledger, &engine, &leasing, &directory, tasks);
     let identity = NewRun {
         run: base.run,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),

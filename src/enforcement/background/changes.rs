@@ -7,27 +7,18 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    enforcement::{directory::Directory, leasing::Leasing},
-    ledger::Ledger,
-};
+use crate::{enforcement::engine::Engine, ledger::Ledger};
 
 /// Pause before a lost listener is set up again.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 
 /// Follows until `stop`.
-pub async fn follow(
-    directory: Arc<Directory>,
-    leasing: Arc<Leasing>,
-    ledger: Ledger,
-    poll: Duration,
-    stop: CancellationToken,
-) {
+pub async fn follow(engine: Arc<Engine>, ledger: Ledger, poll: Duration, stop: CancellationToken) {
     let (hint, mut hinted) = tokio::sync::watch::channel(());
     let listener = listen(ledger, hint);
     let follower = async {
         loop {
-            take_in(&directory, &leasing).await;
+            take_in(&engine).await;
             tokio::select! {
                 () = sleep(poll) => {}
                 _ = hinted.changed() => {}
@@ -41,15 +32,16 @@ pub async fn follow(
     }
 }
 
-async fn take_in(directory: &Directory, leasing: &Arc<Leasing>) {
+async fn take_in(engine: &Engine) {
     loop {
-        match directory.follow().await {
+        match engine.directory.follow().await {
             Ok((counters, has_more)) => {
                 // A lowered ceiling has to be told, so that escrow comes back.
                 counters.iter().for_each(|counter| {
                     counter.slow().holder.look();
-                    leasing.wake(counter);
+                    engine.leasing.wake(counter);
                 });
+                engine.alerts.look_at(counters.iter().map(|counter| counter.key.clone()));
                 if !has_more {
                     metrics::gauge!("tollgate_changes_stale").set(0.0);
                     return;

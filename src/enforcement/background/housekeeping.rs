@@ -57,18 +57,23 @@ impl Engine {
         let now_ns = self.clock.steady_ns();
         let mut live = 0;
         for state in self.directory.all() {
-            let now = state.terms().tenant.now(real_now);
+            let terms = state.terms();
+            let now = terms.tenant.now(real_now);
             let counters = state.all_counters();
             live += counters.len();
             for counter in counters {
                 self.part_or_revive(&counter, now);
                 self.prepare_next(&state, &counter, now);
+                self.doubt_alerts(&terms, &counter);
             }
             state.rates().forget_unused(self.rates.subjects(), now_ns);
             state
                 .drop_done_counters(now, |counter| counter.is_done() && self.is_idle(counter, now));
         }
         self.forget_values(real_now);
+        self.alerts.forget(|key| {
+            self.directory.known(&key.tenant).is_some_and(|state| state.is_current(key, real_now))
+        });
         #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
         {
             metrics::gauge!("tollgate_counters_live").set(live as f64);
@@ -135,11 +140,7 @@ impl Engine {
 
     fn forget_values(&self, real_now: Timestamp) {
         self.values.forget(|key| {
-            let Some(state) = self.directory.known(&key.tenant) else { return true };
-            let terms = state.terms();
-            let window = terms.tenant.subscription.schedule.window_of_label(key.label);
-            let now = terms.tenant.now(real_now);
-            window.is_none_or(|window| window.end.is_some_and(|end| end <= now))
+            !self.directory.known(&key.tenant).is_some_and(|state| state.is_current(key, real_now))
         });
     }
 }

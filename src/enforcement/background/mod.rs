@@ -1,5 +1,6 @@
 //! What a sidecar does beside answering: each file is one task.
 
+pub mod alerts;
 pub mod changes;
 pub mod distinct;
 pub mod drift;

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use super::counters::{Counters, NoCounter};
 use crate::{
     domain::{
-        catalog::compiled_plan::{CompiledPlan, PlanMeter},
+        catalog::{
+            compiled_plan::{CompiledPlan, PlanMeter},
+            policies::AlertPolicy,
+        },
         cell_key::CellKey,
         ids::Subject,
         tenant::Tenant,
@@ -37,6 +40,13 @@ impl Terms {
     pub fn new(tenant: Tenant, plan: Arc<CompiledPlan>) -> Self {
         let current = plan.meters.iter().map(|_| ArcSwapOption::empty()).collect();
         Self { tenant, plan, current }
+    }
+
+    /// How alerts are raised.
+    pub fn alert_policy(&self) -> &AlertPolicy {
+        static POLICY: std::sync::LazyLock<AlertPolicy> =
+            std::sync::LazyLock::new(AlertPolicy::default);
+        &POLICY
     }
 
     /// What the shared counters may never pass on `meter`.
@@ -156,6 +166,14 @@ impl TenantState {
             // A plan that has lost the meter leaves the last ceiling that the key was told.
             meter.map_or(Ceiling { units: None, version: 0 }, |meter| terms.ceiling(meter))
         })
+    }
+
+    /// Whether the window of `key` is known and not over at `real_now`, by the tenant's clock.
+    pub fn is_current(&self, key: &CellKey, real_now: Timestamp) -> bool {
+        let terms = self.terms();
+        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
+        let now = terms.tenant.now(real_now);
+        window.is_some_and(|window| window.end.is_none_or(|end| end > now))
     }
 
     /// All live counters.

@@ -1,5 +1,6 @@
 //! Sidecars as users see them: several processes, one Redis, one Postgres.
 
+mod alerts;
 mod alone;
 mod bad_input;
 mod closed_runs;

@@ -1,0 +1,132 @@
+//! Raises and resolves usage alerts in the ledger.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::cell_key::CellKey,
+    enforcement::{
+        alerts::{reached, thresholds},
+        answer::Figures,
+        counter::Counter,
+        directory::tenant_state::{TenantState, Terms},
+        engine::Engine,
+    },
+    ledger::{
+        Ledger,
+        alerts::{AlertChanges, AlertRule, COUNTERS_SETTLED_MAX},
+    },
+};
+
+/// How often counters that were used are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Counters that were used within this time are looked at by the sweep.
+const USED_LATELY: Duration = Duration::from_secs(10);
+
+/// Keeps the ledger's alerts true until `stop`.
+pub async fn keep(engine: Arc<Engine>, ledger: Ledger, stop: CancellationToken) {
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let keeper = Keeper { engine, ledger };
+    loop {
+        tokio::select! {
+            _ = look.tick() => keeper.look().await,
+            () = stop.cancelled() => return keeper.look().await,
+        }
+    }
+}
+
+struct Keeper {
+    engine: Arc<Engine>,
+    ledger: Ledger,
+}
+
+/// A counter whose figure here may change what stands.
+struct Doubt {
+    rule: AlertRule,
+    counter: Option<Arc<Counter>>,
+    /// Thresholds that its figure here reaches; `None` when only the ledger has a figure.
+    reached: Option<usize>,
+}
+
+impl Keeper {
+    async fn look(&self) {
+        let mut doubts = vec![];
+        for key in self.engine.alerts.take_due() {
+            let Ok(state) = self.engine.tenant(&key.tenant, "tenant").await else { continue };
+            doubts.extend(self.doubt(&state, key));
+        }
+        for doubts in doubts.chunks(COUNTERS_SETTLED_MAX) {
+            self.settle(doubts).await;
+        }
+    }
+
+    fn doubt(&self, state: &TenantState, key: CellKey) -> Option<Doubt> {
+        let terms = state.terms();
+        let meter = terms.plan.meter(key.meter.as_str())?;
+        let thresholds = thresholds(&terms, meter);
+        let now = terms.tenant.now(self.engine.clock.now());
+        let counter = state.counter(&key);
+        let figure = counter.as_ref().filter(|_| meter.meter.is_summed());
+        let reached = figure.map(|counter| reached(&terms, meter, used(counter)));
+        if reached == Some(self.engine.alerts.standing_of(&key)) {
+            return None;
+        }
+        let limit = meter.limit.amount;
+        Some(Doubt { rule: AlertRule { key, limit, thresholds, now }, counter, reached })
+    }
+
+    async fn settle(&self, doubts: &[Doubt]) {
+        let rules: Vec<AlertRule> = doubts.iter().map(|doubt| doubt.rule.clone()).collect();
+        let settled = match self.ledger.settle_alerts(&rules).await {
+            Ok(settled) => settled,
+            Err(error) => {
+                tracing::debug!(%error, "alerts cannot be settled now");
+                self.engine.alerts.look_at(rules.into_iter().map(|rule| rule.key));
+                return;
+            }
+        };
+        count(settled.changes);
+        for (doubt, standing) in doubts.iter().zip(settled.standing) {
+            let key = doubt.rule.key.clone();
+            if doubt.reached.is_some_and(|reached| reached != standing.len()) {
+                // Something is not flushed yet, here or elsewhere, or Redis has not told of it.
+                self.engine.alerts.look_at([key.clone()]);
+                if let Some(counter) = &doubt.counter {
+                    counter.slow().holder.look();
+                    self.engine.leasing.wake(counter);
+                }
+            }
+            self.engine.alerts.settled(key, standing);
+        }
+    }
+}
+
+fn used(counter: &Counter) -> i64 {
+    Figures::of(counter).used.cast_signed()
+}
+
+impl Engine {
+    /// Asks for a look at a counter that was used lately, if its figure says something else than what
+    /// was last settled. What was flushed is looked at anyway; this finds what another sidecar's
+    /// flush had no time to tell of.
+    pub(super) fn doubt_alerts(&self, terms: &Terms, counter: &Counter) {
+        let lately = self.leasing.now().saturating_sub(USED_LATELY);
+        let Some(meter) = terms.plan.meter(counter.key.meter.as_str()) else { return };
+        if counter.used_at() >= lately
+            && reached(terms, meter, used(counter)) != self.alerts.standing_of(&counter.key)
+        {
+            self.alerts.look_at([counter.key.clone()]);
+        }
+    }
+}
+
+fn count(changes: AlertChanges) {
+    let AlertChanges { raised, reopened, resolved } = changes;
+    for (change, times) in [("raised", raised), ("reopened", reopened), ("resolved", resolved)] {
+        metrics::counter!("tollgate_alerts_total", "change" => change).increment(times);
+    }
+}
