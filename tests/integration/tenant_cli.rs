@@ -215,3 +215,18 @@ async fn tenants_in_a_catalog_file_are_told_to_be_ignored() {
     let told = on(&database, &["catalog", "apply", file]);
     assert!(told.contains("its 16 tenants are ignored"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_is_told_undone_and_kept_in_the_history() {
+    let database = with_hosting().await;
+    create(&database, &["acme"]);
+    let suspended = on(&database, &["tenant", "suspend", "acme", "--reason", "unpaid"]);
+    assert!(suspended.contains("tenant acme is suspended, before active"), "{suspended}");
+    assert_eq!(shown(&database, "acme")["status"], "suspended");
+    let again = on(&database, &["tenant", "suspend", "acme"]);
+    assert!(again.contains("suspended already: nothing changed"), "{again}");
+    let back = on(&database, &["tenant", "reactivate", "acme"]);
+    assert!(back.contains("tenant acme is active, before suspended"), "{back}");
+    let refused = try_on(&database, &["tenant", "suspend", "nobody"]);
+    assert!(text(&refused.stderr).contains("there is no tenant nobody"), "{refused:?}");
+}

@@ -1,13 +1,14 @@
-//! `tollgate tenant`: creates, shows and lists tenants, and changes their plans.
+//! `tollgate tenant`: creates, shows and lists tenants, changes their plans, suspends them.
 
 mod create;
 mod known_plan;
 mod list;
 mod set_plan;
+mod set_status;
 mod show;
 mod shown;
 
-/// Create, show and list tenants, and change their plans
+/// Create, show and list tenants, change their plans, suspend them
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,6 +25,10 @@ enum Command {
     List(list::Args),
     /// Put a tenant on another plan, or on another version of its plan
     SetPlan(set_plan::Args),
+    /// Deny a tenant everything, until it is reactivated
+    Suspend(set_status::Args),
+    /// Serve a suspended tenant again
+    Reactivate(set_status::Args),
 }
 
 /// Runs one of the commands.
@@ -33,5 +38,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Command::Show(args) => show::run(&args).await,
         Command::List(args) => list::run(&args).await,
         Command::SetPlan(args) => set_plan::run(&args).await,
+        Command::Suspend(args) => set_status::suspend(&args).await,
+        Command::Reactivate(args) => set_status::reactivate(&args).await,
     }
 }

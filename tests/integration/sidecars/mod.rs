@@ -3,6 +3,7 @@
 mod alerts;
 mod alone;
 mod bad_input;
+mod changes;
 mod closed_runs;
 mod cluster;
 mod crash;
