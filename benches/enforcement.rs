@@ -15,7 +15,6 @@ use tollgate::{
         ids::{MeterName, RunId, TenantId},
         properties::Properties,
         quota::{QuotaMode, QuotaRequest},
-        tenant::PlanVersion,
         usage::Durability,
     },
     enforcement::{
@@ -64,15 +63,7 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
     let journal = Journal::open(JournalConfig::new(dir), run, Disk).expect("a temporary directory");
     let store = EmbeddedStore::open(&EmbeddedConfig::default(), dir, Disk).expect("the same");
     let catalog = Catalog::parse("bench", CATALOG).expect("a valid catalog");
-    let plan = |plan: tollgate::domain::catalog::plan_definition::PlanDefinition| {
-        let name = plan.plan.name.clone();
-        let catalog = catalog.name().clone();
-        (PlanVersion { catalog, plan: name, version: 1 }, plan.to_json())
-    };
-    let source = FileSource {
-        tenants: catalog.tenants().map(|tenant| (tenant.id.clone(), tenant)).collect(),
-        plans: catalog.plans().map(plan).collect(),
-    };
+    let source = FileSource::of(&catalog);
     let seed = CounterSeed { run, times: LeaseTimes::default() };
     let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));
     let config = EnforcementConfig::default();

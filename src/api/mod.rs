@@ -4,6 +4,7 @@
 //! not only the first. `service` answers the calls, whichever face they came through.
 
 pub mod catalogs;
+pub mod feature;
 pub mod fields;
 pub mod quota;
 pub mod record_stream;

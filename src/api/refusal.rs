@@ -37,7 +37,7 @@ pub struct Refusal {
 /// Something that was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// `tenant`, `meter`, `rate_limit` or `reservation`.
+    /// `tenant`, `meter`, `rate_limit`, `feature` or `reservation`.
     pub kind: &'static str,
     pub name: String,
 }
@@ -133,6 +133,9 @@ fn not_found(unknown: &[Unknown]) -> Refusal {
         }
         Some(UnknownName::Rate { rate, .. }) => {
             ("UNKNOWN_RATE_LIMIT", Some(Resource { kind: "rate_limit", name: rate.to_string() }))
+        }
+        Some(UnknownName::Feature { feature, .. }) => {
+            ("UNKNOWN_FEATURE", Some(Resource { kind: "feature", name: feature.to_string() }))
         }
         Some(UnknownName::Reservation(id)) => {
             ("UNKNOWN_RESERVATION", Some(Resource { kind: "reservation", name: id.to_string() }))

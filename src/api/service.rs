@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
+    feature::{feature_query, feature_response, features_query, features_response},
     quota::{quota_request, quota_response, release_request, release_response},
     record_stream::record_stream,
     refusal::Refusal,
@@ -129,16 +130,20 @@ impl TollgateService for EngineService {
 
     async fn check_feature(
         &self,
-        _: Request<CheckFeatureRequest>,
+        request: Request<CheckFeatureRequest>,
     ) -> Result<Response<CheckFeatureResponse>, Status> {
-        Err(not_there_yet("CheckFeature"))
+        let query = feature_query(request.into_inner()).map_err(invalid)?;
+        let feature = self.engine.check_feature(&query).await.map_err(refused)?;
+        Ok(Response::new(feature_response(feature)))
     }
 
     async fn list_features(
         &self,
-        _: Request<ListFeaturesRequest>,
+        request: Request<ListFeaturesRequest>,
     ) -> Result<Response<ListFeaturesResponse>, Status> {
-        Err(not_there_yet("ListFeatures"))
+        let asker = features_query(request.into_inner()).map_err(invalid)?;
+        let features = self.engine.list_features(&asker).await.map_err(refused)?;
+        Ok(Response::new(features_response(features)))
     }
 
     async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {

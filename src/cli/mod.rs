@@ -11,6 +11,7 @@ pub mod charges;
 pub mod client;
 pub mod config;
 pub mod dev;
+pub mod feature;
 mod help;
 pub mod job;
 pub mod ledger_args;
@@ -43,6 +44,7 @@ enum Command {
     Check(client::check::Args),
     Config(config::Args),
     Dev(dev::Args),
+    Feature(feature::Args),
     Migrate(migrate::Args),
     Job(job::Args),
     Record(client::record::Args),
@@ -86,6 +88,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => return block_on(client::check::run(args)),
         Command::Config(args) => config::run(&args),
         Command::Dev(args) => block_on(dev::run(args)),
+        Command::Feature(args) => block_on(feature::run(args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Job(args) => block_on(job::run(args)),
         Command::Record(args) => block_on(client::record::run(args)),

@@ -5,6 +5,7 @@ pub mod amount;
 pub mod catalog;
 pub mod cell_key;
 pub mod distinct;
+pub mod features;
 pub mod ids;
 pub mod invalid;
 pub mod limit;

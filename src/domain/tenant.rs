@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    ids::{AccountId, CatalogName, PlanName, TenantId},
+    features::feature_override::FeatureOverride,
+    ids::{AccountId, CatalogName, FeatureName, PlanName, TenantId},
     window::WindowSchedule,
 };
 
@@ -55,12 +56,19 @@ pub struct Tenant {
     pub subscription: Subscription,
     /// The account's test clock; absent = the real one.
     pub test_clock: Option<Timestamp>,
+    /// What it has otherwise than its plan says, at most one per feature; expired ones included.
+    pub feature_overrides: Vec<FeatureOverride>,
     /// Grows with every change to the tenant, its subscription or its account's clock. Limits
     /// travel to the shared counters under this version, so that an older one never wins.
     pub version: u64,
 }
 
 impl Tenant {
+    /// The tenant's override of a feature, whether or not it still holds.
+    pub fn feature_override(&self, feature: &FeatureName) -> Option<&FeatureOverride> {
+        self.feature_overrides.iter().find(|one| one.feature == *feature)
+    }
+
     /// The tenant's present: its account's test clock, or `now`.
     pub fn now(&self, now: Timestamp) -> Timestamp {
         self.test_clock.unwrap_or(now)

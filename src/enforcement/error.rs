@@ -2,7 +2,7 @@
 
 use crate::domain::{
     catalog::names::RateName,
-    ids::{MeterName, TenantId},
+    ids::{FeatureName, MeterName, TenantId},
     invalid::{Invalid, Problems},
     reservation::ReservationId,
 };
@@ -33,6 +33,13 @@ pub enum UnknownName {
         /// The one of the catalog's that is most likely meant.
         near: Option<RateName>,
     },
+    /// Not in the tenant's catalog, nor in its version of its plan.
+    Feature {
+        tenant: TenantId,
+        feature: FeatureName,
+        /// The one of the catalog's that is most likely meant.
+        near: Option<FeatureName>,
+    },
     Reservation(ReservationId),
 }
 
@@ -55,6 +62,13 @@ impl From<Unknown> for Invalid {
                 match near {
                     Some(near) => format!("did you mean {near}?"),
                     None => "give a rate of that catalog (`tollgate catalog show`)".to_owned(),
+                },
+            ),
+            UnknownName::Feature { tenant, feature, near } => (
+                format!("there is no feature {feature} in the catalog of tenant {tenant}"),
+                match near {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "give a feature of that catalog (`tollgate catalog show`)".to_owned(),
                 },
             ),
             UnknownName::Reservation(id) => (

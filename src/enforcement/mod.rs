@@ -12,6 +12,7 @@ pub mod directory;
 pub mod embedded;
 pub mod engine;
 pub mod error;
+pub mod features;
 pub mod floors;
 mod flush_lag;
 pub mod flusher;

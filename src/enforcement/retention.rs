@@ -124,6 +124,7 @@ mod tests {
                 started_at: at("00:00:00"),
             },
             test_clock,
+            feature_overrides: vec![],
             version: 1,
         }
     }

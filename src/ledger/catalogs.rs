@@ -59,6 +59,15 @@ pub struct StoredCatalog {
     pub created_at: Timestamp,
 }
 
+/// A catalog of which another version is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedCatalog {
+    pub catalog: CatalogName,
+    pub version: u32,
+    /// Number of the change that brought it.
+    pub change: u64,
+}
+
 /// A plan and the version that new subscribers sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CurrentPlan {
@@ -152,6 +161,31 @@ impl Ledger {
                 let name = CatalogName::new(&row.catalog);
                 let name = read_column("catalogs", "catalog", &row.catalog, &row.catalog, name)?;
                 Ok((name, version))
+            })
+            .collect()
+    }
+
+    /// The catalogs that were changed after the change `version`, in the order of their changes.
+    pub async fn catalogs_changed_since(
+        &self,
+        version: u64,
+    ) -> Result<Vec<ChangedCatalog>, LedgerError> {
+        let rows = sqlx::query!(
+            "SELECT catalog, current_version, change_version FROM catalogs
+             WHERE change_version > $1 ORDER BY change_version",
+            i64::try_from(version).unwrap_or(i64::MAX)
+        )
+        .fetch_all(self.query("catalogs_changed_since"))
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let name = CatalogName::new(&row.catalog);
+                let key = &row.catalog;
+                Ok(ChangedCatalog {
+                    catalog: read_column("catalogs", "catalog", key, key, name)?,
+                    version: read_version("catalogs", key, row.current_version)?,
+                    change: read_unsigned("catalogs", "change_version", key, row.change_version)?,
+                })
             })
             .collect()
     }

@@ -14,6 +14,7 @@ pub mod charges;
 pub mod config;
 pub mod epochs;
 pub mod error;
+pub mod feature_overrides;
 pub mod floors;
 pub mod flush;
 pub mod job_runs;

@@ -10,6 +10,7 @@ use super::{
     cell_rows::{read_column, read_unsigned},
     changes::{AuditEntry, Author, next_change},
     error::{LedgerError, Refusal},
+    feature_overrides::read_overrides,
     pool::Ledger,
     subscriptions::{self, SubscriptionState, read_zone},
 };
@@ -78,7 +79,12 @@ macro_rules! select_tenants {
             TenantRow,
             "SELECT t.tenant, t.account, t.name, t.change_version, t.created_at, a.test_clock,
                     s.subscription, s.catalog, s.plan, s.plan_version, s.status, s.zone, s.anchor,
-                    s.billing_interval, s.anchor_version, s.started_at
+                    s.billing_interval, s.anchor_version, s.started_at,
+                    (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                                'feature', o.feature, 'expires_at', o.expires_at,
+                                'reason', o.reason))
+                            || jsonb_build_object('value', o.value) ORDER BY o.feature)
+                     FROM feature_overrides o WHERE o.tenant = t.tenant) AS feature_overrides
              FROM tenants t
              JOIN accounts a ON a.account = t.account
              JOIN subscriptions s ON s.tenant = t.tenant "
@@ -290,6 +296,7 @@ async fn create_tenant(
         account: new.account.clone(),
         subscription: state.into_subscription(zone),
         test_clock: account.test_clock.map(|at| at.to_jiff()),
+        feature_overrides: vec![],
         version: read_unsigned("tenants", "change_version", &new.tenant, change)?,
     })
 }
@@ -311,6 +318,7 @@ struct TenantRow {
     billing_interval: String,
     anchor_version: i32,
     started_at: jiff_sqlx::Timestamp,
+    feature_overrides: Option<serde_json::Value>,
 }
 
 impl TenantRow {
@@ -346,6 +354,10 @@ impl TenantRow {
             })?,
             subscription,
             test_clock: self.test_clock.map(|at| at.to_jiff()),
+            feature_overrides: match self.feature_overrides {
+                Some(json) => read_overrides(&id, &json)?,
+                None => vec![],
+            },
             version: read_unsigned("tenants", "change_version", &id, self.change_version)?,
             id,
         };

@@ -4,6 +4,7 @@
 
 mod fixture;
 
+mod assistant;
 mod bad_inputs;
 mod catalog_cli;
 mod cleanup_job;

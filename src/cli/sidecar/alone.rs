@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts::{Backing, Base, build};
 use crate::{
-    domain::{catalog::Catalog, tenant::PlanVersion},
+    domain::catalog::Catalog,
     enforcement::{
         background::embedded::{EmbeddedFlusher, take_in_leftovers},
         directory::{FileSource, Source},
@@ -95,7 +95,7 @@ pub async fn start(
     // The counters live and end with this process: there is one epoch, and nobody to wait for.
     let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));
     let backing = Backing {
-        source: Source::File(Arc::new(file_source(catalog))),
+        source: Source::File(Arc::new(FileSource::of(catalog))),
         counters: Counters::Local(LocalCounters::new()),
         floors: Floors::Embedded { totals, store: store.clone() },
         epoch,
@@ -117,20 +117,4 @@ pub async fn start(
     });
     let alone = Alone { journal: base.journal, flusher_stop, flusher_done };
     Ok((engine, leasing, alone))
-}
-
-fn file_source(catalog: &Catalog) -> FileSource {
-    let tenants = catalog.tenants().map(|tenant| (tenant.id.clone(), tenant)).collect();
-    let plans = catalog
-        .plans()
-        .map(|plan| {
-            let version = PlanVersion {
-                catalog: catalog.name().clone(),
-                plan: plan.plan.name.clone(),
-                version: 1,
-            };
-            (version, plan.to_json())
-        })
-        .collect();
-    FileSource { tenants, plans }
 }

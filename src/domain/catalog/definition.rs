@@ -8,7 +8,7 @@ use super::{
     canonical::is_default,
     discounts::{CommitmentDef, LoyaltyDef, PromoCodeDef, ReferralDef},
     dunning::DunningPolicy,
-    features::FeatureDef,
+    features::{AttributeDef, FeatureDef},
     meters::MeterDef,
     names::Zone,
     operations::{OperationDef, RateDef},
@@ -41,6 +41,9 @@ pub struct CatalogDefinition {
 
     /// What is counted.
     pub meters: Vec<MeterDef>,
+    /// What is known of a caller besides its tenant, for targeting.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<AttributeDef>,
     /// What is switched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<FeatureDef>,

@@ -45,7 +45,7 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// The remedy for a name that is none of `candidates`.
-pub(super) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str> + Clone,
 ) -> String {

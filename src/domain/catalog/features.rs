@@ -1,11 +1,13 @@
 //! Features: what is switched, or valued, by plan.
 
+use std::collections::BTreeMap;
+
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{canonical::is_default, decimal::Percent};
+use super::{canonical::is_default, decimal::Percent, names::RuleName};
 use crate::domain::{
     ids::{FeatureName, PlanName},
     invalid::Invalid,
@@ -48,12 +50,38 @@ pub struct FeatureDef {
     /// The value in plans that name none. A boolean is off unless given; others are absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
-    /// Opens the feature to a share of the tenants whose plan does not include it.
+    /// Gives the feature another value where the caller's context says so; the first rule that fits
+    /// decides, before the plan does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targeting: Vec<TargetingRule>,
+    /// Opens the feature to a share of the tenants whose plan does not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
     /// Ends the feature for everyone on a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sunset: Option<Sunset>,
+}
+
+/// Something about the caller that targeting may go by (`country`), sent with each check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "name"))]
+pub struct AttributeDef {
+    pub name: RuleName,
+    /// What people see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+/// A value for callers whose context fits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetingRule {
+    /// Values that will do, by attribute; every attribute must have one of its values.
+    pub when: BTreeMap<RuleName, Vec<String>>,
+    /// The value that they get; `true` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
 }
 
 /// A percentage of tenants, always the same ones for one salt.
@@ -80,7 +108,7 @@ pub struct Sunset {
     /// First day without the feature, in the catalog's zone (YYYY-MM-DD).
     #[schemars(with = "String", extend("format" = "date"))]
     pub on: Date,
-    /// Days before that day on which tenants are told.
+    /// Days before that day on which tenants are told; from the first of them on, answers say so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notice_days_before: Vec<u16>,
     /// What takes its place.

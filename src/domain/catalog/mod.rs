@@ -2,6 +2,7 @@
 
 pub mod allowances;
 pub mod canonical;
+pub mod compiled_catalog;
 pub mod compiled_plan;
 pub mod decimal;
 pub mod definition;

@@ -11,7 +11,7 @@ use super::{
     dunning::DunningPolicy,
     features::{FeatureDef, FeatureType},
     meters::MeterDef,
-    operations::RateDef,
+    operations::{OperationDef, RateDef},
     plans::PlanDef,
 };
 use crate::domain::{
@@ -25,7 +25,7 @@ pub const PLAN_FORMAT: u16 = 1;
 
 /// One version of one plan with everything that it uses.
 ///
-/// What lives on for all versions at once is not in it: operations, rollouts and sunsets of
+/// What lives on for all versions at once is not in it: defaults, targeting, rollouts and sunsets of
 /// features, promo codes, loyalty, alerts and the other policies belong to the catalog of the day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +43,9 @@ pub struct PlanDefinition {
     /// The catalog's rates: one that the plan does not limit is known all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RateDef>,
+    /// What one of each operation needs and takes. One that came later is the catalog's of the day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<OperationDef>,
     /// The add-ons that the plan can have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addons: Vec<AddonDef>,
@@ -94,6 +97,7 @@ impl PlanDefinition {
                 .map(PlanFeature::of)
                 .collect(),
             rates: catalog.rates.clone(),
+            operations: catalog.operations.clone(),
             addons: catalog.addons.iter().filter(has_addon).cloned().collect(),
             dunning: dunning.cloned(),
         }
@@ -142,6 +146,7 @@ impl PlanFeature {
             kind: self.kind,
             values: self.values.clone(),
             default: None,
+            targeting: Vec::new(),
             rollout: None,
             sunset: None,
         }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{canonical::is_default, names::Zone};
 use crate::domain::{
+    features::feature_override::FeatureOverride,
     ids::{AccountId, CatalogName, PlanName, TenantId},
     tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
     window::{BillingInterval, WindowSchedule},
@@ -46,6 +47,9 @@ pub struct TenantDef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub test_clock: Option<Timestamp>,
+    /// Features that it has otherwise than its plan says, each at most once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<FeatureOverride>,
 }
 
 /// [`BillingInterval`]'s schema.
@@ -85,6 +89,7 @@ impl TenantDef {
                 started_at: anchor,
             },
             test_clock: self.test_clock,
+            feature_overrides: self.overrides.clone(),
             version: 1,
         }
     }

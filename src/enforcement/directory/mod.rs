@@ -4,6 +4,7 @@
 //! by [`Directory::follow`]. What is known is also kept on disk, so that a sidecar which starts
 //! while Postgres is away serves whom it served before.
 
+mod catalogs;
 mod counters;
 mod snapshot;
 mod source;
@@ -14,7 +15,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,14 +24,15 @@ use ahash::RandomState;
 use dashmap::DashMap;
 use tokio::sync::RwLock;
 
-pub use self::{
-    counters::NoCounter,
-    source::{FileSource, Source},
-};
 use self::{
+    catalogs::CatalogInForce,
     snapshot::Snapshot,
     tenant_state::{TenantState, Terms},
     unknown::UnknownTenants,
+};
+pub use self::{
+    counters::NoCounter,
+    source::{FileSource, Source},
 };
 use super::{
     counter::{Counter, CounterSeed},
@@ -39,7 +41,7 @@ use super::{
 use crate::{
     domain::{
         catalog::compiled_plan::CompiledPlan,
-        ids::TenantId,
+        ids::{CatalogName, TenantId},
         tenant::{PlanVersion, Tenant},
     },
     ledger::tenants::ChangeCursor,
@@ -62,6 +64,7 @@ struct KnownPlan {
 pub struct Directory {
     tenants: DashMap<TenantId, Arc<TenantState>, RandomState>,
     plans: DashMap<PlanVersion, Arc<KnownPlan>, RandomState>,
+    catalogs: DashMap<CatalogName, Arc<CatalogInForce>, RandomState>,
     unknown: UnknownTenants,
     source: Source,
     seed: CounterSeed,
@@ -70,6 +73,8 @@ pub struct Directory {
     loading: RwLock<()>,
     /// Guards how far changes are in; held for a copy.
     cursor: Mutex<ChangeCursor>,
+    /// The last change of a catalog that is in.
+    catalogs_seen: AtomicU64,
     snapshot_path: Option<PathBuf>,
     /// Something is known that the snapshot does not have.
     is_unsaved: AtomicBool,
@@ -81,11 +86,13 @@ impl Directory {
         Self {
             tenants: DashMap::with_hasher(RandomState::new()),
             plans: DashMap::with_hasher(RandomState::new()),
+            catalogs: DashMap::with_hasher(RandomState::new()),
             unknown: UnknownTenants::new(UNKNOWN_FOR, UNKNOWN_MAX),
             source,
             seed,
             loading: RwLock::new(()),
             cursor: Mutex::new(ChangeCursor::after(0)),
+            catalogs_seen: AtomicU64::new(0),
             snapshot_path,
             is_unsaved: AtomicBool::new(false),
         }
@@ -125,10 +132,58 @@ impl Directory {
 
     async fn admit(&self, tenant: Tenant) -> Result<Arc<TenantState>, EngineError> {
         let id = tenant.id.clone();
-        let plan = self.plan(&tenant.subscription.plan).await?;
-        let state = TenantState::new(Terms::new(tenant, plan), self.seed);
+        let state = TenantState::new(self.terms(tenant).await?, self.seed);
         self.is_unsaved.store(true, Ordering::Relaxed);
         Ok(self.tenants.entry(id).or_insert_with(|| Arc::new(state)).clone())
+    }
+
+    async fn terms(&self, tenant: Tenant) -> Result<Terms, EngineError> {
+        let plan = self.plan(&tenant.subscription.plan).await?;
+        let catalog = self.catalog(&tenant.subscription.plan.catalog).await?;
+        Ok(Terms::new(tenant, plan, catalog))
+    }
+
+    async fn catalog(&self, name: &CatalogName) -> Result<Arc<CatalogInForce>, EngineError> {
+        if let Some(known) = self.catalogs.get(name) {
+            return Ok(known.clone());
+        }
+        let (version, definition) = self.source.catalog(name).await?;
+        self.learn_catalog(name, version, definition)
+    }
+
+    fn learn_catalog(
+        &self,
+        name: &CatalogName,
+        version: u32,
+        definition: serde_json::Value,
+    ) -> Result<Arc<CatalogInForce>, EngineError> {
+        let read = CatalogInForce::read(version, definition).map_err(|invalid| {
+            EngineError::Unavailable(format!("the stored catalog {name} cannot be read: {invalid}"))
+        })?;
+        Ok(self.catalogs.entry(name.clone()).or_insert_with(|| Arc::new(read)).clone())
+    }
+
+    /// Puts the versions of the known catalogs in force that were applied since the last time.
+    async fn follow_catalogs(&self) -> Result<(), EngineError> {
+        let since = self.catalogs_seen.load(Ordering::Relaxed);
+        for changed in self.source.catalogs_changed_since(since).await? {
+            let known = self.catalogs.get(&changed.catalog).map(|known| known.clone());
+            if let Some(known) = known
+                && known.version() != changed.version
+                && let Some(stored) = self.source.newer_catalog(&changed.catalog).await?
+            {
+                match known.replace(stored) {
+                    Ok(()) => self.is_unsaved.store(true, Ordering::Relaxed),
+                    // An older sidecar goes on with what it can read.
+                    Err(error) => tracing::warn!(
+                        catalog = %changed.catalog, version = changed.version, %error,
+                        "cannot read the new version of a catalog; the one before stays in force"
+                    ),
+                }
+            }
+            self.catalogs_seen.fetch_max(changed.change, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn plan(&self, version: &PlanVersion) -> Result<Arc<CompiledPlan>, EngineError> {
@@ -160,6 +215,7 @@ impl Directory {
     /// whose ceilings changed, and whether there may be more.
     pub async fn follow(&self) -> Result<(Vec<Arc<Counter>>, bool), EngineError> {
         let _changing = self.loading.write().await;
+        self.follow_catalogs().await?;
         let since = self.lock_cursor().clone();
         let (tenants, cursor) = self.source.changes_since(since).await?;
         let has_more = !tenants.is_empty();
@@ -167,8 +223,7 @@ impl Directory {
         for tenant in tenants {
             self.unknown.forget(&tenant.id);
             if let Some(state) = self.known(&tenant.id) {
-                let plan = self.plan(&tenant.subscription.plan).await?;
-                counters.extend(state.replace_terms(Terms::new(tenant, plan)));
+                counters.extend(state.replace_terms(self.terms(tenant).await?));
                 self.is_unsaved.store(true, Ordering::Relaxed);
             }
         }
@@ -192,12 +247,20 @@ impl Directory {
                 tracing::warn!(%error, "ignoring a plan of the snapshot");
             }
         }
+        for (name, version, definition) in &snapshot.catalogs {
+            if let Err(error) = self.learn_catalog(name, *version, definition.clone()) {
+                tracing::warn!(%error, "ignoring a catalog of the snapshot");
+            }
+        }
         *self.lock_cursor() = ChangeCursor::after(snapshot.change_version);
         for tenant in snapshot.into_tenants() {
-            let plan = self.plans.get(&tenant.subscription.plan).map(|plan| plan.compiled.clone());
-            if let Some(plan) = plan {
-                let state = TenantState::new(Terms::new(tenant.clone(), plan), self.seed);
-                self.tenants.insert(tenant.id, Arc::new(state));
+            let version = &tenant.subscription.plan;
+            let plan = self.plans.get(version).map(|plan| plan.compiled.clone());
+            let catalog = self.catalogs.get(&version.catalog).map(|catalog| catalog.clone());
+            if let Some((plan, catalog)) = plan.zip(catalog) {
+                let id = tenant.id.clone();
+                let state = TenantState::new(Terms::new(tenant, plan, catalog), self.seed);
+                self.tenants.insert(id, Arc::new(state));
             }
         }
         tracing::info!(tenants = self.tenants.len(), "serving from the snapshot");
@@ -215,7 +278,11 @@ impl Directory {
             self.tenants.iter().map(|state| state.terms().tenant.clone()).collect();
         let plans =
             self.plans.iter().map(|plan| (plan.key().clone(), plan.definition.clone())).collect();
-        Snapshot::new(version, tenants.into_iter(), plans)
+        let catalogs = self.catalogs.iter().map(|catalog| {
+            let (version, definition) = catalog.stored();
+            (catalog.key().clone(), version, definition)
+        });
+        Snapshot::new(version, tenants.into_iter(), plans, catalogs.collect())
             .write(path)
             .inspect_err(|_| self.is_unsaved.store(true, Ordering::Relaxed))
     }

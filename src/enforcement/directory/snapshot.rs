@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::{
-    ids::{AccountId, TenantId},
+    features::feature_override::FeatureOverride,
+    ids::{AccountId, CatalogName, TenantId},
     tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
     window::{BillingInterval, WindowSchedule},
 };
 
 /// Layout version; a file of another one is ignored, as if it were absent.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that enforcement knew when it was written.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub struct Snapshot {
     tenants: Vec<TenantRecord>,
     /// Plan versions with their stored definitions.
     pub plans: Vec<(PlanVersion, serde_json::Value)>,
+    /// Catalogs with the versions in force and their stored definitions.
+    pub catalogs: Vec<(CatalogName, u32, serde_json::Value)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,7 +49,15 @@ struct TenantRecord {
     anchor_version: u32,
     started_at: Timestamp,
     test_clock: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    feature_overrides: Vec<FeatureOverride>,
     version: u64,
+}
+
+/// What tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 impl Snapshot {
@@ -55,9 +66,10 @@ impl Snapshot {
         change_version: u64,
         tenants: impl Iterator<Item = Tenant>,
         plans: Vec<(PlanVersion, serde_json::Value)>,
+        catalogs: Vec<(CatalogName, u32, serde_json::Value)>,
     ) -> Self {
         let tenants = tenants.map(TenantRecord::from).collect();
-        Self { format: FORMAT, change_version, tenants, plans }
+        Self { format: FORMAT, change_version, tenants, plans, catalogs }
     }
 
     /// Replaces the file at `path`.
@@ -76,8 +88,11 @@ impl Snapshot {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let snapshot: Self = serde_json::from_slice(&bytes)?;
-        Ok((snapshot.format == FORMAT).then_some(snapshot))
+        let Format { format } = serde_json::from_slice(&bytes)?;
+        if format != FORMAT {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&bytes)?))
     }
 
     /// The tenants; one whose zone this machine does not know is left out.
@@ -101,6 +116,7 @@ impl From<Tenant> for TenantRecord {
             anchor_version: schedule.version,
             started_at,
             test_clock: tenant.test_clock,
+            feature_overrides: tenant.feature_overrides,
             version: tenant.version,
         }
     }
@@ -125,6 +141,7 @@ impl TenantRecord {
                 started_at: self.started_at,
             },
             test_clock: self.test_clock,
+            feature_overrides: self.feature_overrides,
             version: self.version,
         })
     }
@@ -133,7 +150,7 @@ impl TenantRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{CatalogName, PlanName};
+    use crate::domain::ids::{FeatureName, PlanName};
 
     fn tenant() -> Tenant {
         Tenant {
@@ -156,6 +173,12 @@ mod tests {
                 started_at: "2026-01-31T00:00:00Z".parse().unwrap(),
             },
             test_clock: Some("2026-02-01T00:00:00Z".parse().unwrap()),
+            feature_overrides: vec![FeatureOverride {
+                feature: FeatureName::new("editor").unwrap(),
+                value: true.into(),
+                expires_at: Some("2026-03-01T00:00:00Z".parse().unwrap()),
+                reason: "asked for".into(),
+            }],
             version: 9,
         }
     }
@@ -164,7 +187,7 @@ mod tests {
     fn what_was_written_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshot.json");
-        Snapshot::new(5, std::iter::once(tenant()), vec![]).write(&path).unwrap();
+        Snapshot::new(5, std::iter::once(tenant()), vec![], vec![]).write(&path).unwrap();
         let read = Snapshot::read(&path).unwrap().unwrap();
         assert_eq!(read.change_version, 5);
         assert_eq!(read.into_tenants().collect::<Vec<_>>(), vec![tenant()]);

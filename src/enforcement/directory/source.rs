@@ -6,11 +6,16 @@ use ahash::AHashMap;
 
 use crate::{
     domain::{
-        ids::TenantId,
+        catalog::Catalog,
+        ids::{CatalogName, TenantId},
         tenant::{PlanVersion, Tenant},
     },
     enforcement::error::EngineError,
-    ledger::{Ledger, tenants::ChangeCursor},
+    ledger::{
+        Ledger,
+        catalogs::{ChangedCatalog, StoredCatalog, WhichVersion},
+        tenants::ChangeCursor,
+    },
 };
 
 /// Changed tenants taken in at a time.
@@ -30,6 +35,21 @@ pub enum Source {
 pub struct FileSource {
     pub tenants: AHashMap<TenantId, Tenant>,
     pub plans: AHashMap<PlanVersion, serde_json::Value>,
+    /// The catalog of all of them.
+    pub catalog: serde_json::Value,
+}
+
+impl FileSource {
+    /// The tenants and plans of `catalog`; every plan has one version.
+    pub fn of(catalog: &Catalog) -> Self {
+        let version = |plan| PlanVersion { catalog: catalog.name().clone(), plan, version: 1 };
+        let plans = catalog.plans();
+        Self {
+            tenants: catalog.tenants().map(|tenant| (tenant.id.clone(), tenant)).collect(),
+            plans: plans.map(|plan| (version(plan.plan.name.clone()), plan.to_json())).collect(),
+            catalog: catalog.to_json(),
+        }
+    }
 }
 
 impl Source {
@@ -61,6 +81,49 @@ impl Source {
             Self::File(file) => file.plans.get(version).cloned(),
         };
         found.ok_or_else(|| EngineError::Unavailable(format!("{name} is not stored")))
+    }
+
+    /// A catalog as it is in force.
+    pub async fn catalog(
+        &self,
+        name: &CatalogName,
+    ) -> Result<(u32, serde_json::Value), EngineError> {
+        match self {
+            Self::Ledger(ledger) => {
+                let found = ledger.catalog(name, WhichVersion::Current).await.map_err(|error| {
+                    out_of_reach(format!("catalog {name} is not known here yet"), error)
+                })?;
+                let stored = found.map(|stored| (stored.version, stored.definition));
+                stored.ok_or_else(|| {
+                    EngineError::Unavailable(format!("catalog {name} is not stored"))
+                })
+            }
+            Self::File(file) => Ok((1, file.catalog.clone())),
+        }
+    }
+
+    /// The catalogs that have changed after the change `version`.
+    pub async fn catalogs_changed_since(
+        &self,
+        version: u64,
+    ) -> Result<Vec<ChangedCatalog>, EngineError> {
+        let Self::Ledger(ledger) = self else { return Ok(vec![]) };
+        ledger
+            .catalogs_changed_since(version)
+            .await
+            .map_err(|error| out_of_reach("cannot look for changes".into(), error))
+    }
+
+    /// The version of a catalog that is in force by now; `None` when nothing new can be.
+    pub async fn newer_catalog(
+        &self,
+        name: &CatalogName,
+    ) -> Result<Option<StoredCatalog>, EngineError> {
+        let Self::Ledger(ledger) = self else { return Ok(None) };
+        ledger
+            .catalog(name, WhichVersion::Current)
+            .await
+            .map_err(|error| out_of_reach(format!("catalog {name} cannot be read again"), error))
     }
 
     /// What has changed behind `cursor`, and where to go on. An empty page means that all is seen.

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 
-use super::counters::{Counters, NoCounter};
+use super::{
+    catalogs::CatalogInForce,
+    counters::{Counters, NoCounter},
+};
 use crate::{
     domain::{
         catalog::{
+            compiled_catalog::CompiledCatalog,
             compiled_plan::{CompiledPlan, PlanMeter},
             policies::AlertPolicy,
         },
@@ -29,6 +33,7 @@ use crate::{
 pub struct Terms {
     pub tenant: Tenant,
     pub plan: Arc<CompiledPlan>,
+    catalog: Arc<CatalogInForce>,
     /// The counter of each meter's current window, where the limit holds for the whole tenant; by
     /// the meter's dense number. A cache of [`TenantState`]'s map: what spares the hot path its
     /// lock and the hash of a key.
@@ -37,9 +42,14 @@ pub struct Terms {
 
 impl Terms {
     /// Terms without counters.
-    pub fn new(tenant: Tenant, plan: Arc<CompiledPlan>) -> Self {
+    pub fn new(tenant: Tenant, plan: Arc<CompiledPlan>, catalog: Arc<CatalogInForce>) -> Self {
         let current = plan.meters.iter().map(|_| ArcSwapOption::empty()).collect();
-        Self { tenant, plan, current }
+        Self { tenant, plan, catalog, current }
+    }
+
+    /// The plan's catalog as it is in force now.
+    pub fn catalog(&self) -> Arc<CompiledCatalog> {
+        self.catalog.compiled()
     }
 
     /// How alerts are raised.

@@ -9,6 +9,7 @@ mod cluster;
 mod crash;
 mod eviction;
 mod expiring_keys;
+mod features;
 mod hard_limit;
 mod hosting_in_may;
 mod large_amounts;

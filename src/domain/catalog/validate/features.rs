@@ -7,12 +7,23 @@ use crate::domain::catalog::{
     field_path::FieldPath,
 };
 
+/// Most attributes of a catalog.
+const ATTRIBUTES_MAX: usize = 16;
+/// Most rules of a feature.
+const TARGETING_RULES_MAX: usize = 32;
+/// Most values of an attribute in a rule.
+const TARGETING_VALUES_MAX: usize = 100;
+
 pub(super) fn check(catalog: &CatalogDefinition, root: &FieldPath, findings: &mut Findings) {
     let list = root.key("features");
     findings.unique(&list, "name", catalog.features.iter().map(|feature| feature.name.as_str()));
+    let attributes = root.key("attributes");
+    at_most(catalog.attributes.len(), ATTRIBUTES_MAX, &attributes, findings);
+    findings.unique(&attributes, "name", catalog.attributes.iter().map(|one| one.name.as_str()));
     for (index, feature) in catalog.features.iter().enumerate() {
         let path = list.item(index);
         values(feature, &path, findings);
+        targeting(catalog, feature, &path, findings);
         rollout(catalog, feature, &path, findings);
         sunset(catalog, feature, &path, findings);
     }
@@ -40,15 +51,48 @@ fn values(feature: &FeatureDef, path: &FieldPath, findings: &mut Findings) {
     }
 }
 
-fn rollout(
+fn at_most(count: usize, most: usize, path: &FieldPath, findings: &mut Findings) {
+    if count > most {
+        findings.add(path.clone(), format!("has {count} entries"), format!("use at most {most}"));
+    }
+}
+
+fn targeting(
     catalog: &CatalogDefinition,
     feature: &FeatureDef,
     path: &FieldPath,
     findings: &mut Findings,
 ) {
-    let Some(rollout) = &feature.rollout else { return };
-    let path = path.key("rollout");
-    match &rollout.value {
+    let list = path.key("targeting");
+    at_most(feature.targeting.len(), TARGETING_RULES_MAX, &list, findings);
+    for (index, rule) in feature.targeting.iter().enumerate() {
+        let path = list.item(index);
+        given_value(feature, rule.value.as_ref(), &path, findings);
+        let when = path.key("when");
+        if rule.when.is_empty() {
+            let remedy = "name an attribute, or give the value as the default";
+            findings.add(when.clone(), "is empty", remedy);
+        }
+        for (attribute, values) in &rule.when {
+            let path = when.key(attribute.as_str());
+            let known = catalog.attributes.iter().map(|attribute| attribute.name.as_str());
+            findings.known(path.clone(), "declared attribute", attribute.as_str(), known);
+            if values.is_empty() {
+                findings.add(path.clone(), "is empty", "list the values that will do");
+            }
+            at_most(values.len(), TARGETING_VALUES_MAX, &path, findings);
+        }
+    }
+}
+
+/// The value of a rollout or a rule: `true` goes without saying.
+fn given_value(
+    feature: &FeatureDef,
+    value: Option<&serde_json::Value>,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
+    match value {
         Some(value) => {
             if let Err(invalid) = feature.value(value) {
                 findings.add_invalid(path.key("value"), invalid);
@@ -59,6 +103,17 @@ fn rollout(
         }
         None => {}
     }
+}
+
+fn rollout(
+    catalog: &CatalogDefinition,
+    feature: &FeatureDef,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
+    let Some(rollout) = &feature.rollout else { return };
+    let path = path.key("rollout");
+    given_value(feature, rollout.value.as_ref(), &path, findings);
     for (index, plan) in rollout.plans.iter().enumerate() {
         let plans = catalog.plans.iter().map(|plan| plan.name.as_str());
         findings.known(path.key("plans").item(index), "plan", plan.as_str(), plans);

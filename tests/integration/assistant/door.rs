@@ -1,0 +1,129 @@
+//! The ways in. Each answers the same questions in its own words; the tests ask all of them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tollgate::proto::v1::{
+    CheckFeatureRequest, CheckQuotaRequest, FeatureReason, ListFeaturesRequest, Mode, QuotaReason,
+};
+
+use super::sidecar::AssistantSidecar;
+use crate::fixture::post;
+
+/// A way in.
+#[derive(Clone, Copy, Debug)]
+pub enum Door {
+    Grpc,
+    /// The same calls as JSON.
+    Http,
+}
+
+/// A look at a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looked {
+    pub allowed: bool,
+    /// -1 = unlimited.
+    pub limit: i64,
+    pub is_exceeded: bool,
+}
+
+impl Door {
+    /// Those that answer about limits.
+    pub const WITH_LIMITS: [Self; 2] = [Self::Grpc, Self::Http];
+    /// Those that answer about features.
+    pub const WITH_FEATURES: [Self; 2] = [Self::Grpc, Self::Http];
+
+    /// May the tenant use so much of the meter?
+    pub async fn look(
+        self,
+        sidecar: &AssistantSidecar,
+        tenant: &str,
+        meter: &str,
+        amount: i64,
+    ) -> Looked {
+        match self {
+            Self::Grpc => {
+                let request = CheckQuotaRequest {
+                    tenant: tenant.into(),
+                    meter: meter.into(),
+                    amount: Some(amount),
+                    mode: Mode::Check.into(),
+                    ..Default::default()
+                };
+                let answer = sidecar.grpc.clone().check_quota(request).await.unwrap().into_inner();
+                Looked {
+                    allowed: answer.allowed,
+                    limit: answer.limit,
+                    is_exceeded: answer.reason() == QuotaReason::LimitExceeded,
+                }
+            }
+            Self::Http => {
+                let asked = json!({
+                    "tenant": tenant, "meter": meter, "amount": amount, "mode": "MODE_CHECK",
+                });
+                let answer = call(sidecar, "check-quota", &asked);
+                // Proto's JSON leaves out what is 0 or false, and writes 64 bits as text.
+                let limit = answer["limit"].as_str().map_or(0, |limit| limit.parse().unwrap());
+                Looked {
+                    allowed: answer["allowed"] == true,
+                    limit,
+                    is_exceeded: answer["reason"] == "QUOTA_REASON_LIMIT_EXCEEDED",
+                }
+            }
+        }
+    }
+
+    /// Whether the tenant has the feature.
+    pub async fn feature(self, sidecar: &AssistantSidecar, tenant: &str, feature: &str) -> bool {
+        match self {
+            Self::Grpc => {
+                let request = CheckFeatureRequest {
+                    tenant: tenant.into(),
+                    feature: feature.into(),
+                    ..Default::default()
+                };
+                let answer = sidecar.grpc.clone().check_feature(request).await.unwrap();
+                let access = answer.into_inner().feature.unwrap();
+                let reason = match access.enabled {
+                    true => FeatureReason::InPlan,
+                    false => FeatureReason::NotInPlan,
+                };
+                assert_eq!(access.reason(), reason, "{tenant} {feature}");
+                access.enabled
+            }
+            Self::Http => {
+                let asked = json!({ "tenant": tenant, "feature": feature });
+                call(sidecar, "check-feature", &asked)["feature"]["enabled"] == true
+            }
+        }
+    }
+
+    /// Every feature, and whether the tenant has it.
+    pub async fn features(
+        self,
+        sidecar: &AssistantSidecar,
+        tenant: &str,
+    ) -> BTreeMap<String, bool> {
+        match self {
+            Self::Grpc => {
+                let request = ListFeaturesRequest { tenant: tenant.into(), ..Default::default() };
+                let answer = sidecar.grpc.clone().list_features(request).await.unwrap();
+                let features = answer.into_inner().features.into_iter();
+                features.map(|access| (access.feature, access.enabled)).collect()
+            }
+            Self::Http => {
+                let answer = call(sidecar, "list-features", &json!({ "tenant": tenant }));
+                let features = answer["features"].as_array().unwrap().iter();
+                let name = |access: &Value| access["feature"].as_str().unwrap().to_owned();
+                features.map(|access| (name(access), access["enabled"] == true)).collect()
+            }
+        }
+    }
+}
+
+/// One call as JSON.
+fn call(sidecar: &AssistantSidecar, name: &str, asked: &Value) -> Value {
+    let (status, body) = post(sidecar.http, &format!("/v1/{name}"), &asked.to_string());
+    assert_eq!(status, 200, "{name} {asked}: {body}");
+    serde_json::from_str(&body).unwrap()
+}

@@ -1,0 +1,5 @@
+//! The *assistant* catalog, plan by plan, through every door that there is.
+
+mod door;
+mod matrix;
+mod sidecar;
