@@ -11,7 +11,7 @@ use super::directory::tenant_state::Terms;
 use crate::{
     domain::{
         alerts::{Alert, AlertKind, is_reached},
-        catalog::{compiled_plan::PlanMeter, decimal::Percent},
+        catalog::{compiled_plan::PlanMeter, decimal::Percent, policies::AlertPolicy},
         cell_key::CellKey,
         meter::MeterKind,
         usage_status::MeterStatus,
@@ -110,11 +110,12 @@ impl Alerts {
 
 /// The thresholds of a limit, with what the catalog recommends at each.
 pub fn thresholds(terms: &Terms, meter: &PlanMeter) -> Vec<AlertThreshold> {
-    let recommended = |percent| {
-        AlertKind::of(percent).recommended_action(terms.alert_policy()).map(str::to_owned)
-    };
-    let percents = percents(terms, meter).iter();
-    percents
+    let catalog = terms.catalog();
+    let policy = &catalog.definition().alerts;
+    let recommended =
+        |percent| AlertKind::of(percent).recommended_action(policy).map(str::to_owned);
+    percents(terms, policy, meter)
+        .iter()
         .map(|percent| AlertThreshold {
             percent: *percent,
             recommended_action: recommended(*percent),
@@ -124,17 +125,18 @@ pub fn thresholds(terms: &Terms, meter: &PlanMeter) -> Vec<AlertThreshold> {
 
 /// How many thresholds of a limit `used` units reach.
 pub fn reached(terms: &Terms, meter: &PlanMeter, used: i64) -> usize {
+    let catalog = terms.catalog();
     let is_reached = |percent: &&Percent| is_reached(**percent, used, meter.limit.amount);
-    percents(terms, meter).iter().filter(is_reached).count()
+    percents(terms, &catalog.definition().alerts, meter).iter().filter(is_reached).count()
 }
 
 /// The plan's own thresholds of a limit, or the catalog's. What is only read, or unlimited, has none.
-fn percents<'a>(terms: &'a Terms, meter: &PlanMeter) -> &'a [Percent] {
+fn percents<'a>(terms: &'a Terms, policy: &'a AlertPolicy, meter: &PlanMeter) -> &'a [Percent] {
     if meter.meter.kind == MeterKind::Static || meter.limit.amount.is_none() {
         return &[];
     }
     let own = terms.plan.definition.plan.limits.get(&meter.meter.name);
-    own.and_then(|limit| limit.alerts.as_deref()).unwrap_or(&terms.alert_policy().thresholds)
+    own.and_then(|limit| limit.alerts.as_deref()).unwrap_or(&policy.thresholds)
 }
 
 /// Nothing that holds one of these locks panics.

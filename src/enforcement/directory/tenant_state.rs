@@ -14,7 +14,6 @@ use crate::{
         catalog::{
             compiled_catalog::CompiledCatalog,
             compiled_plan::{CompiledPlan, PlanMeter},
-            policies::AlertPolicy,
         },
         cell_key::CellKey,
         ids::Subject,
@@ -50,13 +49,6 @@ impl Terms {
     /// The plan's catalog as it is in force now.
     pub fn catalog(&self) -> Arc<CompiledCatalog> {
         self.catalog.compiled()
-    }
-
-    /// How alerts are raised.
-    pub fn alert_policy(&self) -> &AlertPolicy {
-        static POLICY: std::sync::LazyLock<AlertPolicy> =
-            std::sync::LazyLock::new(AlertPolicy::default);
-        &POLICY
     }
 
     /// What the shared counters may never pass on `meter`.

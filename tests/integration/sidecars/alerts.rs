@@ -122,6 +122,7 @@ async fn a_threshold_is_told_once_whatever_the_number_of_sidecars_and_resolved()
     let read = read_until(&mut stream, "80 %", |it| !it.alerts.is_empty()).await;
     assert_eq!(read.alerts[0].threshold_percent, "80");
     assert_eq!(read.alerts[0].kind(), AlertKind::ApproachingLimit);
+    assert_eq!(read.alerts[0].recommended_action, "Consider a larger plan.");
 
     let admitted: i64 = sidecars[1].spend_all("acme", "calls").await;
     assert_eq!(admitted, 200);
