@@ -49,6 +49,7 @@ fn event(number: u128) -> UsageEvent {
         event_retention_days: 0,
         from_lease: 1_234,
         reservation: None,
+        parts: vec![],
     }
 }
 

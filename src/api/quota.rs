@@ -120,6 +120,7 @@ fn reason(reason: QuotaReason) -> v1::QuotaReason {
         QuotaReason::WithinLimit => v1::QuotaReason::WithinLimit,
         QuotaReason::Unlimited => v1::QuotaReason::Unlimited,
         QuotaReason::Overage => v1::QuotaReason::Overage,
+        QuotaReason::WithinGrant => v1::QuotaReason::WithinGrant,
         QuotaReason::AllowedByOutagePolicy => v1::QuotaReason::AllowedByOutagePolicy,
         QuotaReason::LimitExceeded => v1::QuotaReason::LimitExceeded,
         QuotaReason::DeniedByOutagePolicy => v1::QuotaReason::DeniedByOutagePolicy,

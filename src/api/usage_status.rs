@@ -10,7 +10,7 @@ use crate::{
         limit::Enforcement,
         meter::MeterKind,
         period::Period,
-        usage_status::{MeterStatus, UsageQuery, UsageStatus},
+        usage_status::{GrantStatus, MeterStatus, UsageQuery, UsageStatus},
     },
     proto::v1,
 };
@@ -132,6 +132,19 @@ fn meter_usage(meter: MeterStatus) -> v1::MeterUsage {
         window_start: starts.then(|| fields::wire_instant(meter.window.start)),
         resets_at: meter.window.end.map(fields::wire_instant),
         hard_cap: fields::units_or_unlimited(hard_cap),
+        grants: meter.grants.into_iter().map(grant_usage).collect(),
+    }
+}
+
+fn grant_usage(grant: GrantStatus) -> v1::GrantUsage {
+    v1::GrantUsage {
+        grant_id: grant.id.to_string(),
+        kind: grant.kind.as_str().to_owned(),
+        amount: fields::units(grant.amount),
+        used: fields::units(grant.used),
+        remaining: fields::units(grant.remaining),
+        expires_at: grant.expires_at.map(fields::wire_instant),
+        subject: grant.subject.map(String::from).unwrap_or_default(),
     }
 }
 
@@ -153,6 +166,7 @@ mod tests {
 
     fn storage() -> MeterStatus {
         MeterStatus {
+            grants: vec![],
             meter: MeterName::new("storage").unwrap(),
             subject: None,
             unit: "byte".into(),

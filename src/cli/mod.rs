@@ -12,6 +12,7 @@ pub mod client;
 pub mod config;
 pub mod dev;
 pub mod feature;
+pub mod grant;
 mod help;
 pub mod job;
 pub mod ledger_args;
@@ -45,6 +46,7 @@ enum Command {
     Config(config::Args),
     Dev(dev::Args),
     Feature(feature::Args),
+    Grant(grant::Args),
     Migrate(migrate::Args),
     Job(job::Args),
     Record(client::record::Args),
@@ -89,6 +91,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(args) => config::run(&args),
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Feature(args) => block_on(feature::run(args)),
+        Command::Grant(args) => block_on(grant::run(args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Job(args) => block_on(job::run(args)),
         Command::Record(args) => block_on(client::record::run(args)),

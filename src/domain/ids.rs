@@ -133,6 +133,32 @@ impl std::str::FromStr for RunId {
     }
 }
 
+/// Names a grant; given by the ledger in the order of creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GrantId(pub u64);
+
+impl fmt::Display for GrantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "grant_{}", self.0)
+    }
+}
+
+impl std::str::FromStr for GrantId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let number = text.strip_prefix("grant_").and_then(|digits| digits.parse().ok());
+        number.map(Self).ok_or_else(|| {
+            Invalid::new(
+                "grant",
+                format!("{text:?} is not a grant's id"),
+                "give it as `tollgate grant list` shows it (grant_17)",
+            )
+        })
+    }
+}
+
 /// Ids end up in Redis keys between braces and in logs: printable ASCII without those.
 fn check_id(field: &'static str, text: &str) -> Result<(), Invalid> {
     if text.is_empty() {

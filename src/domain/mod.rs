@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod cell_key;
 pub mod distinct;
 pub mod features;
+pub mod grant;
 pub mod ids;
 pub mod invalid;
 pub mod limit;

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::invalid::Invalid;
+use super::{ids::GrantId, invalid::Invalid};
 
 /// The kind of window that a meter's limit holds in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +27,11 @@ pub enum Period {
     },
     /// Never starts again; levels (seats, stored bytes) live here.
     Lifetime,
+    /// A grant's own time. Only labels have it: no catalog can name it.
+    Grant {
+        /// Whose time.
+        id: GrantId,
+    },
 }
 
 impl fmt::Display for Period {
@@ -39,6 +44,7 @@ impl fmt::Display for Period {
             Self::BillingCycle => f.write_str("billing_cycle"),
             Self::Interval { seconds } => write!(f, "interval_{seconds}s"),
             Self::Lifetime => f.write_str("lifetime"),
+            Self::Grant { id } => id.fmt(f),
         }
     }
 }
@@ -47,13 +53,6 @@ impl FromStr for Period {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let unknown = || {
-            Invalid::new(
-                "period",
-                format!("{text:?} is not a period"),
-                "use minute, hour, day, month, billing_cycle, lifetime or interval_<n>s",
-            )
-        };
         Ok(match text {
             "minute" => Self::Minute,
             "hour" => Self::Hour,
@@ -61,23 +60,36 @@ impl FromStr for Period {
             "month" => Self::Month,
             "billing_cycle" => Self::BillingCycle,
             "lifetime" => Self::Lifetime,
+            _ if text.starts_with("grant_") => Self::Grant { id: text.parse()? },
             _ => {
                 let seconds = text
                     .strip_prefix("interval_")
                     .and_then(|rest| rest.strip_suffix('s'))
                     .and_then(|digits| digits.parse().ok())
                     .filter(|seconds| *seconds > 0)
-                    .ok_or_else(unknown)?;
+                    .ok_or_else(|| unknown(text))?;
                 Self::Interval { seconds }
             }
         })
     }
 }
 
+fn unknown(text: &str) -> Invalid {
+    Invalid::new(
+        "period",
+        format!("{text:?} is not a period"),
+        "use minute, hour, day, month, billing_cycle, lifetime or interval_<n>s",
+    )
+}
+
 impl TryFrom<String> for Period {
     type Error = Invalid;
+    /// The period of a limit, as files write it.
     fn try_from(text: String) -> Result<Self, Invalid> {
-        text.parse()
+        match text.parse() {
+            Ok(Self::Grant { .. }) => Err(unknown(&text)),
+            parsed => parsed,
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub enum QuotaReason {
     Unlimited,
     /// Past a soft limit: admitted, and billed as overage once grace is used up.
     Overage,
+    /// Past the plan's limit, and covered by grants.
+    WithinGrant,
     /// Admitted without being covered by shared counters, because they were out of reach.
     AllowedByOutagePolicy,
     /// The limit (or the hard cap of a soft one) would be passed.

@@ -1,6 +1,9 @@
 //! A run's part of a counter, as totals that only grow: what the counters are told of it.
 
-use super::{meter::Aggregation, usage::UsageEvent};
+use super::{
+    meter::Aggregation,
+    usage::{Part, UsageEvent},
+};
 
 /// Units of one run under one counter. All 0 for meters that are not summed.
 ///
@@ -17,15 +20,26 @@ pub struct Share {
 }
 
 impl Share {
-    /// The share of an event that counts.
+    /// The share of an event that counts, of its own counter: what its parts leave of it.
     pub fn of(event: &UsageEvent) -> Self {
         if !matches!(event.aggregation, Aggregation::Sum | Aggregation::Count) {
             return Self::default();
         }
         let units = i128::from(event.counted());
-        let raised = units.max(0);
+        let covered = i128::from(event.covered());
+        let raised = (units.max(0) - covered).max(0);
+        let lowered = ((-units).max(0) - covered).max(0);
         let consumed = i128::from(event.from_lease).min(raised);
-        Self { consumed, recorded: raised - consumed, undone: (-units).max(0) }
+        Self { consumed, recorded: raised - consumed, undone: lowered }
+    }
+
+    /// The share of a part of `event`, of the part's counter.
+    pub fn of_part(event: &UsageEvent, part: &Part) -> Self {
+        let units = i128::from(part.units);
+        match event.counted() < 0 {
+            true => Self { undone: units, ..Self::default() },
+            false => Self { consumed: units, ..Self::default() },
+        }
     }
 
     /// The share of the same event when it does not count: what the run added is undone, and what

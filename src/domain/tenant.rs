@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use super::{
     features::feature_override::FeatureOverride,
-    ids::{AccountId, CatalogName, FeatureName, PlanName, TenantId},
-    window::WindowSchedule,
+    grant::Grant,
+    ids::{AccountId, CatalogName, FeatureName, GrantId, PlanName, TenantId},
+    period::Period,
+    window::{Window, WindowLabel, WindowSchedule},
 };
 
 /// One version of one plan: what a subscriber signed and keeps.
@@ -61,6 +63,8 @@ pub struct Tenant {
     /// Grows with every change to the tenant, its subscription or its account's clock. Limits
     /// travel to the shared counters under this version, so that an older one never wins.
     pub version: u64,
+    /// In burn order: those in force and to come, and those that have ended a while ago.
+    pub grants: Vec<Grant>,
 }
 
 impl Tenant {
@@ -72,5 +76,19 @@ impl Tenant {
     /// The tenant's present: its account's test clock, or `now`.
     pub fn now(&self, now: Timestamp) -> Timestamp {
         self.test_clock.unwrap_or(now)
+    }
+
+    /// The grant with this id, if it is known.
+    pub fn grant(&self, id: GrantId) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.id == id)
+    }
+
+    /// The window that `label` names, if it is one of the schedule in force or of a known grant.
+    pub fn window_of_label(&self, label: WindowLabel) -> Option<Window> {
+        let schedule = &self.subscription.schedule;
+        match label.period {
+            Period::Grant { id } => self.grant(id)?.window_of_label(schedule, label),
+            _ => schedule.window_of_label(label),
+        }
     }
 }

@@ -72,9 +72,25 @@ pub struct UsageEvent {
     pub from_lease: u64,
     /// The hold that it settled.
     pub reservation: Option<ReservationId>,
+    /// What other counters covered of it; the rest is `key`'s.
+    pub parts: Vec<Part>,
+}
+
+/// Units of an event that count in another counter than the event's own: a grant has covered them.
+/// Of a level that goes down, the units that come free there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub key: CellKey,
+    /// Base units, taken from escrow.
+    pub units: u64,
 }
 
 impl UsageEvent {
+    /// Units that other counters cover.
+    pub fn covered(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.units))
+    }
+
     /// Units that the event adds to a summed counter (negative: a level went down).
     pub fn counted(&self) -> i64 {
         match self.aggregation {

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::{
     alerts::Alert,
-    ids::{MeterName, Subject, TenantId},
+    grant::GrantKind,
+    ids::{GrantId, MeterName, Subject, TenantId},
     limit::Enforcement,
     meter::MeterKind,
     window::Window,
@@ -80,6 +81,22 @@ pub struct MeterStatus {
     /// When `settled` was last read from the shared counters; absent = never.
     pub settled_at: Option<Timestamp>,
     pub window: Window,
+    /// The grants in force, in burn order.
+    pub grants: Vec<GrantStatus>,
+}
+
+/// A grant in force and what was used of it, in base units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrantStatus {
+    pub id: GrantId,
+    pub kind: GrantKind,
+    pub subject: Option<Subject>,
+    /// Of a recurring grant, in its current window.
+    pub amount: u64,
+    pub used: u64,
+    pub remaining: u64,
+    /// Of a recurring grant, of its current window.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl MeterStatus {

@@ -25,6 +25,13 @@ pub struct WindowLabel {
     pub anchor_version: u32,
 }
 
+impl WindowLabel {
+    /// Whether it names a grant's time.
+    pub fn is_of_grant(&self) -> bool {
+        matches!(self.period, Period::Grant { .. })
+    }
+}
+
 impl fmt::Display for WindowLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.period, self.start, self.anchor_version)
@@ -115,7 +122,8 @@ impl WindowSchedule {
             Period::Month => self.dates(at, self.date(at).first_of_month(), 1.month()),
             Period::BillingCycle => self.billing_cycle(at),
             Period::Interval { seconds } => fixed_interval(at, i64::from(seconds)),
-            Period::Lifetime => (Timestamp::UNIX_EPOCH, None),
+            // A grant's time is the grant's to tell (`Grant::window`); no schedule cuts it.
+            Period::Lifetime | Period::Grant { .. } => (Timestamp::UNIX_EPOCH, None),
         };
         // A lifetime depends on no schedule: a level (seats, stored bytes) goes on when an anchor or
         // a zone changes.
@@ -126,6 +134,9 @@ impl WindowSchedule {
 
     /// The window that `label` names, if this schedule's version made it.
     pub fn window_of_label(&self, label: WindowLabel) -> Option<Window> {
+        if label.is_of_grant() {
+            return None;
+        }
         let start = Timestamp::from_second(label.start).ok()?;
         let window = self.window(label.period, start);
         (window.label == label).then_some(window)

@@ -8,18 +8,24 @@ use super::{
     answer::{Decision, Figures, answer, reason_allowed},
     asked::Asked,
     counter::Counter,
+    covering::{Freed, Split},
     directory::NoCounter,
     engine::Engine,
     error::EngineError,
+    held::Held,
     labelling,
-    taken::{Acquired, Taken},
+    leasing::Leasing,
+    settling::Counted,
+    taken::Taken,
 };
 use crate::{
     domain::{
         cell_key::CellKey,
+        invalid::Invalid,
         limit::OutagePolicy,
         meter::Aggregation,
         quota::{DecidedBy, QuotaAnswer, QuotaReason},
+        usage::UsageEvent,
         window::Window,
     },
     journal::position::Position,
@@ -37,19 +43,18 @@ pub(super) struct Admitted {
     window: Window,
     /// Absent for meters that are not sums.
     counter: Option<Arc<Counter>>,
-    /// Escrow, where the meter has a ceiling.
+    /// Escrow of the counter, where the meter has a ceiling.
     taken: Option<Taken>,
+    /// Escrow of grants, in burn order.
+    covers: Vec<Taken>,
+    /// What comes free elsewhere, where a level goes down.
+    freed: Vec<Freed>,
     decided_by: DecidedBy,
     /// Let go when the value is remembered; see `Leasing::untold_values`.
     _untold_value: Option<OwnedRwLockReadGuard<()>>,
 }
 
 impl Admitted {
-    /// Units taken from escrow.
-    pub fn leased_units(&self) -> u64 {
-        self.taken.as_ref().map_or(0, Taken::amount)
-    }
-
     /// The counter of a summed meter.
     pub fn counter(&self) -> Option<Arc<Counter>> {
         self.counter.clone()
@@ -60,20 +65,64 @@ impl Admitted {
         self.decided_by
     }
 
-    /// The escrow, to be held.
-    pub fn into_taken(self) -> Option<Taken> {
-        self.taken
+    /// Whether grants cover some of it.
+    pub fn is_covered(&self) -> bool {
+        !self.covers.is_empty()
+    }
+
+    /// The event that records it.
+    pub fn event(&self, asked: &Asked<'_>) -> Result<UsageEvent, Invalid> {
+        let mut event = asked.event(self.key.clone())?;
+        event.from_lease = self.taken.as_ref().map_or(0, Taken::amount);
+        let covers = self.covers.iter().map(Taken::part);
+        event.parts = covers.chain(self.freed.iter().map(Freed::part)).collect();
+        Ok(event)
+    }
+
+    /// The escrow, to be held. `None` where nothing can be held: the meter is not a sum.
+    pub fn into_held(self, leasing: &Arc<Leasing>) -> Option<Held> {
+        let Self { key, window, counter, taken, covers, .. } = self;
+        let own = match taken {
+            Some(taken) => taken,
+            None => Taken::new(counter?, leasing.clone(), 0),
+        };
+        Some(Held { key, window, own, covers })
+    }
+
+    /// What the counters are told of it.
+    pub fn counted(&self, asked: &Asked<'_>) -> impl Iterator<Item = Counted> + use<> {
+        let covered = self.covers.iter().map(Taken::amount).sum();
+        let units = asked.units.saturating_sub(covered);
+        let own = self.counter.clone().map(|counter| Counted { counter, units });
+        let of_cover =
+            |cover: &Taken| Counted { counter: cover.counter().clone(), units: cover.amount() };
+        let covers: Vec<_> = self.covers.iter().map(of_cover).collect();
+        own.into_iter().chain(covers)
     }
 
     /// Counts what the journal now has, and answers.
     pub fn settle(self, engine: &Engine, asked: &Asked<'_>, position: Position) -> QuotaAnswer {
+        let now = engine.leasing.now();
+        let is_covered = !self.covers.is_empty();
+        let mut units = asked.units;
+        for cover in self.covers {
+            cover.counter().journalled(position.into(), now);
+            units -= cover.amount();
+            let all = cover.amount();
+            cover.spend(all);
+        }
+        for freed in self.freed {
+            freed.counter.journalled(position.into(), now);
+            freed.keep();
+        }
         let figures = match &self.counter {
             Some(counter) => {
-                counter.journalled(position.into(), engine.leasing.now());
+                counter.journalled(position.into(), now);
                 match self.taken {
-                    Some(taken) => taken.spend(asked.units),
+                    Some(taken) => taken.spend(units),
+                    None if is_covered => {}
                     None => {
-                        counter.cell.record(asked.units);
+                        counter.cell.record(units);
                         engine.leasing.wake_if_idle(counter);
                     }
                 }
@@ -83,10 +132,10 @@ impl Admitted {
         };
         let reason = match self.decided_by {
             DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
+            _ if is_covered => QuotaReason::WithinGrant,
             _ => reason_allowed(asked.meter, figures.used),
         };
-        let decision = Decision { reason, decided_by: self.decided_by };
-        answer(asked.meter, Some(&self.window), figures, decision)
+        asked.answer(&self.window, figures, Decision { reason, decided_by: self.decided_by })
     }
 }
 
@@ -125,15 +174,15 @@ impl Engine {
         counter.touch(self.leasing.now());
         let admitted = |taken, decided_by| {
             Admission::Admitted(Admitted {
-                key: counter.key.clone(),
-                window: counter.window,
                 counter: Some(counter.clone()),
                 taken,
-                decided_by,
-                _untold_value: None,
+                ..unleased(counter.key.clone(), counter.window, decided_by)
             })
         };
-        if asked.meter.limit.ceiling().is_none() || asked.request.amount < 0 {
+        if asked.request.amount < 0 {
+            return Ok(Admission::Admitted(self.lowered(asked, counter).await));
+        }
+        if asked.meter.limit.ceiling().is_none() {
             return Ok(admitted(None, DecidedBy::Memory));
         }
         if let Some(taken) = self.leasing.take(&counter, asked.units) {
@@ -143,10 +192,19 @@ impl Engine {
             let bound = self.config.slow_path_max;
             return Err(EngineError::Overloaded { what: "checks that wait for a refill", bound });
         };
-        Ok(match self.leasing.acquire(&counter, asked.units).await {
-            Acquired::Taken(taken) => admitted(Some(taken), DecidedBy::Redis),
-            Acquired::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
-            Acquired::Unavailable => match asked.meter.limit.on_outage {
+        let mut counters = vec![counter.clone()];
+        counters.extend(self.grant_counters(asked));
+        Ok(match self.split(&counters, asked.units).await {
+            Split::Taken(mut covers) => {
+                let is_own =
+                    covers.first().is_some_and(|first| Arc::ptr_eq(first.counter(), &counter));
+                let taken = is_own.then(|| covers.remove(0));
+                let (key, window) = (counter.key.clone(), counter.window);
+                let unleased = unleased(key, window, DecidedBy::Redis);
+                Admission::Admitted(Admitted { counter: Some(counter), taken, covers, ..unleased })
+            }
+            Split::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
+            Split::Unavailable => match asked.meter.limit.on_outage {
                 OutagePolicy::Allow => {
                     self.metrics.units_unbacked.increment(asked.units);
                     admitted(None, DecidedBy::Fallback)
@@ -157,6 +215,13 @@ impl Engine {
                 }
             },
         })
+    }
+
+    async fn lowered(&self, asked: &Asked<'_>, counter: Arc<Counter>) -> Admitted {
+        let Asked { state, terms, meter, subject, .. } = asked;
+        let freed = self.freed(state, terms, meter, subject.as_ref(), asked.lowers()).await;
+        let unleased = unleased(counter.key.clone(), counter.window, DecidedBy::Memory);
+        Admitted { counter: Some(counter), freed, ..unleased }
     }
 
     /// A value stands for itself: it is compared with the limit, and nothing is taken.
@@ -209,7 +274,16 @@ impl Engine {
 }
 
 fn unleased(key: CellKey, window: Window, decided_by: DecidedBy) -> Admitted {
-    Admitted { key, window, counter: None, taken: None, decided_by, _untold_value: None }
+    Admitted {
+        key,
+        window,
+        counter: None,
+        taken: None,
+        covers: vec![],
+        freed: vec![],
+        decided_by,
+        _untold_value: None,
+    }
 }
 
 fn denied(asked: &Asked<'_>, counter: &Counter, remaining: u64) -> QuotaAnswer {

@@ -36,7 +36,8 @@ impl Alerts {
     /// Asks for a look at counters: something was counted, or their limits have changed.
     pub fn look_at(&self, keys: impl IntoIterator<Item = CellKey>) {
         let mut due = lock(&self.due);
-        for key in keys {
+        // Thresholds are of the plan's limits: grants have none.
+        for key in keys.into_iter().filter(|key| !key.label.is_of_grant()) {
             if due.len() >= DUE_MAX {
                 return;
             }

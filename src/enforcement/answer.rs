@@ -22,6 +22,7 @@ impl Decision {
             QuotaReason::WithinLimit
             | QuotaReason::Unlimited
             | QuotaReason::Overage
+            | QuotaReason::WithinGrant
             | QuotaReason::AllowedByOutagePolicy => true,
             QuotaReason::LimitExceeded
             | QuotaReason::DeniedByOutagePolicy

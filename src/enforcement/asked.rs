@@ -65,4 +65,22 @@ impl Asked<'_> {
         let decision = Decision { reason, decided_by: DecidedBy::Memory };
         answer(self.meter, Some(&self.window()), Figures::default(), decision)
     }
+
+    /// Units that the grants in force have left, as far as this sidecar knows.
+    pub(super) fn left_in_grants(&self) -> u64 {
+        let subject = self.subject.as_ref();
+        self.state.left_in_grants(&self.terms, self.meter, subject, self.now)
+    }
+
+    /// An answer without a reservation; what remains counts the grants in force.
+    pub(super) fn answer(
+        &self,
+        window: &Window,
+        figures: Figures,
+        decision: Decision,
+    ) -> QuotaAnswer {
+        let answer = answer(self.meter, Some(window), figures, decision);
+        let left = self.left_in_grants();
+        QuotaAnswer { remaining: answer.remaining.map(|own| own.saturating_add(left)), ..answer }
+    }
 }

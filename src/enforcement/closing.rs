@@ -125,8 +125,8 @@ impl RunCloser<'_> {
     async fn free_in_ledger(&self, key: &CellKey) -> Result<u64, CloseRunError> {
         let Ok(state) = self.directory.find(&key.tenant, "tenant").await else { return Ok(0) };
         let terms = state.terms();
-        let ceiling = terms.plan.meter(key.meter.as_str()).and_then(|meter| meter.limit.ceiling());
-        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
+        let ceiling = terms.ceiling_of(key).and_then(|ceiling| ceiling.units);
+        let window = terms.tenant.window_of_label(key.label);
         let now = terms.tenant.now(self.clock.now());
         let (Some(ceiling), false) =
             (ceiling, window.is_some_and(|window| window.end.is_some_and(|end| end <= now)))

@@ -13,12 +13,12 @@ use super::{
     counter::Counter,
     directory::{Directory, tenant_state::TenantState},
     error::EngineError,
+    held::Held,
     holds::Holds,
     leasing::Leasing,
     metrics::EngineMetrics,
     rates::Rates,
     repeats::Repeats,
-    taken::Taken,
     values::Values,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub struct Engine {
     pub(super) leasing: Arc<Leasing>,
     pub(super) journal: Journal,
     pub(super) repeats: Repeats<Position>,
-    pub(super) holds: Holds<Taken>,
+    pub(super) holds: Holds<Held>,
     pub(super) values: Arc<Values>,
     pub(super) rates: Rates,
     pub(super) alerts: Alerts,
@@ -156,8 +156,8 @@ impl Engine {
 
     /// The counter of a key that the ledger named; `None` when its window is past.
     fn counter_of_key(&self, state: &TenantState, key: &CellKey) -> Option<Arc<Counter>> {
-        let schedule = &state.terms().tenant.subscription.schedule;
-        let window = schedule.window_of_label(key.label).unwrap_or(endless(key.label));
+        let window = state.terms().tenant.window_of_label(key.label);
+        let window = window.unwrap_or(endless(key.label));
         state.counter_or_new(key, window, None).ok()
     }
 }

@@ -171,6 +171,7 @@ pub fn event(meter: &Meter, key: CellKey, particulars: Particulars) -> Result<Us
         event_retention_days: meter.event_retention_days,
         from_lease: 0,
         reservation: None,
+        parts: vec![],
     })
 }
 

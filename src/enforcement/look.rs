@@ -44,25 +44,36 @@ impl Engine {
         };
         counter.touch(self.leasing.now());
         let limited = asked.meter.limit.ceiling().is_some();
-        let decided_by = if limited && counter.cell.available() < asked.units {
-            self.freshen(&counter).await
-        } else {
-            DecidedBy::Memory
-        };
+        let mut decided_by = DecidedBy::Memory;
+        if limited && counter.cell.available() < asked.units {
+            decided_by = self.freshen(&counter).await;
+        }
         let figures = Figures::of(&counter);
-        let fits = counter.cell.available() >= asked.units
-            || remaining(asked.meter, figures).is_none_or(|left| asked.units <= left);
+        let own = remaining(asked.meter, figures);
+        let fits_own =
+            counter.cell.available() >= asked.units || own.is_none_or(|left| asked.units <= left);
+        let mut fits = fits_own;
+        if !fits_own {
+            for grant in self.grant_counters(asked) {
+                if self.freshen(&grant).await == DecidedBy::Fallback {
+                    decided_by = DecidedBy::Fallback;
+                }
+            }
+            let left = own.map_or(0, |own| own.saturating_add(asked.left_in_grants()));
+            fits = asked.units <= left;
+        }
         let reason = match (decided_by, asked.meter.limit.on_outage) {
             (DecidedBy::Fallback, OutagePolicy::Deny) => QuotaReason::DeniedByOutagePolicy,
             (DecidedBy::Fallback, OutagePolicy::Allow) => QuotaReason::AllowedByOutagePolicy,
+            _ if fits && !fits_own => QuotaReason::WithinGrant,
             _ if fits => reason_allowed(asked.meter, figures.used.saturating_add(asked.units)),
             _ => QuotaReason::LimitExceeded,
         };
-        Ok(answer(asked.meter, Some(&counter.window), figures, Decision { reason, decided_by }))
+        Ok(asked.answer(&counter.window, figures, Decision { reason, decided_by }))
     }
 
     /// Makes sure that what is known is fresh enough to look at.
-    async fn freshen(&self, counter: &Arc<Counter>) -> DecidedBy {
+    pub(super) async fn freshen(&self, counter: &Arc<Counter>) -> DecidedBy {
         let is_fresh = |counter: &Counter| {
             let age = counter.answer_age(self.leasing.now());
             age.is_some_and(|age| age <= FRESH_ENOUGH)

@@ -10,10 +10,11 @@ use crate::domain::{
     usage::RecordReceipt,
 };
 
-const REASONS: [(QuotaReason, &str); 9] = [
+const REASONS: [(QuotaReason, &str); 10] = [
     (QuotaReason::WithinLimit, "within_limit"),
     (QuotaReason::Unlimited, "unlimited"),
     (QuotaReason::Overage, "overage"),
+    (QuotaReason::WithinGrant, "within_grant"),
     (QuotaReason::AllowedByOutagePolicy, "allowed_by_outage_policy"),
     (QuotaReason::LimitExceeded, "limit_exceeded"),
     (QuotaReason::DeniedByOutagePolicy, "denied_by_outage_policy"),

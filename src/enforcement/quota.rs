@@ -10,7 +10,7 @@ use super::{
     error::EngineError,
     labelling,
     repeats::Verb,
-    settling::{Counted, Settling},
+    settling::Settling,
 };
 use crate::domain::{
     amount::check_amount,
@@ -62,18 +62,16 @@ impl Engine {
             Admission::Admitted(admitted) => admitted,
             Admission::Denied(denial) => return Ok(denial),
         };
-        let mut event = asked.event(admitted.key.clone())?;
-        event.from_lease = admitted.leased_units();
+        let event = admitted.event(asked)?;
         let has_ceiling = asked.meter.limit.ceiling().is_some();
         let value = (!asked.meter.meter.is_summed()).then(|| event.clone());
         let pending = self.hand_over(vec![event], durability)?;
         let is_shared = !has_ceiling || admitted.decided_by() != DecidedBy::Fallback;
         value.iter().for_each(|event| self.values.observe(event, is_shared));
-        let counter = admitted.counter();
+        // A negative amount counts when the ledger has it.
+        let counted = admitted.counted(asked);
         let answer = admitted.settle(self, asked, pending.position());
         settling.answered(Some(answer.clone()), Some(pending.position()));
-        // A negative amount counts when the ledger has it.
-        let counted = counter.map(|counter| Counted { counter, units: asked.units });
         settling.counted(counted);
         self.acknowledge(pending, settling).await?;
         self.metrics.events_recorded.increment(1);

@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     counter::Counter,
+    covering::{Freed, own_units},
     directory::NoCounter,
     engine::{Engine, effective_durability},
     error::{EngineError, Unknown},
+    held::Held,
     holds::Hold,
     labelling::{self, Refused},
     quota::conflict,
     repeats::{Begun, Content, Verb},
     settling::{Counted, Settling},
-    taken::Taken,
 };
 use crate::{
     domain::{
@@ -34,6 +35,8 @@ struct Labelled {
     has_ceiling: bool,
     state: Arc<super::directory::tenant_state::TenantState>,
     is_summed: bool,
+    /// What comes free elsewhere, where a level goes down.
+    freed: Vec<Freed>,
 }
 
 /// What is wrong with a batch, and what is unknown in it.
@@ -95,7 +98,8 @@ impl Engine {
         if labelled.is_empty() {
             return Ok(receipt);
         }
-        let (labelled, holds) = self.settle_holds(labelled)?;
+        let (mut labelled, holds) = self.settle_holds(labelled)?;
+        self.free_levels(&mut labelled).await;
         let counters = match self.counters_of(&labelled, &holds) {
             Ok(counters) => counters,
             Err(error) => {
@@ -138,7 +142,8 @@ impl Engine {
             let is_summed = meter.is_some_and(|meter| Meter::is_summed(&meter.meter));
             match labelling::label(&self.config, &terms.tenant, &terms.plan, now, report) {
                 Ok((event, window)) => {
-                    labelled.push(Labelled { event, window, has_ceiling, state, is_summed });
+                    let freed = vec![];
+                    labelled.push(Labelled { event, window, has_ceiling, state, is_summed, freed });
                 }
                 Err(refused) => findings.add(number, refused),
             }
@@ -185,22 +190,35 @@ impl Engine {
         Ok((kept, repeats, Settling::new(claims), latest))
     }
 
+    /// Finds out where levels that go down come free.
+    async fn free_levels(&self, labelled: &mut [Labelled]) {
+        for one in labelled {
+            let lowers = one.event.counted().min(0).unsigned_abs();
+            let terms = one.state.terms();
+            let meter = terms.plan.meter(one.event.key.meter.as_str());
+            let (Some(meter), true) = (meter, one.is_summed && lowers > 0) else { continue };
+            let subject = one.event.key.subject.as_ref();
+            one.freed = self.freed(&one.state, &terms, meter, subject, lowers).await;
+            one.event.parts = one.freed.iter().map(Freed::part).collect();
+        }
+    }
+
     /// Takes out the holds that the events settle; each event then belongs to its hold's window.
     #[allow(clippy::type_complexity)] // Events, and by their number the hold that each settles.
     fn settle_holds(
         &self,
         mut labelled: Vec<Labelled>,
-    ) -> Result<(Vec<Labelled>, BTreeMap<usize, (u64, Hold<Taken>)>), EngineError> {
+    ) -> Result<(Vec<Labelled>, BTreeMap<usize, (u64, Hold<Held>)>), EngineError> {
         let mut holds = BTreeMap::new();
         let mut problems = Problems::default();
         for (number, one) in labelled.iter_mut().enumerate() {
             let Some(id) = one.event.reservation else { continue };
             match self.take_hold(id, &one.event) {
                 Ok(Some(hold)) => {
-                    let counter = hold.taken.counter();
-                    one.event.key.label = counter.key.label;
-                    one.window = counter.window;
-                    one.event.from_lease = hold.taken.amount().min(counted_up(&one.event));
+                    one.event.key.label = hold.taken.key.label;
+                    one.window = hold.taken.window;
+                    let units = counted_up(&one.event);
+                    hold.taken.share_out(&mut one.event, units);
                     holds.insert(number, (id.number, hold));
                 }
                 Ok(None) => self.metrics.events_late.increment(1),
@@ -219,12 +237,12 @@ impl Engine {
         &self,
         id: ReservationId,
         event: &UsageEvent,
-    ) -> Result<Option<Hold<Taken>>, Invalid> {
+    ) -> Result<Option<Hold<Held>>, Invalid> {
         if id.run != self.run {
             return Ok(None);
         }
         let fits = self.holds.peek(id.number, |hold| {
-            let held = &hold.taken.counter().key;
+            let held = &hold.taken.key;
             held.tenant == event.key.tenant
                 && held.meter == event.key.meter
                 && held.subject == event.key.subject
@@ -240,7 +258,7 @@ impl Engine {
         }
     }
 
-    fn restore_holds(&self, holds: BTreeMap<usize, (u64, Hold<Taken>)>) {
+    fn restore_holds(&self, holds: BTreeMap<usize, (u64, Hold<Held>)>) {
         for (number, hold) in holds.into_values() {
             self.holds.restore(number, hold);
         }
@@ -250,7 +268,7 @@ impl Engine {
     fn count(
         &self,
         labelled: Vec<Labelled>,
-        mut holds: BTreeMap<usize, (u64, Hold<Taken>)>,
+        mut holds: BTreeMap<usize, (u64, Hold<Held>)>,
         counters: Vec<Option<Arc<Counter>>>,
         position: Position,
     ) -> Vec<Counted> {
@@ -260,10 +278,18 @@ impl Engine {
             if !one.is_summed {
                 self.values.observe(&one.event, !one.has_ceiling);
             }
-            let units = counted_up(&one.event);
+            let units = own_units(&one.event, counted_up(&one.event));
             if let Some((_, hold)) = holds.remove(&number) {
+                for (cover, part) in hold.taken.covers.iter().zip(&one.event.parts) {
+                    cover.counter().journalled(position.into(), now);
+                    counted.push(Counted { counter: cover.counter().clone(), units: part.units });
+                }
                 hold.taken.unreserve();
-                hold.taken.spend(units);
+                hold.taken.spend(counted_up(&one.event));
+            }
+            for freed in one.freed {
+                freed.counter.journalled(position.into(), now);
+                freed.keep();
             }
             let Some(counter) = counter else { continue };
             counter.cell.record(units - one.event.from_lease);
@@ -279,12 +305,12 @@ impl Engine {
     fn counters_of(
         &self,
         labelled: &[Labelled],
-        holds: &BTreeMap<usize, (u64, Hold<Taken>)>,
+        holds: &BTreeMap<usize, (u64, Hold<Held>)>,
     ) -> Result<Vec<Option<Arc<Counter>>>, EngineError> {
         let mut counters = Vec::with_capacity(labelled.len());
         for (number, one) in labelled.iter().enumerate() {
             counters.push(match holds.get(&number) {
-                Some((_, hold)) => Some(hold.taken.counter().clone()),
+                Some((_, hold)) => Some(hold.taken.own.counter().clone()),
                 None if one.is_summed => self.counter_of(one)?,
                 None => None,
             });

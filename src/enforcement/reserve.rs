@@ -6,12 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     admission::Admission,
-    answer::{Decision, Figures, answer, reason_allowed},
+    answer::{Decision, Figures, reason_allowed},
     asked::Asked,
     engine::Engine,
     error::{EngineError, Unknown, UnknownName},
     holds::Hold,
-    taken::Taken,
 };
 use crate::domain::{
     ids::TenantId,
@@ -47,12 +46,13 @@ impl Engine {
             return Err(EngineError::Unavailable("nothing to hold".into()));
         };
         let decided_by = admitted.decided_by();
-        let taken = admitted
-            .into_taken()
-            .unwrap_or_else(|| Taken::new(counter.clone(), self.leasing.clone(), 0));
+        let is_covered = admitted.is_covered();
+        let Some(taken) = admitted.into_held(&self.leasing) else {
+            return Err(EngineError::Unavailable("nothing to hold".into()));
+        };
         let expires_at = self.clock.now().saturating_add(ttl).unwrap_or(Timestamp::MAX);
         taken.reserve();
-        let held = taken.amount();
+        let held = taken.own.amount();
         let number = self.holds.place(Hold { taken, expires_at }).map_err(|refused| {
             refused.taken.unreserve();
             EngineError::Overloaded { what: "reservations", bound: self.config.reservations_max }
@@ -60,13 +60,14 @@ impl Engine {
         let figures = Figures::of(&counter);
         let reason = match decided_by {
             DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
+            _ if is_covered => QuotaReason::WithinGrant,
             _ => reason_allowed(asked.meter, figures.used + held),
         };
         let decision = Decision { reason, decided_by };
         let id = ReservationId { run: self.run, number };
         let answer = QuotaAnswer {
             reservation: Some(Reservation { id, amount: asked.units, expires_at }),
-            ..answer(asked.meter, Some(&counter.window), figures, decision)
+            ..asked.answer(&counter.window, figures, decision)
         };
         settling.answered(Some(answer.clone()), None);
         Ok(answer)
@@ -97,8 +98,7 @@ impl Engine {
             // Another run keeps it, or kept it: it lapses there by itself.
             return Err(unknown(id));
         }
-        let of_tenant =
-            self.holds.peek(id.number, |hold| hold.taken.counter().key.tenant == *tenant);
+        let of_tenant = self.holds.peek(id.number, |hold| hold.taken.key.tenant == *tenant);
         match of_tenant {
             Some(false) => Err(unknown(id)),
             None if id.number >= self.holds.next_number() => Err(unknown(id)),

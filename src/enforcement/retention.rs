@@ -38,12 +38,12 @@ pub fn key_retention(tenant: &Tenant, label: WindowLabel, real_now: Timestamp) -
 
 /// The window's end; `None` = it has none.
 fn end_at_most(tenant: &Tenant, label: WindowLabel) -> Option<Timestamp> {
-    match tenant.subscription.schedule.window_of_label(label) {
+    match tenant.window_of_label(label) {
         Some(window) => window.end,
         // Made by a schedule that has been replaced: when it ended is not known here, but it was
         // not longer than its period can be.
         None => {
-            let length_max = SignedDuration::from_secs(seconds_max(label.period)?);
+            let length_max = SignedDuration::from_secs(seconds_max(tenant, label.period)?);
             let start = Timestamp::from_second(label.start).unwrap_or(Timestamp::MIN);
             Some(start.checked_add(length_max).unwrap_or(Timestamp::MAX))
         }
@@ -51,9 +51,14 @@ fn end_at_most(tenant: &Tenant, label: WindowLabel) -> Option<Timestamp> {
 }
 
 /// The longest that a window of `period` can be, with a day to spare for zones that change theirs.
-fn seconds_max(period: Period) -> Option<i64> {
+fn seconds_max(tenant: &Tenant, period: Period) -> Option<i64> {
     const DAY: i64 = 24 * 3_600;
     Some(match period {
+        // A grant that is not known here ended long ago.
+        Period::Grant { id } => match tenant.grant(id) {
+            Some(grant) => return seconds_max(tenant, grant.every?),
+            None => 0,
+        },
         Period::Minute => 60,
         Period::Hour => 3_600,
         Period::Day => 2 * DAY,
@@ -126,6 +131,7 @@ mod tests {
             test_clock,
             feature_overrides: vec![],
             version: 1,
+            grants: vec![],
         }
     }
 

@@ -17,7 +17,7 @@ use crate::domain::{
     cell_key::CellKey,
     ids::Subject,
     meter::{Aggregation, MeterKind},
-    usage_status::{MeterStatus, UsageQuery, UsageStatus},
+    usage_status::{GrantStatus, MeterStatus, UsageQuery, UsageStatus},
 };
 
 /// How long `GetUsage` waits for the shared counters before it answers from memory.
@@ -100,7 +100,10 @@ impl Engine {
             },
         };
         let used = counted.figures.used.cast_signed() - counted.debt.cast_signed();
-        let left = remaining(meter, counted.figures).map(|left| left.saturating_add(counted.debt));
+        let grants = self.grant_statuses(state, terms, meter, key.subject.as_ref(), now).await;
+        let granted =
+            grants.iter().map(|grant| grant.remaining).fold(counted.debt, u64::saturating_add);
+        let left = remaining(meter, counted.figures).map(|left| left.saturating_add(granted));
         Ok(MeterStatus {
             meter: key.meter,
             subject: key.subject,
@@ -116,7 +119,35 @@ impl Engine {
             unsettled: counted.unsettled,
             settled_at: counted.settled_at,
             window,
+            grants,
         })
+    }
+
+    async fn grant_statuses(
+        &self,
+        state: &TenantState,
+        terms: &Terms,
+        meter: &PlanMeter,
+        subject: Option<&Subject>,
+        now: Timestamp,
+    ) -> Vec<GrantStatus> {
+        let mut statuses = Vec::new();
+        for grant in terms.grants(meter, subject).filter(|grant| grant.is_in_force(now)) {
+            // A window that was dropped because it is over has nothing to show.
+            let Ok(counter) = state.grant_counter(terms, grant, now) else { continue };
+            self.freshen(&counter).await;
+            let Figures { used, blocked } = Figures::of(&counter);
+            statuses.push(GrantStatus {
+                id: grant.id,
+                kind: grant.kind,
+                subject: grant.subject.clone(),
+                amount: grant.amount,
+                used,
+                remaining: grant.amount.saturating_sub(used).saturating_sub(blocked),
+                expires_at: counter.window.end.or(grant.expires_at),
+            });
+        }
+        statuses
     }
 
     fn settled_at(&self, counter: &Counter) -> Option<Timestamp> {

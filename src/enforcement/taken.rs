@@ -11,9 +11,12 @@ use super::{
     counter::{Counter, Verdict},
     leasing::Leasing,
 };
-use crate::leases::{
-    cell::{GivenBack, Take},
-    holder::Denial,
+use crate::{
+    domain::usage::Part,
+    leases::{
+        cell::{GivenBack, Take},
+        holder::Denial,
+    },
 };
 
 /// Taken units: spent, held, or given back by being dropped. A request that ends early (a denial
@@ -33,6 +36,11 @@ impl Taken {
     /// Whose units.
     pub fn counter(&self) -> &Arc<Counter> {
         &self.counter
+    }
+
+    /// What an event says of them that they cover.
+    pub fn part(&self) -> Part {
+        Part { key: self.counter.key.clone(), units: self.amount }
     }
 
     /// How many.
@@ -96,6 +104,18 @@ impl Leasing {
             Take::TakenLow => self.wake(counter),
         }
         Some(Taken::new(counter.clone(), self.clone(), amount))
+    }
+
+    /// Takes `amount` from what is in hand, or waits for it.
+    pub async fn take_or_acquire(
+        self: &Arc<Self>,
+        counter: &Arc<Counter>,
+        amount: u64,
+    ) -> Acquired {
+        match self.take(counter, amount) {
+            Some(taken) => Acquired::Taken(taken),
+            None => self.acquire(counter, amount).await,
+        }
     }
 
     /// Takes `amount`, waiting for a refill or for others to return what they do not need.

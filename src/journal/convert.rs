@@ -15,7 +15,7 @@ use crate::{
         meter::Aggregation,
         properties::Properties,
         reservation::ReservationId,
-        usage::UsageEvent,
+        usage::{Part, UsageEvent},
         window::WindowLabel,
     },
     proto::journal as wire,
@@ -56,10 +56,15 @@ pub fn decode(kind: Kind, body: &[u8]) -> Result<Option<Record>, BodyError> {
     }))
 }
 
-fn usage_to_wire(events: &[UsageEvent]) -> wire::Usage {
+fn usage_to_wire<'e>(events: &'e [UsageEvent]) -> wire::Usage {
     type Profile<'a> = (&'a CellKey, Aggregation, &'a [String], u16);
     let mut indexes: HashMap<Profile<'_>, u32, ahash::RandomState> = HashMap::default();
-    let mut usage = wire::Usage { counters: vec![], events: Vec::with_capacity(events.len()) };
+    let mut usage = wire::Usage {
+        counters: vec![],
+        events: Vec::with_capacity(events.len()),
+        covering: vec![],
+    };
+    let mut covering: HashMap<&CellKey, u32, ahash::RandomState> = HashMap::default();
     let mut last: Option<(Profile<'_>, u32)> = None;
     for event in events {
         let profile = (&event.key, event.aggregation, &*event.group_by, event.event_retention_days);
@@ -77,6 +82,15 @@ fn usage_to_wire(events: &[UsageEvent]) -> wire::Usage {
             }),
         };
         last = Some((profile, counter));
+        let part = |part: &'e Part| {
+            let covering = *covering.entry(&part.key).or_insert_with(|| {
+                usage.covering.push(key_to_wire(&part.key));
+                // As above.
+                (usage.covering.len() - 1) as u32
+            });
+            wire::Part { covering, units: part.units }
+        };
+        let parts = event.parts.iter().map(part).collect();
         usage.events.push(wire::Event {
             counter,
             amount: event.amount,
@@ -87,6 +101,7 @@ fn usage_to_wire(events: &[UsageEvent]) -> wire::Usage {
             distinct_value: event.distinct_value.clone(),
             properties: properties_to_wire(&event.properties),
             reservation: event.reservation.map(reservation_to_wire),
+            parts,
         });
     }
     usage
@@ -112,6 +127,15 @@ fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
             })
         })
         .collect::<Result<Vec<_>, BodyError>>()?;
+    let covering = usage
+        .covering
+        .into_iter()
+        .map(|key| key_from_wire(Some(key)))
+        .collect::<Result<Vec<_>, BodyError>>()?;
+    let part = |part: wire::Part| {
+        let key = covering.get(part.covering as usize).ok_or(BodyError::Missing("covering"))?;
+        Ok(Part { key: key.clone(), units: part.units })
+    };
     let event = |event: wire::Event| {
         let counter = counters.get(event.counter as usize).ok_or(BodyError::Missing("counter"))?;
         Ok(UsageEvent {
@@ -126,6 +150,7 @@ fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
             event_retention_days: counter.event_retention_days,
             from_lease: event.from_lease,
             reservation: event.reservation.map(|id| reservation_from_wire(Some(id))).transpose()?,
+            parts: event.parts.into_iter().map(part).collect::<Result<_, BodyError>>()?,
         })
     };
     usage.events.into_iter().map(event).collect()
@@ -247,7 +272,7 @@ mod tests {
     #[test]
     fn an_event_whose_counter_is_not_in_the_record_is_refused() {
         let event = wire::Event { counter: 1, ..Default::default() };
-        let body = wire::Usage { counters: vec![], events: vec![event] }.encode_to_vec();
+        let body = wire::Usage { events: vec![event], ..Default::default() }.encode_to_vec();
         let error = decode(Kind::Usage, &body).unwrap_err();
         assert!(matches!(error, BodyError::Missing("counter")), "{error}");
     }

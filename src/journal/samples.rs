@@ -10,12 +10,12 @@ use super::record::Record;
 use crate::domain::{
     amount::AMOUNT_MAX,
     cell_key::CellKey,
-    ids::{IdempotencyKey, MeterName, RunId, Subject, TenantId},
+    ids::{GrantId, IdempotencyKey, MeterName, RunId, Subject, TenantId},
     meter::Aggregation,
     period::Period,
     properties::Properties,
     reservation::ReservationId,
-    usage::UsageEvent,
+    usage::{Part, UsageEvent},
     window::WindowLabel,
 };
 
@@ -48,6 +48,7 @@ pub fn event(tenant: &str, key: Option<&str>, amount: i64) -> UsageEvent {
         event_retention_days: 0,
         from_lease: 0,
         reservation: None,
+        parts: vec![],
     }
 }
 
@@ -71,6 +72,7 @@ fn any_key() -> impl Strategy<Value = CellKey> {
         Just(Period::Minute),
         Just(Period::BillingCycle),
         Just(Period::Lifetime),
+        any::<u64>().prop_map(|id| Period::Grant { id: GrantId(id) }),
         (1u32..).prop_map(|seconds| Period::Interval { seconds }),
     ];
     let subject = proptest::option::of("[A-Za-z0-9._:@/+=~-]{1,20}");
@@ -129,11 +131,12 @@ fn any_event(keys: Vec<CellKey>) -> impl Strategy<Value = UsageEvent> {
         any_idempotency_key(),
         any_properties(),
         proptest::option::of(any_reservation()),
+        proptest::collection::vec((any_key(), 0..=AMOUNT_MAX), 0..3),
     );
     (meter, rest).prop_map(|(meter, rest)| {
         let (key, aggregation, group_by, event_retention_days) = meter;
-        let ((amount, from_lease), distinct_value, time, idempotency_key, properties, reservation) =
-            rest;
+        let ((amount, from_lease), distinct_value, time, idempotency_key, properties, ..) = rest;
+        let (reservation, parts) = (rest.5, rest.6);
         UsageEvent {
             key,
             aggregation,
@@ -146,6 +149,7 @@ fn any_event(keys: Vec<CellKey>) -> impl Strategy<Value = UsageEvent> {
             event_retention_days,
             from_lease,
             reservation,
+            parts: parts.into_iter().map(|(key, units)| Part { key, units }).collect(),
         }
     })
 }

@@ -17,6 +17,7 @@ pub mod error;
 pub mod feature_overrides;
 pub mod floors;
 pub mod flush;
+pub mod grants;
 pub mod job_runs;
 mod make_partitions;
 mod measured;

@@ -120,7 +120,24 @@ impl Ledger {
         let row = select_tenants!("WHERE t.tenant = $1", tenant.as_str())
             .fetch_optional(self.query("tenant"))
             .await?;
-        row.map(TenantRow::into_listed).transpose()
+        let mut found: Vec<_> = row.map(TenantRow::into_listed).transpose()?.into_iter().collect();
+        self.add_grants(found.iter_mut().map(|listed| &mut listed.tenant)).await?;
+        Ok(found.pop())
+    }
+
+    /// Reads the tenants' grants. They may be newer than the tenants: nothing that a grant's counter
+    /// goes by changes under one version.
+    async fn add_grants<'t>(
+        &self,
+        tenants: impl Iterator<Item = &'t mut Tenant>,
+    ) -> Result<(), LedgerError> {
+        let tenants: Vec<_> = tenants.collect();
+        let names: Vec<_> = tenants.iter().map(|tenant| tenant.id.as_str().to_owned()).collect();
+        let mut grants = self.grants_in_force(&names).await?;
+        for tenant in tenants {
+            tenant.grants = grants.remove(tenant.id.as_str()).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Up to `count_max` tenants behind `after` in the order of their ids, of those whose id, name
@@ -144,7 +161,10 @@ impl Ledger {
         )
         .fetch_all(self.query("list_tenants"))
         .await?;
-        rows.into_iter().map(TenantRow::into_listed).collect()
+        let mut listed: Vec<ListedTenant> =
+            rows.into_iter().map(TenantRow::into_listed).collect::<Result<_, _>>()?;
+        self.add_grants(listed.iter_mut().map(|listed| &mut listed.tenant)).await?;
+        Ok(listed)
     }
 
     /// Up to `count_max` tenants that changed behind `cursor`, in the order of their changes, and
@@ -164,10 +184,11 @@ impl Ledger {
         )
         .fetch_all(self.query("tenants_changed_since"))
         .await?;
-        let tenants: Vec<Tenant> = rows
+        let mut tenants: Vec<Tenant> = rows
             .into_iter()
             .map(|row| Ok(row.into_listed()?.tenant))
             .collect::<Result<_, LedgerError>>()?;
+        self.add_grants(tenants.iter_mut()).await?;
         let next = match tenants.last() {
             Some(last) => ChangeCursor { version: last.version, tenant: Some(last.id.clone()) },
             None => cursor.clone(),
@@ -298,6 +319,7 @@ async fn create_tenant(
         test_clock: account.test_clock.map(|at| at.to_jiff()),
         feature_overrides: vec![],
         version: read_unsigned("tenants", "change_version", &new.tenant, change)?,
+        grants: vec![],
     })
 }
 
@@ -359,6 +381,8 @@ impl TenantRow {
                 None => vec![],
             },
             version: read_unsigned("tenants", "change_version", &id, self.change_version)?,
+            // Read by themselves (`add_grants`).
+            grants: vec![],
             id,
         };
         Ok(ListedTenant { tenant, name: self.name, created_at: self.created_at.to_jiff() })

@@ -13,10 +13,10 @@ use super::{
     prices::UsagePrice,
 };
 use crate::domain::{
-    ids::{CatalogName, FeatureName, MeterName, PlanName},
+    ids::{CatalogName, FeatureName, MeterName, PlanName, Subject},
     invalid::Invalid,
     limit::{Enforcement, Limit, OutagePolicy},
-    meter::Meter,
+    meter::{Meter, MeterKind},
     money::Currency,
     rate::RateWindow,
 };
@@ -155,6 +155,44 @@ impl CompiledPlan {
     /// The meter called `name`, if the plan has it.
     pub fn meter(&self, name: &str) -> Option<&PlanMeter> {
         self.meter_index(name).and_then(|index| self.meters.get(index.get()))
+    }
+
+    /// Whether a subscriber can use a grant on `meter`; answers whether it is a level.
+    ///
+    /// A grant covers what the plan would deny, so the plan has to deny at some point.
+    pub fn check_grantable(
+        &self,
+        meter: &MeterName,
+        subject: Option<&Subject>,
+    ) -> Result<bool, Invalid> {
+        let named = || format!("the plan {} of {}", self.plan, self.catalog);
+        let Some(found) = self.meter(meter.as_str()) else {
+            let known: Vec<_> = self.meters.iter().map(|m| m.meter.name.as_str()).collect();
+            return Err(Invalid::new(
+                "meter",
+                format!("{meter} is not a meter of {}", named()),
+                format!("use one of {}", known.join(", ")),
+            ));
+        };
+        if found.meter.kind == MeterKind::Static || !found.meter.is_summed() {
+            let problem = format!("{meter} is not added up, so that nothing of it can be granted");
+            return Err(Invalid::new("meter", problem, "give another plan, or change the limit"));
+        }
+        if found.limit.ceiling().is_none() {
+            return Err(Invalid::new(
+                "meter",
+                format!("{meter} never runs out on {}", named()),
+                "grant on meters with a hard limit, or a soft one with a hard cap",
+            ));
+        }
+        if subject.is_some() && !found.limit.per_subject {
+            return Err(Invalid::new(
+                "subject",
+                format!("is given, and {meter} is not limited per subject"),
+                "leave it out",
+            ));
+        }
+        Ok(found.meter.kind == MeterKind::Level)
     }
 
     /// The plan's value of a feature, if it names one.

@@ -73,6 +73,7 @@ impl TenantDef {
         let account = self.account.clone().unwrap_or_else(|| account_of(&self.id));
         let plan = PlanVersion { catalog: catalog.clone(), plan: self.plan.clone(), version: 1 };
         Tenant {
+            grants: vec![],
             id: self.id.clone(),
             account,
             subscription: Subscription {

@@ -114,6 +114,9 @@ impl Engine {
     /// was last settled. What was flushed is looked at anyway; this finds what another sidecar's
     /// flush had no time to tell of.
     pub(super) fn doubt_alerts(&self, terms: &Terms, counter: &Counter) {
+        if counter.key.label.is_of_grant() {
+            return;
+        }
         let lately = self.leasing.now().saturating_sub(USED_LATELY);
         let Some(meter) = terms.plan.meter(counter.key.meter.as_str()) else { return };
         if counter.used_at() >= lately

@@ -107,6 +107,9 @@ impl Engine {
     /// Makes the counter of the next window ahead of time, where this one is in use and about to
     /// end: a counter that is new to the shared counters needs the ledger, which may be away then.
     fn prepare_next(self: &Arc<Self>, state: &TenantState, counter: &Counter, now: Timestamp) {
+        if counter.key.label.is_of_grant() {
+            return;
+        }
         let Some(end) = counter.window.end else { return };
         let is_near = now < end && end.duration_since(now) <= PREPARED_AHEAD;
         let lately = self.leasing.now().saturating_sub(PREPARED_IF_USED_WITHIN);

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     features::feature_override::FeatureOverride,
+    grant::Grant,
     ids::{AccountId, CatalogName, TenantId},
     tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
     window::{BillingInterval, WindowSchedule},
@@ -52,6 +53,8 @@ struct TenantRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     feature_overrides: Vec<FeatureOverride>,
     version: u64,
+    #[serde(default)]
+    grants: Vec<Grant>,
 }
 
 /// What tells whether the rest can be read.
@@ -118,6 +121,7 @@ impl From<Tenant> for TenantRecord {
             test_clock: tenant.test_clock,
             feature_overrides: tenant.feature_overrides,
             version: tenant.version,
+            grants: tenant.grants,
         }
     }
 }
@@ -143,6 +147,7 @@ impl TenantRecord {
             test_clock: self.test_clock,
             feature_overrides: self.feature_overrides,
             version: self.version,
+            grants: self.grants,
         })
     }
 }
@@ -150,7 +155,11 @@ impl TenantRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{FeatureName, PlanName};
+    use crate::domain::{
+        grant::GrantKind,
+        ids::{FeatureName, GrantId, MeterName, PlanName},
+        period::Period,
+    };
 
     fn tenant() -> Tenant {
         Tenant {
@@ -180,6 +189,18 @@ mod tests {
                 reason: "asked for".into(),
             }],
             version: 9,
+            grants: vec![Grant {
+                id: GrantId(3),
+                kind: GrantKind::Recurring,
+                meter: MeterName::new("disk").unwrap(),
+                subject: None,
+                amount: 100,
+                priority: 5,
+                starts_at: "2026-01-31T00:00:00Z".parse().unwrap(),
+                expires_at: None,
+                every: Some(Period::Month),
+                covers_level: false,
+            }],
         }
     }
 

@@ -16,11 +16,14 @@ use crate::{
             compiled_plan::{CompiledPlan, PlanMeter},
         },
         cell_key::CellKey,
+        grant::Grant,
         ids::Subject,
+        period::Period,
         tenant::Tenant,
         window::Window,
     },
     enforcement::{
+        answer::Figures,
         counter::{Counter, CounterSeed},
         rates::tenant_rates::TenantRates,
     },
@@ -37,13 +40,48 @@ pub struct Terms {
     /// the meter's dense number. A cache of [`TenantState`]'s map: what spares the hot path its
     /// lock and the hash of a key.
     current: Box<[ArcSwapOption<Counter>]>,
+    /// The tenant's grants by meter, in burn order; empty where it has none at all.
+    grants: Box<[Box<[Grant]>]>,
 }
 
 impl Terms {
     /// Terms without counters.
     pub fn new(tenant: Tenant, plan: Arc<CompiledPlan>, catalog: Arc<CatalogInForce>) -> Self {
         let current = plan.meters.iter().map(|_| ArcSwapOption::empty()).collect();
-        Self { tenant, plan, catalog, current }
+        let of_meter = |meter: &PlanMeter| {
+            let grants = tenant.grants.iter().filter(|grant| grant.meter == meter.meter.name);
+            grants.cloned().collect()
+        };
+        let grants = match tenant.grants.is_empty() {
+            true => Box::default(),
+            false => plan.meters.iter().map(of_meter).collect(),
+        };
+        Self { tenant, plan, catalog, current, grants }
+    }
+
+    /// The tenant's grants on `meter` that are for `subject` too, in burn order.
+    #[inline]
+    pub fn grants(
+        &self,
+        meter: &PlanMeter,
+        subject: Option<&Subject>,
+    ) -> impl DoubleEndedIterator<Item = &Grant> {
+        let grants = self.grants.get(meter.index.get()).map_or(&[][..], |grants| grants);
+        grants
+            .iter()
+            .filter(move |grant| grant.subject.is_none() || grant.subject.as_ref() == subject)
+    }
+
+    /// What the shared counters may never pass on `key`; `None` when the plan has lost its meter.
+    pub fn ceiling_of(&self, key: &CellKey) -> Option<Ceiling> {
+        match key.label.period {
+            // Of a grant that is not known any more nothing is left to give.
+            Period::Grant { id } => {
+                let units = self.tenant.grant(id).map_or(0, |grant| grant.amount);
+                Some(Ceiling { units: Some(units), version: self.tenant.version })
+            }
+            _ => self.plan.meter(key.meter.as_str()).map(|meter| self.ceiling(meter)),
+        }
     }
 
     /// The plan's catalog as it is in force now.
@@ -97,8 +135,8 @@ impl TenantState {
         let terms = Arc::new(terms);
         self.terms.store(terms.clone());
         let mut changed = self.all_counters();
-        changed.retain(|counter| match terms.plan.meter(counter.key.meter.as_str()) {
-            Some(meter) => counter.set_ceiling(terms.ceiling(meter)),
+        changed.retain(|counter| match terms.ceiling_of(&counter.key) {
+            Some(ceiling) => counter.set_ceiling(ceiling),
             None => false,
         });
         changed
@@ -148,6 +186,35 @@ impl TenantState {
         self.counter_or_new(&key, window, meter_max)
     }
 
+    /// The counter of a grant's stretch that `at` falls into, made when it is not live.
+    pub fn grant_counter(
+        &self,
+        terms: &Terms,
+        grant: &Grant,
+        at: Timestamp,
+    ) -> Result<Arc<Counter>, NoCounter> {
+        let window = grant.stretch(&terms.tenant.subscription.schedule, at);
+        self.counter_or_new(&grant_key(terms, grant, window), window, None)
+    }
+
+    /// Units that the grants in force have left, as far as this sidecar knows.
+    pub fn left_in_grants(
+        &self,
+        terms: &Terms,
+        meter: &PlanMeter,
+        subject: Option<&Subject>,
+        now: Timestamp,
+    ) -> u64 {
+        let schedule = &terms.tenant.subscription.schedule;
+        let left = terms.grants(meter, subject).filter_map(|grant| {
+            let key = grant_key(terms, grant, grant.window(schedule, now)?);
+            let Figures { used, blocked } =
+                self.counter(&key).map_or(Figures::default(), |counter| Figures::of(&counter));
+            Some(grant.amount.saturating_sub(used).saturating_sub(blocked))
+        });
+        left.fold(0, u64::saturating_add)
+    }
+
     /// The counter of `key`, if it is live.
     pub fn counter(&self, key: &CellKey) -> Option<Arc<Counter>> {
         self.counters.get(key)
@@ -163,10 +230,8 @@ impl TenantState {
     ) -> Result<Arc<Counter>, NoCounter> {
         // The terms are read here, in the making, not when the request began: see `replace_terms`.
         self.counters.get_or_new(key, window, meter_max, || {
-            let terms = self.terms.load();
-            let meter = terms.plan.meter(key.meter.as_str());
             // A plan that has lost the meter leaves the last ceiling that the key was told.
-            meter.map_or(Ceiling { units: None, version: 0 }, |meter| terms.ceiling(meter))
+            self.terms.load().ceiling_of(key).unwrap_or(Ceiling { units: None, version: 0 })
         })
     }
 
@@ -191,5 +256,15 @@ impl TenantState {
             }
         }
         self.counters.drop_done(now, done);
+    }
+}
+
+/// The key of one stretch of a grant.
+pub fn grant_key(terms: &Terms, grant: &Grant, window: Window) -> CellKey {
+    CellKey {
+        tenant: terms.tenant.id.clone(),
+        meter: grant.meter.clone(),
+        subject: grant.subject.clone(),
+        label: window.label,
     }
 }

@@ -90,6 +90,6 @@ pub fn longest_window(period: Period) -> Option<SignedDuration> {
         // The longest billing interval is a year.
         Period::BillingCycle => SignedDuration::from_hours(367 * DAY_HOURS),
         Period::Interval { seconds } => SignedDuration::from_secs(seconds.into()),
-        Period::Lifetime => return None,
+        Period::Lifetime | Period::Grant { .. } => return None,
     })
 }

@@ -34,7 +34,7 @@ use super::{
     pool::Ledger,
     runs::{RunStanding, position_column},
 };
-use crate::domain::{cell_key::CellKey, ids::RunId, share::Share};
+use crate::domain::{cell_key::CellKey, ids::RunId};
 
 /// How often a flush makes its partitions anew, when they are dropped under its hands.
 const PARTITION_ATTEMPTS_MAX: u32 = 3;
@@ -101,10 +101,10 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn share(self) -> Share {
+    fn sum(self) -> Sum {
         match self {
-            Self::Keyed(flushed) => Sum::of(&flushed.event).share,
-            Self::Unkeyed(_, unkeyed) => unkeyed.sum.share,
+            Self::Keyed(flushed) => Sum::of(&flushed.event),
+            Self::Unkeyed(_, unkeyed) => unkeyed.sum.clone(),
         }
     }
 }
@@ -278,7 +278,7 @@ async fn take_back(
         return Ok(part);
     }
     for (item, reason, problem) in unfit {
-        sums.take_back(item.key(), item.share());
+        sums.take_back(item.key(), &item.sum());
         part.quarantined.push(item.quarantined(reason, problem));
     }
     part.flushed.quarantined = part.quarantined.iter().map(|entry| entry.events).sum();
@@ -372,11 +372,11 @@ async fn count(
             }
             KeyedFate::Duplicate => {
                 part.flushed.duplicates += 1;
-                sums.take_back(&event.key, Sum::of(event).share);
+                sums.take_back(&event.key, &Sum::of(event));
             }
             KeyedFate::Conflict(problem) => {
                 part.flushed.quarantined += 1;
-                sums.take_back(&event.key, Sum::of(event).share);
+                sums.take_back(&event.key, &Sum::of(event));
                 let reason = QuarantineReason::KeyConflict;
                 part.quarantined.push(Quarantined::event(flushed, reason, problem));
             }

@@ -9,7 +9,11 @@ use super::{
     write::aggregation_name,
 };
 use crate::{
-    domain::{cell_key::CellKey, ids::RunId},
+    domain::{
+        cell_key::CellKey,
+        ids::RunId,
+        usage::{Part, UsageEvent},
+    },
     ledger::{cell_rows::subject_column, error::LedgerError, runs::position_column},
 };
 
@@ -65,6 +69,7 @@ impl Quarantined {
             "idempotency_key": event.idempotency_key.as_ref().map(|key| key.as_str()),
             "properties": properties,
             "from_lease": event.from_lease,
+            "covered": covered(event),
             "reservation": event.reservation.map(|id| id.to_string()),
         });
         let key = event.key.clone();
@@ -104,6 +109,12 @@ impl Quarantined {
     pub(super) fn reason(&self) -> QuarantineReason {
         self.reason
     }
+}
+
+/// Units that other counters covered, by counter.
+fn covered(event: &UsageEvent) -> Value {
+    let part = |part: &Part| (part.key.to_string(), part.units.into());
+    Value::Object(event.parts.iter().map(part).collect())
 }
 
 /// Writes the entries.

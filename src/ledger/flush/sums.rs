@@ -124,13 +124,21 @@ fn distinct_of(event: &UsageEvent) -> Option<DistinctCount> {
 pub struct Sum {
     pub aggregation: Aggregation,
     pub tally: Tally,
+    /// Of the events' own counter.
     pub share: Share,
+    /// Of the counters that covered parts of them.
+    pub parts: BTreeMap<CellKey, Share>,
 }
 
 impl Sum {
     /// The sum of one event.
     pub fn of(event: &UsageEvent) -> Self {
-        Self { aggregation: event.aggregation, tally: Tally::of(event), share: Share::of(event) }
+        let mut parts = BTreeMap::new();
+        for part in &event.parts {
+            add_to(&mut parts, &part.key, Share::of_part(event, part));
+        }
+        let (tally, share) = (Tally::of(event), Share::of(event));
+        Self { aggregation: event.aggregation, tally, share, parts }
     }
 
     /// Adds `other`, which comes later.
@@ -138,6 +146,9 @@ impl Sum {
         self.aggregation = other.aggregation;
         self.tally.add(&other.tally);
         self.share.add(other.share);
+        for (key, share) in &other.parts {
+            add_to(&mut self.parts, key, *share);
+        }
     }
 }
 
@@ -147,6 +158,8 @@ pub struct Sums {
     pub hours: BTreeMap<Slot, Tally>,
     pub days: BTreeMap<Slot, Tally>,
     pub windows: BTreeMap<CellKey, Sum>,
+    /// What events of other counters add to these.
+    pub covering: BTreeMap<CellKey, Share>,
     pub shares: BTreeMap<CellKey, Share>,
 }
 
@@ -162,16 +175,32 @@ impl Sums {
             }
         }
         self.add_share(&slot.key, sum.share);
+        for (key, share) in &sum.parts {
+            add_to(&mut self.covering, key, *share);
+            self.add_share(key, *share);
+        }
     }
 
-    /// Adds events that the run counted and the ledger does not.
-    pub fn take_back(&mut self, key: &CellKey, share: Share) {
-        self.add_share(key, share.taken_back());
+    /// Adds events of `key` that the run counted and the ledger does not.
+    pub fn take_back(&mut self, key: &CellKey, sum: &Sum) {
+        self.add_share(key, sum.share.taken_back());
+        for (key, share) in &sum.parts {
+            self.add_share(key, share.taken_back());
+        }
     }
 
     fn add_share(&mut self, key: &CellKey, share: Share) {
         if share != Share::default() {
-            self.shares.entry(key.clone()).or_default().add(share);
+            add_to(&mut self.shares, key, share);
+        }
+    }
+}
+
+fn add_to(shares: &mut BTreeMap<CellKey, Share>, key: &CellKey, share: Share) {
+    match shares.get_mut(key) {
+        Some(sum) => sum.add(share),
+        None => {
+            shares.insert(key.clone(), share);
         }
     }
 }
@@ -186,6 +215,7 @@ mod tests {
     use crate::domain::{
         ids::{MeterName, TenantId},
         properties::Properties,
+        usage::Part,
     };
 
     fn event(amount: i64, from_lease: u64, at: &str) -> UsageEvent {
@@ -206,6 +236,7 @@ mod tests {
             event_retention_days: 0,
             from_lease,
             reservation: None,
+            parts: vec![],
         }
     }
 
@@ -242,7 +273,7 @@ mod tests {
         let mut sums = sums(std::slice::from_ref(&down));
         assert_eq!(sums.windows.values().next().unwrap().share.used(), -4);
         let before = sums.clone();
-        sums.take_back(&down.key, Share::of(&down));
+        sums.take_back(&down.key, &Sum::of(&down));
         assert_eq!(sums, before);
     }
 
@@ -250,11 +281,37 @@ mod tests {
     fn an_event_that_does_not_count_is_undone_to_the_last_unit() {
         let twice = event(9, 6, "2026-03-01T00:00:00Z");
         let mut sums = Sums::default();
-        sums.take_back(&twice.key, Share::of(&twice));
+        sums.take_back(&twice.key, &Sum::of(&twice));
         assert!(sums.windows.is_empty() && sums.hours.is_empty() && sums.days.is_empty());
         let share = sums.shares[&twice.key];
         assert_eq!(share, Share { consumed: 6, recorded: 3, undone: 9 });
         assert_eq!(share.used(), 0);
+    }
+
+    #[test]
+    fn what_a_grant_covers_counts_there_and_the_rest_at_home() {
+        let mut split = event(9, 4, "2026-03-01T00:00:00Z");
+        let grant = CellKey { label: "grant_7:0:0".parse().unwrap(), ..split.key.clone() };
+        split.parts = vec![Part { key: grant.clone(), units: 3 }];
+        let sums = sums(std::slice::from_ref(&split));
+        assert_eq!(sums.windows[&split.key].share, Share { consumed: 4, recorded: 2, undone: 0 });
+        assert_eq!(sums.windows[&split.key].tally.amount_sum, 9);
+        assert_eq!(sums.covering[&grant].used(), 3);
+        let mut taken_back = Sums::default();
+        taken_back.take_back(&split.key, &Sum::of(&split));
+        assert_eq!(taken_back.shares[&grant], Share { consumed: 3, recorded: 0, undone: 3 });
+        assert_eq!(taken_back.shares[&split.key].used(), 0);
+        assert!(taken_back.covering.is_empty());
+    }
+
+    #[test]
+    fn a_level_that_goes_down_comes_free_where_it_was_covered() {
+        let mut down = event(-9, 0, "2026-03-01T00:00:00Z");
+        let grant = CellKey { label: "grant_7:0:0".parse().unwrap(), ..down.key.clone() };
+        down.parts = vec![Part { key: grant.clone(), units: 3 }];
+        let sums = sums(std::slice::from_ref(&down));
+        assert_eq!(sums.shares[&grant], Share { consumed: 0, recorded: 0, undone: 3 });
+        assert_eq!(sums.shares[&down.key].used(), -6);
     }
 
     #[test]
@@ -333,7 +390,7 @@ mod tests {
                     counted += i128::from(amount);
                     sums.count(&Slot::of(&event), &Sum::of(&event));
                 } else {
-                    sums.take_back(&event.key, Share::of(&event));
+                    sums.take_back(&event.key, &Sum::of(&event));
                 }
             }
             let used = |sum: Share| sum.used();

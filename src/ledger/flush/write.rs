@@ -37,6 +37,7 @@ pub(super) async fn write_sums(
     merge_days(tx, &sums.days).await?;
     write_windows(tx, sums).await?;
     merge_windows(tx, &sums.windows).await?;
+    write_covering(tx, &sums.covering).await?;
     Ok(undone)
 }
 
@@ -224,6 +225,32 @@ async fn write_windows(tx: &mut PgConnection, sums: &Sums) -> Result<(), LedgerE
         &tallies.amount_maxima,
         &tallies.last_amounts,
         &tallies.last_ats as _
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// After the windows: a counter is in one of the two only, so all flushes lock rows in one order.
+async fn write_covering(
+    tx: &mut PgConnection,
+    covering: &BTreeMap<CellKey, Share>,
+) -> Result<(), LedgerError> {
+    if covering.is_empty() {
+        return Ok(());
+    }
+    let keys: CellColumns = covering.keys().collect();
+    let mut used = Vec::with_capacity(covering.len());
+    for share in covering.values() {
+        used.push(bigint("window_totals.used", share.used())?);
+    }
+    sqlx::query_file!(
+        "src/ledger/queries/add_covering.sql",
+        &keys.tenants,
+        &keys.meters,
+        &keys.labels,
+        &keys.subjects,
+        &used
     )
     .execute(tx)
     .await?;

@@ -4,7 +4,9 @@
 SELECT w.tenant, w.meter, w.label, w.subject, w.used, w.amount_max, w.last_amount, w.distinct_sketch
 FROM UNNEST($1::text[], $2::text[]) AS priced (tenant, meter)
 JOIN window_totals w USING (tenant, meter)
-WHERE (w.tenant, w.meter, w.label, w.subject) > ($4, $5, $6, $7)
+-- What grants covered is not overage; it is paid with the grant.
+WHERE NOT starts_with(w.label, 'grant_')
+    AND (w.tenant, w.meter, w.label, w.subject) > ($4, $5, $6, $7)
     AND NOT EXISTS (
         SELECT 1 FROM charges c
         WHERE c.tenant = w.tenant AND c.meter = w.meter AND c.label = w.label

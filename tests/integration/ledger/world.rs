@@ -150,6 +150,7 @@ pub fn event(tenant: &str, amount: i64) -> UsageEvent {
         event_retention_days: 0,
         from_lease: 0,
         reservation: None,
+        parts: vec![],
     }
 }
 

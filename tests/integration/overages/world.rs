@@ -221,6 +221,7 @@ impl World {
             event_retention_days: 0,
             from_lease: 0,
             reservation: None,
+            parts: vec![],
         }
     }
 

@@ -10,6 +10,7 @@ mod crash;
 mod eviction;
 mod expiring_keys;
 mod features;
+mod grants;
 mod hard_limit;
 mod hosting_in_may;
 mod large_amounts;
