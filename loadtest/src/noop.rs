@@ -9,7 +9,13 @@ use tokio::{net::UnixListener, sync::watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tollgate::{
-    grpc::{config::GrpcConfig, faces::faces, health::Health, listen::Listeners, serve::serve},
+    grpc::{
+        config::GrpcConfig,
+        faces::faces,
+        health::Health,
+        listen::Listeners,
+        serve::{Services, serve},
+    },
     proto::v1::{
         self,
         tollgate_service_server::{TollgateService, TollgateServiceServer},
@@ -60,7 +66,8 @@ async fn serve_inline(args: Args) -> anyhow::Result<()> {
     let service = faces(Noop, health.server(), &config)?;
     let (_ready, readiness) = watch::channel(true);
     tokio::spawn(health.follow(readiness, shutdown.clone()));
-    serve(listeners, service, config, shutdown).await;
+    let services = Services { over_tcp: service.clone(), over_unix: service };
+    serve(listeners, services, config, shutdown).await;
     Ok(())
 }
 

@@ -129,6 +129,7 @@ fn command(
             command.arg("--journal-data-dir").arg(directory.join("data"));
             command.arg("--http-listen").arg(free_address()?.to_string());
             command.arg("--grpc-listen").arg(tcp.to_string());
+            command.args(["--access-mode", "open"]);
             command.arg("--grpc-socket").arg(socket);
             command
         }

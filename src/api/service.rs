@@ -7,7 +7,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
+<<<<<<< HEAD
     feature::{feature_query, feature_response, features_query, features_response},
+=======
+    access::guarded::messages,
+>>>>>>> 34c478c (Ask callers for a token, compare what they ask with its role and tenant)
     quota::{quota_request, quota_response, release_request, release_response},
     record_stream::record_stream,
     refusal::Refusal,
@@ -99,7 +103,7 @@ impl TollgateService for EngineService {
             let engine = engine.clone();
             async move { engine.record_usage(batch.reports, batch.durability).await }
         };
-        let answers = record_stream(request.into_inner(), record, self.shutdown.clone());
+        let answers = record_stream(messages(request), record, self.shutdown.clone());
         Ok(Response::new(Box::pin(answers)))
     }
 

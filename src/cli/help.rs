@@ -6,7 +6,9 @@ use clap::{Arg, Command};
 /// Sections that a command reads. The ledger is all that most of the operator's tools need.
 fn sections(command: &str) -> &'static [&'static str] {
     match command {
-        "sidecar" => &["log", "grpc", "http", "enforcement", "journal", "redis", "ledger"],
+        "sidecar" => {
+            &["log", "grpc", "http", "access", "enforcement", "journal", "redis", "ledger"]
+        }
         "worker" => &["log", "ledger", "worker_http", "jobs"],
         "job" => &["log", "ledger", "jobs"],
         "run" => &["redis", "ledger"],

@@ -23,6 +23,7 @@ pub mod run;
 pub mod sidecar;
 pub mod table;
 pub mod tenant;
+pub mod token;
 mod values;
 pub mod worker;
 mod worker_name;
@@ -55,6 +56,7 @@ enum Command {
     Run(run::Args),
     Sidecar(sidecar::Args),
     Tenant(tenant::Args),
+    Token(token::Args),
     Usage(client::usage::Args),
     Worker(worker::Args),
 }
@@ -100,6 +102,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => block_on(run::run(args)),
         Command::Sidecar(args) => block_on(sidecar::run(args)),
         Command::Tenant(args) => block_on(tenant::run(args)),
+        Command::Token(args) => block_on(token::run(args)),
         Command::Usage(args) => block_on(client::usage::run(args)),
         Command::Worker(args) => block_on(worker::run(args)),
     };

@@ -20,8 +20,9 @@ use super::{
 use crate::domain::invalid::Invalid;
 
 /// Variables with our prefix that are read elsewhere: the settings file, where the client commands
-/// find a sidecar, and who uses the operator's tools.
-pub const OTHER_VARIABLES: [&str; 3] = ["TOLLGATE_CONFIG", "TOLLGATE_ENDPOINT", "TOLLGATE_ACTOR"];
+/// find a sidecar and with which token, and who uses the operator's tools.
+pub const OTHER_VARIABLES: [&str; 4] =
+    ["TOLLGATE_CONFIG", "TOLLGATE_ENDPOINT", "TOLLGATE_ACTOR", "TOLLGATE_TOKEN"];
 /// How alike a name must be to be suggested, from 0 to 1 (Jaro-Winkler).
 const SIMILARITY_MIN: f64 = 0.8;
 

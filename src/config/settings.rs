@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::invalid::Invalid, enforcement::config::EnforcementConfig, grpc::config::GrpcConfig,
-    http::config::HttpConfig, jobs::config::JobsConfig, journal::config::JournalConfig,
-    ledger::config::LedgerConfig, store::config::RedisConfig, telemetry::logging::LogConfig,
+    api::access::config::AccessConfig, domain::invalid::Invalid,
+    enforcement::config::EnforcementConfig, grpc::config::GrpcConfig, http::config::HttpConfig,
+    jobs::config::JobsConfig, journal::config::JournalConfig, ledger::config::LedgerConfig,
+    store::config::RedisConfig, telemetry::logging::LogConfig,
 };
 
 /// The address of the worker's HTTP face, so that it and a sidecar can live on one machine.
@@ -20,8 +21,10 @@ pub struct Settings {
     pub log: LogConfig,
     /// The sidecar's gRPC face.
     pub grpc: GrpcConfig,
-    /// The sidecar's HTTP face: liveness, readiness, metrics.
+    /// The sidecar's HTTP face: calls as JSON, liveness, readiness, metrics.
     pub http: HttpConfig,
+    /// Who may call a sidecar over TCP.
+    pub access: AccessConfig,
     /// How checks are answered and usage is taken in.
     pub enforcement: EnforcementConfig,
     /// The sidecar's journal on disk.
@@ -42,6 +45,7 @@ impl Default for Settings {
             log: LogConfig::default(),
             grpc: GrpcConfig::default(),
             http: HttpConfig::default(),
+            access: AccessConfig::default(),
             enforcement: EnforcementConfig::default(),
             journal: JournalConfig::default(),
             redis: RedisConfig::default(),
@@ -65,6 +69,7 @@ impl Settings {
         note("log", self.log.check());
         note("grpc", self.grpc.check());
         note("http", self.http.check());
+        note("access", self.access.check());
         note("journal", self.journal.check());
         if !self.redis.url.is_empty() {
             note("redis", self.redis.check());

@@ -19,6 +19,7 @@ pub mod rate;
 pub mod reservation;
 pub mod share;
 pub mod tenant;
+pub mod token;
 pub mod usage;
 pub mod usage_status;
 pub mod window;

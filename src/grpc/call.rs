@@ -74,6 +74,11 @@ impl<S: GrpcService> Calls<S> {
         let units = units.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self { service, large_messages: Arc::new(Semaphore::new(units)), large_messages_max: units }
     }
+
+    /// The same budget before another service.
+    pub fn with(&self, service: S) -> Self {
+        Self { service, ..self.clone() }
+    }
 }
 
 impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {

@@ -2,25 +2,43 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use futures::future::BoxFuture;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, ready},
+};
 use http::{Request, Response};
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::Service;
+
+use crate::api::{access::Access, status::status};
+
+/// Answers without a token: who asks whether a process lives has none.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// The product's service in front of all others: its calls are many, and need no router.
 #[derive(Clone, Debug)]
 pub struct Dispatch<T> {
     first: T,
     others: Routes,
+    /// Who is asked who calls; `None` where everybody may.
+    access: Option<Arc<Access>>,
 }
 
 impl<T> Dispatch<T> {
     /// Asks `first` for its own calls and `others` (health, reflection) for the rest.
     pub fn new(first: T, others: Routes) -> Self {
-        Self { first, others: others.prepare() }
+        Self { first, others: others.prepare(), access: None }
+    }
+
+    /// Asks everybody for a token, before anything of the message is read.
+    #[must_use]
+    pub fn guarded_by(self, access: Arc<Access>) -> Self {
+        Self { access: Some(access).filter(|access| !access.is_open()), ..self }
     }
 }
 
@@ -42,7 +60,17 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(access) = &self.access
+            && !is_open(access, request.uri().path())
+        {
+            match access.authenticate(request.headers()) {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                }
+                Err(refusal) => return ready(Ok(status(refusal).into_http())).boxed(),
+            }
+        }
         let is_first = request
             .uri()
             .path()
@@ -55,4 +83,8 @@ where
         let answer = self.others.call(request);
         Box::pin(answer)
     }
+}
+
+fn is_open(access: &Access, path: &str) -> bool {
+    path.starts_with(HEALTH) || access.config.descriptions_open && path.starts_with(REFLECTION)
 }

@@ -33,16 +33,25 @@ pub enum Drained {
     Cut { connections: usize },
 }
 
+/// What is served, by the kind of socket that a connection came through: the file permissions of a
+/// Unix socket have said already who may call.
+#[derive(Clone, Debug)]
+pub struct Services<S> {
+    pub over_tcp: S,
+    pub over_unix: S,
+}
+
 /// Serves until `shutdown`: then accepts nothing more, tells clients to go (GOAWAY), and waits for
 /// the calls in flight as long as the configuration says.
 pub async fn serve<S: GrpcService>(
     listeners: Listeners,
-    service: S,
+    services: Services<S>,
     config: GrpcConfig,
     shutdown: CancellationToken,
 ) -> Drained {
+    let over_tcp = Calls::new(services.over_tcp, &config);
+    let over_unix = over_tcp.with(services.over_unix);
     let door = Door {
-        calls: Calls::new(service, &config),
         room: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
         closing: Closing { drain: shutdown.clone(), cut: CancellationToken::new() },
         connections: TaskTracker::new(),
@@ -52,12 +61,12 @@ pub async fn serve<S: GrpcService>(
     tokio::join!(
         async {
             if let Some(listener) = tcp {
-                door.accept(|| async { Ok(listener.accept().await?.0) }).await;
+                door.accept(&over_tcp, || async { Ok(listener.accept().await?.0) }).await;
             }
         },
         async {
             if let Some(UnixSocket { listener, .. }) = &unix {
-                door.accept(|| async { Ok(listener.accept().await?.0) }).await;
+                door.accept(&over_unix, || async { Ok(listener.accept().await?.0) }).await;
             }
         }
     );
@@ -66,18 +75,18 @@ pub async fn serve<S: GrpcService>(
 }
 
 /// What every accepted connection is given.
-struct Door<S> {
-    calls: Calls<S>,
+struct Door {
     room: Arc<Semaphore>,
     closing: Closing,
     connections: TaskTracker,
     config: Arc<GrpcConfig>,
 }
 
-impl<S: GrpcService> Door<S> {
+impl Door {
     /// Takes connections from one socket until the shutdown.
-    async fn accept<I, F>(&self, next: impl Fn() -> F)
+    async fn accept<S, I, F>(&self, calls: &Calls<S>, next: impl Fn() -> F)
     where
+        S: GrpcService,
         I: Socket,
         F: Future<Output = io::Result<I>>,
     {
@@ -87,7 +96,7 @@ impl<S: GrpcService> Door<S> {
                 accepted = next() => accepted,
             };
             match accepted {
-                Ok(socket) => self.admit(socket),
+                Ok(socket) => self.admit(calls, socket),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept gRPC connections; trying again");
@@ -97,7 +106,7 @@ impl<S: GrpcService> Door<S> {
         }
     }
 
-    fn admit<I: Socket>(&self, socket: I) {
+    fn admit<S: GrpcService, I: Socket>(&self, calls: &Calls<S>, socket: I) {
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             // Closed at once: a client that is told tries elsewhere, one that waits hangs.
             metrics::counter!("tollgate_grpc_connections_refused_total").increment(1);
@@ -108,7 +117,7 @@ impl<S: GrpcService> Door<S> {
             return;
         };
         let connection =
-            attend(socket, self.calls.clone(), self.config.clone(), self.closing.clone(), place);
+            attend(socket, calls.clone(), self.config.clone(), self.closing.clone(), place);
         self.connections.spawn(connection);
     }
 

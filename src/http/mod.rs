@@ -7,6 +7,7 @@ mod body;
 pub mod calls;
 pub mod config;
 mod denial;
+pub mod guard;
 mod mirror;
 pub mod refused;
 pub mod serve;

@@ -30,6 +30,7 @@ pub mod runs;
 pub mod subscribers;
 pub mod subscriptions;
 pub mod tenants;
+pub mod tokens;
 mod tx;
 pub mod usage;
 

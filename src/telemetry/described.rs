@@ -11,6 +11,10 @@ const COUNTERS: &[Described] = &[
         "Usage alerts by what this process did: raised, reopened or resolved",
     ),
     (
+        "tollgate_access_refused_total",
+        "Calls that were not let in, by reason: no token, an unknown one, a role, a tenant, a rate",
+    ),
+    (
         "tollgate_embedded_keys_forgotten_total",
         "Idempotency keys forgotten before their time, for lack of room, in a sidecar without Postgres",
     ),
@@ -58,6 +62,9 @@ const COUNTERS: &[Described] = &[
 ];
 
 const GAUGES: &[Described] = &[
+    ("tollgate_access_open", "1 while whoever can reach the ports may do everything"),
+    ("tollgate_access_stale", "1 while changed tokens cannot be read from the ledger"),
+    ("tollgate_access_tokens", "Live tokens that this sidecar knows"),
     ("tollgate_build_info", "1, with the version that this process was built from"),
     ("tollgate_changes_stale", "1 while changed plans and tenants cannot be read from the ledger"),
     ("tollgate_condition_status", "How a readiness condition stands: 0 ok, 1 degraded, 2 failed"),

@@ -48,6 +48,7 @@ async fn sidecar(processes: &Processes, dir: &Path, flags: &[&str]) -> (Process,
         .args(["--journal-data-dir".as_ref(), dir.join("data").as_os_str()])
         .args(["--grpc-socket".as_ref(), socket.as_os_str()])
         .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+        .args(["--access-mode", "open"])
         .args(flags)
         .stderr(Stdio::from(log.try_clone().unwrap()))
         .stdout(Stdio::from(log));

@@ -16,7 +16,7 @@ use tollgate::{
         faces::faces,
         health::Health,
         listen::{ListenError, Listeners},
-        serve::{Drained, serve},
+        serve::{Drained, Services, serve},
     },
     proto::v1::{self, tollgate_service_client::TollgateServiceClient},
 };
@@ -49,9 +49,10 @@ async fn served(config: GrpcConfig) -> Served {
     let address = listeners.tcp_address().unwrap();
     let health = Health::new().await;
     let service = faces(stub.clone(), health.server(), &config).unwrap();
+    let services = Services { over_tcp: service.clone(), over_unix: service };
     let (readiness, ready) = watch::channel(true);
     tokio::spawn(health.follow(ready, shutdown.clone()));
-    let end = tokio::spawn(serve(listeners, service, config, shutdown.clone()));
+    let end = tokio::spawn(serve(listeners, services, config, shutdown.clone()));
     Served { address, stub, readiness, shutdown, end }
 }
 

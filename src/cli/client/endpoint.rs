@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use tonic::{Status, transport::Channel};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 
 use super::{address::SidecarAddress, refused};
 use crate::proto::v1::{self, tollgate_service_client::TollgateServiceClient};
@@ -17,19 +22,48 @@ pub(super) struct EndpointArgs {
     /// The sidecar: HOST:PORT, http://HOST:PORT or unix:///PATH
     #[arg(long, env = "TOLLGATE_ENDPOINT", default_value = "http://127.0.0.1:7421")]
     endpoint: SidecarAddress,
+    /// The token to call with (`tollgate token create`); none over a Unix socket, or where access
+    /// is open
+    #[arg(long, env = "TOLLGATE_TOKEN", hide_env_values = true, value_parser = bearer)]
+    token: Option<Bearer>,
     /// Answer in JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
+/// A client of the sidecar, which sends the token.
+pub(super) type Client = TollgateServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// What every call carries.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+fn bearer(text: &str) -> Result<Bearer, String> {
+    let mut value: MetadataValue<Ascii> = format!("Bearer {text}")
+        .parse()
+        .map_err(|_| "give the token as `tollgate token create` printed it".to_owned())?;
+    value.set_sensitive(true);
+    Ok(Bearer(Some(value)))
+}
+
 impl EndpointArgs {
     /// Connects to the sidecar.
-    pub(super) async fn connect(&self) -> anyhow::Result<TollgateServiceClient<Channel>> {
+    pub(super) async fn connect(&self) -> anyhow::Result<Client> {
         let at = &self.endpoint;
         let channel = at.endpoint(CALL_WAIT_MAX).connect().await.with_context(|| {
             format!("no sidecar answers at {at}; start one (`tollgate dev`) or give --endpoint")
         })?;
-        Ok(TollgateServiceClient::new(channel))
+        let token = self.token.clone().unwrap_or_default();
+        Ok(TollgateServiceClient::with_interceptor(channel, token))
     }
 
     /// A failed call as an error for people.

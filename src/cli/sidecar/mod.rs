@@ -1,6 +1,7 @@
 //! `tollgate sidecar`: answers checks and takes usage in.
 
 mod alone;
+mod guard;
 mod parts;
 mod shared;
 mod start;
@@ -11,11 +12,16 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::service::EngineService,
+    api::{access::guarded::Guarded, service::EngineService},
     cli::sidecar::start::Started,
     clock::Clock,
     config::SettingsArgs,
-    grpc::{faces::faces, health::Health, listen::Listeners, serve::serve},
+    grpc::{
+        faces::faces,
+        health::Health,
+        listen::Listeners,
+        serve::{Services, serve},
+    },
     http,
     lifecycle::{readiness::Readiness, signals::StopSignals, tasks::TaskGroup},
     telemetry::{logging, metrics::Metrics},
@@ -47,6 +53,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?.settings;
     let mode = start::Mode::of(&settings, args.catalog.as_deref(), args.tenants.as_deref())?;
+    guard::check(&settings)?;
     logging::init(&settings.log)?;
     let metrics = Metrics::install()?;
     let mut signals = StopSignals::catch()?;
@@ -63,21 +70,28 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let grpc_at = listeners.tcp_address();
     let http_at = http_listener.local_addr()?;
     let started = start::start(&settings, mode, &readiness, &tasks).await?;
+    let access = guard::start(&settings, &readiness, &tasks).await?;
     started.wait_for_counters(START_WAIT).await;
 
     let grpc_stop = CancellationToken::new();
     let health = Health::new().await;
     let service = EngineService::new(started.engine.clone(), grpc_stop.clone());
-    let calls = http::calls::router(&Arc::new(service.clone()), &settings.http, &Clock::System);
-    let service = faces(service, health.server(), &settings.grpc)?;
+    let checked = match access.is_open() {
+        true => Guarded::open(service.clone()),
+        false => Guarded::new(service.clone()),
+    };
+    let calls = http::calls::router(&Arc::new(checked.clone()), &settings.http, &Clock::System);
+    let over_tcp = faces(checked, health.server(), &settings.grpc)?.guarded_by(access.clone());
+    let over_unix = faces(Guarded::open(service), health.server(), &settings.grpc)?;
+    let services = Services { over_tcp, over_unix };
     let following = tokio::spawn(health.follow(readiness.subscribe(), grpc_stop.clone()));
-    let grpc = tokio::spawn(serve(listeners, service, settings.grpc.clone(), grpc_stop.clone()));
+    let grpc = tokio::spawn(serve(listeners, services, settings.grpc.clone(), grpc_stop.clone()));
     let http_stop = CancellationToken::new();
     let router = http::router(readiness.clone(), {
         let metrics = metrics.clone();
         move || metrics.render()
     });
-    let router = router.merge(calls);
+    let router = http::guard::guarded(router.merge(calls), &access);
     let http_config = settings.http.clone();
     let http = tokio::spawn({
         let stop = http_stop.clone();

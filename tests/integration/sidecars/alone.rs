@@ -61,6 +61,7 @@ impl Alone {
             .args(["--journal-data-dir".as_ref(), self.path("data").as_os_str()])
             .args(["--grpc-socket".as_ref(), self.path("sock").as_os_str()])
             .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+            .args(["--access-mode", "open"])
             .stderr(Stdio::from(to_log.try_clone().unwrap()))
             .stdout(Stdio::from(to_log));
         let sidecar = Sidecar::at(self.processes.start(&mut command), &self.path("sock"));

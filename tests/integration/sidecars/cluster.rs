@@ -131,7 +131,7 @@ impl Cluster {
             .args(["--journal-data-dir".as_ref(), self.data_dir(name).as_os_str()])
             .args(["--grpc-socket".as_ref(), socket.as_os_str()])
             .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-            .args(["--ledger-url", &self.world.url])
+            .args(["--ledger-url", &self.world.url, "--access-mode", "open"])
             .args(&self.flags)
             .stderr(Stdio::from(log.try_clone().unwrap()))
             .stdout(Stdio::from(log));

@@ -1,0 +1,103 @@
+//! The tokens in memory.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ahash::RandomState;
+use arc_swap::ArcSwap;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::token::{Token, TokenHash};
+
+/// A token as callers are compared with it.
+#[derive(Debug)]
+pub struct Known {
+    pub token: Token,
+    /// How often it may call; `None` = as often as it likes. It lives and goes with the token, so
+    /// that there are never more of them than tokens.
+    pub(super) rate: Option<DefaultDirectRateLimiter>,
+    /// The same as `ended`, for those who look at every message.
+    is_revoked: AtomicBool,
+    /// Ends streams that the token began.
+    pub(super) revoked: CancellationToken,
+}
+
+impl Known {
+    fn new(token: Token, calls_per_token_s: u32) -> Self {
+        let rate = NonZeroU32::new(calls_per_token_s)
+            .map(|calls| RateLimiter::direct(Quota::per_second(calls)));
+        Self { token, rate, is_revoked: AtomicBool::new(false), revoked: CancellationToken::new() }
+    }
+
+    /// Whether it is not in the book any more.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Relaxed)
+    }
+
+    fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Relaxed);
+        self.revoked.cancel();
+    }
+}
+
+/// By what hashes begin with. Two of a hundred thousand share it once in billions of years; then
+/// both stand there.
+type Pages = HashMap<u64, Vec<Arc<Known>>, RandomState>;
+
+/// Every live token, replaced whole.
+#[derive(Debug)]
+pub struct Book {
+    pages: ArcSwap<Pages>,
+    /// Whether any tokens, be it none, have ever been read.
+    is_known: AtomicBool,
+    calls_per_token_s: u32,
+}
+
+impl Book {
+    pub(super) fn new(calls_per_token_s: u32) -> Self {
+        Self { pages: ArcSwap::default(), is_known: AtomicBool::new(false), calls_per_token_s }
+    }
+
+    /// The live token with this hash.
+    pub(super) fn find(&self, hash: &TokenHash) -> Option<Arc<Known>> {
+        let pages = self.pages.load();
+        pages.get(&hash.key())?.iter().find(|known| known.token.hash.is(hash)).cloned()
+    }
+
+    /// Whether the tokens have been read at all.
+    pub fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
+    }
+
+    /// Puts `tokens` in the place of all that were there. Who is still there keeps its rate and its
+    /// streams; who is not, ends.
+    pub fn replace(&self, tokens: impl IntoIterator<Item = Token>) {
+        let before = self.pages.load_full();
+        let mut pages = Pages::with_hasher(RandomState::new());
+        let mut count = 0u32;
+        for token in tokens {
+            let kept = before
+                .get(&token.hash.key())
+                .and_then(|page| page.iter().find(|known| known.token == token).cloned());
+            let known = kept.unwrap_or_else(|| Arc::new(Known::new(token, self.calls_per_token_s)));
+            count += 1;
+            pages.entry(known.token.hash.key()).or_default().push(known);
+        }
+        self.pages.store(Arc::new(pages));
+        self.is_known.store(true, Ordering::Release);
+        metrics::gauge!("tollgate_access_tokens").set(f64::from(count));
+        for known in before.values().flatten() {
+            let is_kept = self.find(&known.token.hash).is_some_and(|now| Arc::ptr_eq(&now, known));
+            if !is_kept {
+                known.revoke();
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The calls behind the check of who makes them.
+
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::{BoxFuture, ready},
+    stream,
+};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+
+use super::{Caller, needs::Needs};
+use crate::{
+    api::{refusal::Refusal, status::status},
+    proto::{NamesTenants, calls, v1, v1::tollgate_service_server::TollgateService},
+};
+
+/// A service whose calls are only made for those who may make them.
+#[derive(Clone, Debug)]
+pub struct Guarded<T> {
+    service: T,
+    is_open: bool,
+}
+
+impl<T> Guarded<T> {
+    /// Every call needs a [`Caller`] in its extensions.
+    pub fn new(service: T) -> Self {
+        Self { service, is_open: false }
+    }
+
+    /// Everybody may do everything.
+    pub fn open(service: T) -> Self {
+        Self { service, is_open: true }
+    }
+
+    /// Who makes a call that is let in; `None` where nobody is asked.
+    fn caller<M>(&self, request: &Request<M>) -> Result<Option<Caller>, Status> {
+        if self.is_open {
+            return Ok(None);
+        }
+        match request.extensions().get::<Caller>() {
+            Some(caller) => Ok(Some(caller.clone())),
+            // A face that let a call in without asking who makes it.
+            None => Err(Status::unauthenticated("nobody has asked who makes this call")),
+        }
+    }
+
+    /// Lets a call with one message in.
+    fn admit<M: Needs + NamesTenants>(&self, request: &Request<M>) -> Result<(), Status> {
+        if self.is_open {
+            return Ok(());
+        }
+        match request.extensions().get::<Caller>() {
+            Some(caller) => check(caller, request.get_ref()).map_err(status),
+            None => self.caller(request).map(|_| ()),
+        }
+    }
+}
+
+fn check<M: Needs + NamesTenants>(caller: &Caller, message: &M) -> Result<(), Refusal> {
+    let checked = caller.check_role(message.need()).and_then(|()| caller.check_tenants(message));
+    checked.inspect_err(super::count)
+}
+
+/// The messages of a call that sends a stream, each compared with what its caller may. The stream
+/// ends with the first one that is not let in.
+pub fn messages<M: Needs + NamesTenants>(
+    request: Request<Streaming<M>>,
+) -> impl Stream<Item = Result<M, Status>> + Send + Unpin + 'static
+where
+    M: Send + 'static,
+{
+    // Who is not asked, in `Guarded::open`, has none.
+    let caller = request.extensions().get::<Caller>().cloned();
+    request.into_inner().map(move |message| {
+        let message = message?;
+        if let Some(caller) = &caller {
+            let lives = caller.check_lives();
+            lives.and_then(|()| check(caller, &message)).map_err(status)?;
+        }
+        Ok(message)
+    })
+}
+
+/// Answers as long as the caller's token holds.
+fn while_it_holds<A: Send + 'static>(
+    answers: BoxStream<A>,
+    caller: Option<Caller>,
+) -> BoxStream<A> {
+    let Some(caller) = caller else { return answers };
+    let ended = caller.ended().map(|refusal| {
+        super::count(&refusal);
+        status(refusal)
+    });
+    let answers = answers.map(Some).chain(stream::iter([None]));
+    let ended = ended.into_stream().map(|status| Some(Err(status)));
+    // The end of the answers is the end; what ends them from outside is told.
+    let both = stream::select(answers, ended).scan(false, |is_over, item| {
+        if *is_over {
+            return ready(None);
+        }
+        *is_over = matches!(item, Some(Err(_)));
+        ready(item)
+    });
+    Box::pin(both)
+}
+
+/// The calls one by one, as the proto lists them. An admitted one costs no future of its own.
+macro_rules! guard {
+    (unary {$($name:ident $call:ident $request:ident $response:ident $path:literal;)*}
+     answers_stream {$($watch_name:ident $watch:ident $watch_request:ident
+                       $watch_response:ident $watch_path:literal;)*}
+     streams {$($stream_name:ident $stream:ident $stream_request:ident
+                $stream_response:ident $stream_path:literal;)*}) => {
+        impl<T: TollgateService> TollgateService for Guarded<T> {
+            $(
+                fn $call<'a, 'b>(
+                    &'a self,
+                    request: Request<v1::$request>,
+                ) -> BoxFuture<'b, Result<Response<v1::$response>, Status>>
+                where
+                    'a: 'b,
+                    Self: 'b,
+                {
+                    match self.admit(&request) {
+                        Ok(()) => self.service.$call(request),
+                        Err(status) => ready(Err(status)).boxed(),
+                    }
+                }
+            )*
+            $(
+                fn $watch<'a, 'b>(
+                    &'a self,
+                    request: Request<v1::$watch_request>,
+                ) -> BoxFuture<'b, Result<Response<BoxStream<v1::$watch_response>>, Status>>
+                where
+                    'a: 'b,
+                    Self: 'b,
+                {
+                    async move {
+                        self.admit(&request)?;
+                        let caller = self.caller(&request)?;
+                        let answers = self.service.$watch(request).await?;
+                        Ok(answers.map(|answers| while_it_holds(answers, caller)))
+                    }
+                    .boxed()
+                }
+            )*
+            $(
+                fn $stream<'a, 'b>(
+                    &'a self,
+                    request: Request<Streaming<v1::$stream_request>>,
+                ) -> BoxFuture<'b, Result<Response<BoxStream<v1::$stream_response>>, Status>>
+                where
+                    'a: 'b,
+                    Self: 'b,
+                {
+                    async move {
+                        // Its messages are compared by `messages`, as the service reads them.
+                        let caller = self.caller(&request)?;
+                        let answers = self.service.$stream(request).await?;
+                        Ok(answers.map(|answers| while_it_holds(answers, caller)))
+                    }
+                    .boxed()
+                }
+            )*
+        }
+    };
+}
+calls!(guard);
