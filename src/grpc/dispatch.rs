@@ -68,7 +68,7 @@ where
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                 }
-                Err(refusal) => return ready(Ok(status(refusal).into_http())).boxed(),
+                Err(refusal) => return ready(Ok(status(*refusal).into_http())).boxed(),
             }
         }
         let is_first = request

@@ -4,18 +4,24 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::{Method, StatusCode, Uri},
+    http::{Method, StatusCode, Uri, header::CONTENT_TYPE},
     response::IntoResponse,
+    routing::get,
 };
 use tonic::Status;
 
-use super::{body::Bodies, config::HttpConfig, mirror, refused::Refused};
+use super::{body::Bodies, cloud_events, config::HttpConfig, mirror, openapi, refused::Refused};
 use crate::{clock::Clock, proto::v1::tollgate_service_server::TollgateService};
 
 /// The routes of `service`. A path or a method that there is not is told as any other failed call.
 pub fn router<T: TollgateService>(service: &Arc<T>, config: &HttpConfig, clock: &Clock) -> Router {
     let bodies = Bodies::new(config);
     mirror::routes(service, &bodies, clock)
+        .merge(cloud_events::routes(service, &bodies))
+        .route(
+            "/openapi.json",
+            get(async || ([(CONTENT_TYPE, "application/json")], openapi::text())),
+        )
         .fallback(async |uri: Uri| {
             let problem = format!("there is no {}; /openapi.json lists all paths", uri.path());
             Refused(Status::not_found(problem))

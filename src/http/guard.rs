@@ -31,7 +31,7 @@ async fn ask(access: &Access, mut request: Request, next: Next) -> Response {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
             }
-            Err(refusal) => return Refused(status(refusal)).into_response(),
+            Err(refusal) => return Refused(status(*refusal)).into_response(),
         }
     }
     next.run(request).await

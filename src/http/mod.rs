@@ -5,10 +5,12 @@
 
 mod body;
 pub mod calls;
+mod cloud_events;
 pub mod config;
 mod denial;
 pub mod guard;
 mod mirror;
+mod openapi;
 pub mod refused;
 pub mod serve;
 mod watch;

@@ -24,7 +24,7 @@ impl Caller {
     }
 
     /// Fails when the token was revoked or has expired meanwhile.
-    pub fn check_lives(&self) -> Result<(), Refusal> {
+    pub fn check_lives(&self) -> Result<(), Box<Refusal>> {
         let token = &self.known.token;
         if self.known.is_revoked() {
             return Err(unauthenticated("UNKNOWN_TOKEN", "the token is unknown or was revoked"));
@@ -36,7 +36,7 @@ impl Caller {
     }
 
     /// Fails when the token's role may not do what needs `need`.
-    pub fn check_role(&self, need: Need) -> Result<(), Refusal> {
+    pub fn check_role(&self, need: Need) -> Result<(), Box<Refusal>> {
         let token = &self.known.token;
         if token.role.may(need) {
             return Ok(());
@@ -51,7 +51,7 @@ impl Caller {
     }
 
     /// Fails when the request names a tenant that the token is not for.
-    pub fn check_tenants(&self, request: &impl NamesTenants) -> Result<(), Refusal> {
+    pub fn check_tenants(&self, request: &impl NamesTenants) -> Result<(), Box<Refusal>> {
         let Some(scope) = &self.known.token.tenant else { return Ok(()) };
         match request.other_than(scope.as_str()) {
             None => Ok(()),
@@ -60,14 +60,14 @@ impl Caller {
     }
 
     /// Fails when the token is not for `tenant`; for protocols whose messages are not ours.
-    pub fn check_tenant(&self, tenant: &str) -> Result<(), Refusal> {
+    pub fn check_tenant(&self, tenant: &str) -> Result<(), Box<Refusal>> {
         match &self.known.token.tenant {
             Some(scope) if scope.as_str() != tenant => Err(self.other_tenant(tenant)),
             _ => Ok(()),
         }
     }
 
-    fn other_tenant(&self, other: &str) -> Refusal {
+    fn other_tenant(&self, other: &str) -> Box<Refusal> {
         let token = &self.known.token;
         let scope = token.tenant.as_ref().map_or("", |scope| scope.as_str());
         let told = other.chars().take(128).collect::<String>();
@@ -81,11 +81,11 @@ impl Caller {
     }
 
     /// Counts a call against the token's rate.
-    pub(super) fn count_call(&self) -> Result<(), Refusal> {
+    pub(super) fn count_call(&self) -> Result<(), Box<Refusal>> {
         let Some(rate) = &self.known.rate else { return Ok(()) };
         rate.check().map_err(|early| {
             let wait = early.wait_time_from(DefaultClock::default().now());
-            Refusal {
+            Box::new(Refusal {
                 retry_after: Some(wait.max(Duration::from_millis(1))),
                 ..Refusal::new(
                     Code::ResourceExhausted,
@@ -95,12 +95,12 @@ impl Caller {
                         self.known.token.name
                     ),
                 )
-            }
+            })
         })
     }
 
     /// Waits until the token does not hold any more, and says why.
-    pub async fn ended(self) -> Refusal {
+    pub async fn ended(self) -> Box<Refusal> {
         loop {
             if let Err(ended) = self.check_lives() {
                 return ended;
@@ -117,6 +117,6 @@ impl Caller {
     }
 }
 
-fn forbidden(reason: &'static str, message: String) -> Refusal {
-    Refusal::new(Code::PermissionDenied, reason, message)
+fn forbidden(reason: &'static str, message: String) -> Box<Refusal> {
+    Box::new(Refusal::new(Code::PermissionDenied, reason, message))
 }

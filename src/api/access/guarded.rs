@@ -49,32 +49,30 @@ impl<T> Guarded<T> {
             return Ok(());
         }
         match request.extensions().get::<Caller>() {
-            Some(caller) => check(caller, request.get_ref()).map_err(status),
+            Some(caller) => check(caller, request.get_ref()).map_err(|refusal| status(*refusal)),
             None => self.caller(request).map(|_| ()),
         }
     }
 }
 
-fn check<M: Needs + NamesTenants>(caller: &Caller, message: &M) -> Result<(), Refusal> {
+fn check<M: Needs + NamesTenants>(caller: &Caller, message: &M) -> Result<(), Box<Refusal>> {
     let checked = caller.check_role(message.need()).and_then(|()| caller.check_tenants(message));
-    checked.inspect_err(super::count)
+    checked.inspect_err(|refusal| super::count(refusal))
 }
 
 /// The messages of a call that sends a stream, each compared with what its caller may. The stream
 /// ends with the first one that is not let in.
-pub fn messages<M: Needs + NamesTenants>(
+pub fn messages<M: Needs + NamesTenants + Send + 'static>(
     request: Request<Streaming<M>>,
-) -> impl Stream<Item = Result<M, Status>> + Send + Unpin + 'static
-where
-    M: Send + 'static,
-{
+) -> impl Stream<Item = Result<M, Status>> + Send + Unpin + 'static {
     // Who is not asked, in `Guarded::open`, has none.
     let caller = request.extensions().get::<Caller>().cloned();
     request.into_inner().map(move |message| {
         let message = message?;
         if let Some(caller) = &caller {
             let lives = caller.check_lives();
-            lives.and_then(|()| check(caller, &message)).map_err(status)?;
+            let checked = lives.and_then(|()| check(caller, &message));
+            checked.map_err(|refusal| status(*refusal))?;
         }
         Ok(message)
     })
@@ -88,7 +86,7 @@ fn while_it_holds<A: Send + 'static>(
     let Some(caller) = caller else { return answers };
     let ended = caller.ended().map(|refusal| {
         super::count(&refusal);
-        status(refusal)
+        status(*refusal)
     });
     let answers = answers.map(Some).chain(stream::iter([None]));
     let ended = ended.into_stream().map(|status| Some(Err(status)));

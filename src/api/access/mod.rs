@@ -55,13 +55,13 @@ impl Access {
     }
 
     /// Finds out who calls, and counts the call against the caller's rate.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
-        let caller = self.find(headers).inspect_err(count)?;
-        caller.count_call().inspect_err(count)?;
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Box<Refusal>> {
+        let caller = self.find(headers).inspect_err(|refusal| count(refusal))?;
+        caller.count_call().inspect_err(|refusal| count(refusal))?;
         Ok(caller)
     }
 
-    fn find(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    fn find(&self, headers: &HeaderMap) -> Result<Caller, Box<Refusal>> {
         let Some(value) = headers.get(AUTHORIZATION) else {
             return Err(unauthenticated(
                 "NO_TOKEN",
@@ -82,14 +82,14 @@ impl Access {
                 caller.check_lives()?;
                 Ok(caller)
             }
-            None if !self.book.is_known() => Err(Refusal {
+            None if !self.book.is_known() => Err(Box::new(Refusal {
                 retry_after: Some(UNKNOWN_RETRY),
                 ..Refusal::new(
                     Code::Unavailable,
                     "TOKENS_UNKNOWN",
                     "the tokens are not known yet: Postgres has not been reached since the start",
                 )
-            }),
+            })),
             None if Secret::is_well_formed(secret) => {
                 Err(unauthenticated("UNKNOWN_TOKEN", "the token is unknown or was revoked"))
             }
@@ -101,8 +101,8 @@ impl Access {
     }
 }
 
-fn unauthenticated(reason: &'static str, message: &str) -> Refusal {
-    Refusal::new(Code::Unauthenticated, reason, message)
+fn unauthenticated(reason: &'static str, message: &str) -> Box<Refusal> {
+    Box::new(Refusal::new(Code::Unauthenticated, reason, message))
 }
 
 /// Counts a refusal by its reason, which is one of a few.

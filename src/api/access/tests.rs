@@ -37,7 +37,7 @@ fn bearer(number: u8) -> HeaderMap {
     headers(&format!("Bearer {}", secret(number).as_str()))
 }
 
-fn reason(result: Result<Caller, Refusal>) -> (Code, &'static str) {
+fn reason(result: Result<Caller, Box<Refusal>>) -> (Code, &'static str) {
     let refusal = result.unwrap_err();
     (refusal.code, refusal.reason)
 }

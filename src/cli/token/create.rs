@@ -97,7 +97,7 @@ fn ending(text: &str) -> Result<Ending, String> {
     }
     let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
     let length = match days {
-        Some(days) => days.checked_mul(24).map(SignedDuration::from_hours),
+        Some(days) => days.checked_mul(86_400).map(SignedDuration::from_secs),
         None => text.parse::<SignedDuration>().ok(),
     };
     length

@@ -1,0 +1,258 @@
+//! `POST /v1/events`: usage as CloudEvents 1.0, in structured, binary and batch mode.
+//!
+//! | CloudEvent | usage event |
+//! | --- | --- |
+//! | `subject` | the tenant |
+//! | `source` and `id` | the idempotency key (they name an event for good) |
+//! | `time` | when it happened |
+//! | `data` | `meter`, `amount`, `subject`, `properties`, `reservationId` |
+//! | the last part of `type` | the meter, where `data` names none |
+//!
+//! It is then recorded as any other: a batch is all or nothing.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::Request,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use cloudevents::{AttributesReader, Data, Event};
+use percent_encoding::percent_decode;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tonic::Status;
+
+use super::{body::Bodies, body::parse, refused::Refused};
+use crate::{
+    api::{status::status, usage::BATCH_EVENTS_MAX},
+    domain::invalid::{Invalid, Problems},
+    proto::{v1, v1::tollgate_service_server::TollgateService},
+};
+
+const ONE: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+/// What headers of an event in binary mode begin with.
+const HEADER: &str = "ce-";
+/// What the envelope says, and data may not say otherwise.
+const OF_THE_ENVELOPE: [&str; 4] = ["tenant", "time", "idempotencyKey", "idempotency_key"];
+
+/// The route.
+pub fn routes<T: TollgateService>(service: &Arc<T>, bodies: &Bodies) -> Router {
+    let parts = (service.clone(), bodies.clone());
+    Router::new().route(
+        "/v1/events",
+        post(async move |request: Request| {
+            let (service, bodies) = parts;
+            record(request, &*service, &bodies).await.unwrap_or_else(|s| Refused(s).into_response())
+        }),
+    )
+}
+
+async fn record<T: TollgateService>(
+    request: Request,
+    service: &T,
+    bodies: &Bodies,
+) -> Result<Response, Status> {
+    let (head, body) = request.into_parts();
+    let body = bodies.read(&head.headers, body).await?;
+    let events = read(&head.headers, &body.bytes).map_err(|problems| status(problems.into()))?;
+    let message = v1::RecordUsageRequest { events, durability: 0 };
+    let mut call = tonic::Request::new(message);
+    *call.extensions_mut() = head.extensions;
+    let receipt = service.record_usage(call).await?.into_inner();
+    Ok(Json(receipt).into_response())
+}
+
+/// The usage that a request carries, in whichever mode.
+fn read(headers: &HeaderMap, body: &[u8]) -> Result<Vec<v1::UsageEvent>, Problems> {
+    let content_type = text(headers, header::CONTENT_TYPE.as_str());
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let events = match essence.as_str() {
+        BATCH => {
+            let events: Vec<Value> = parse(body)?;
+            if events.len() > BATCH_EVENTS_MAX {
+                let problem = format!("has {} entries", events.len());
+                let remedy = format!("send at most {BATCH_EVENTS_MAX} in one batch");
+                return Err(Invalid::new("events", problem, remedy).into());
+            }
+            events
+        }
+        ONE => vec![parse(body)?],
+        _ if headers.contains_key("ce-specversion") => vec![binary(headers, &essence, body)?],
+        _ => {
+            let problem = format!("is {content_type:?}, and there is no ce-specversion");
+            let remedy = format!("send {ONE}, {BATCH}, or an event in binary mode");
+            return Err(Invalid::new("content-type", problem, remedy).into());
+        }
+    };
+    let mut problems = Problems::default();
+    let mut usage = Vec::with_capacity(events.len());
+    for (number, event) in events.into_iter().enumerate() {
+        let read = usage_event(event);
+        let event = problems.keep(read.map_err(|bad| bad.within(&format!("events[{number}]"))));
+        usage.extend(event);
+    }
+    problems.into_result()?;
+    Ok(usage)
+}
+
+/// An event in binary mode, in the form that structured mode has.
+fn binary(headers: &HeaderMap, essence: &str, body: &[u8]) -> Result<Value, Invalid> {
+    let mut event = Map::new();
+    for (name, value) in headers {
+        if let Some(attribute) = name.as_str().strip_prefix(HEADER) {
+            let decoded = percent_decode(value.as_bytes()).decode_utf8().map_err(|_| {
+                Invalid::new(name.as_str(), "is not UTF-8", "percent-encode what is not ASCII")
+            })?;
+            event.insert(attribute.to_owned(), decoded.into());
+        }
+    }
+    let is_json = essence == "application/json" || essence.ends_with("+json");
+    if !is_json {
+        let problem = format!("is {essence:?}");
+        let remedy = "send the data as application/json";
+        return Err(Invalid::new("content-type", problem, remedy));
+    }
+    event.insert("datacontenttype".to_owned(), essence.into());
+    event.insert("data".to_owned(), parse(body)?);
+    Ok(Value::Object(event))
+}
+
+fn text(headers: &HeaderMap, name: &str) -> String {
+    headers
+        .get(name)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .unwrap_or_default()
+        .into()
+}
+
+/// What an event says was used.
+fn usage_event(event: Value) -> Result<v1::UsageEvent, Invalid> {
+    let event: Event = serde_json::from_value(event).map_err(|error| {
+        let remedy = "give specversion 1.0, id, source, type, subject and data";
+        Invalid::new("event", format!("is no CloudEvent ({error})"), remedy)
+    })?;
+    let tenant = event.subject().unwrap_or_default();
+    if tenant.is_empty() {
+        return Err(Invalid::new("subject", "is missing", "give the tenant"));
+    }
+    let Some(Data::Json(Value::Object(data))) = event.data() else {
+        let remedy = "give an object with meter and amount, as JSON";
+        return Err(Invalid::new("data", "is no JSON object", remedy));
+    };
+    if let Some(name) = OF_THE_ENVELOPE.iter().find(|name| data.contains_key(**name)) {
+        let remedy = "leave it out: subject, time, source and id of the event say it";
+        return Err(Invalid::new(format!("data.{name}"), "is not part of the data", remedy));
+    }
+    let mut usage = data.clone();
+    if !usage.contains_key("meter") {
+        let meter = event.ty().rsplit('.').next().unwrap_or_default();
+        usage.insert("meter".to_owned(), meter.into());
+    }
+    usage.insert("tenant".to_owned(), tenant.into());
+    usage.insert("idempotencyKey".to_owned(), key(&event).into());
+    if let Some(time) = event.time() {
+        usage.insert("time".to_owned(), json!(time.to_rfc3339()));
+    }
+    let usage = serde_json::to_vec(&usage).unwrap_or_default();
+    parse(&usage).map_err(|invalid| invalid.within("data"))
+}
+
+/// The key of an event: the same for the same source and id, and for no others. They may be longer
+/// than a key, and of other characters.
+fn key(event: &Event) -> String {
+    let mut hash = Sha256::new();
+    // No source can contain it.
+    hash.update(event.source().as_bytes());
+    hash.update([0]);
+    hash.update(event.id().as_bytes());
+    let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("ce-{digits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Value {
+        json!({
+            "specversion": "1.0",
+            "id": "42",
+            "source": "/shop/1",
+            "type": "com.example.tokens",
+            "subject": "acme",
+            "time": "2026-11-21T10:00:00+01:00",
+            "data": { "amount": 5, "properties": { "model": "small" } },
+        })
+    }
+
+    fn headers(content_type: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())])
+    }
+
+    fn structured(event: &Value) -> Result<v1::UsageEvent, String> {
+        let read = read(&headers(ONE), event.to_string().as_bytes());
+        let mut read = read.map_err(|problems| problems.listed()[0].field.clone())?;
+        Ok(read.remove(0))
+    }
+
+    #[test]
+    fn an_event_becomes_usage_with_a_key_of_its_source_and_id() {
+        let usage = structured(&event()).unwrap();
+        assert_eq!((usage.tenant.as_str(), usage.meter.as_str()), ("acme", "tokens"));
+        assert_eq!((usage.amount, usage.properties["model"].as_str()), (Some(5), "small"));
+        assert_eq!(usage.time.unwrap().seconds, 1_795_251_600);
+        let key = usage.idempotency_key;
+        assert_eq!(structured(&event()).unwrap().idempotency_key, key);
+        let other = json!({ "source": "/shop/2" });
+        let mut moved = event();
+        moved["source"] = other["source"].clone();
+        assert_ne!(structured(&moved).unwrap().idempotency_key, key);
+        let mut named = event();
+        named["data"]["meter"] = "calls".into();
+        assert_eq!(structured(&named).unwrap().meter, "calls");
+    }
+
+    #[test]
+    fn binary_mode_says_the_same() {
+        let mut headers = headers("application/json; charset=utf-8");
+        let whole = event();
+        for (name, value) in whole.as_object().unwrap() {
+            if let Some(value) = value.as_str() {
+                let name = header::HeaderName::try_from(format!("ce-{name}")).unwrap();
+                headers.insert(name, value.parse().unwrap());
+            }
+        }
+        let read = read(&headers, whole["data"].to_string().as_bytes()).unwrap();
+        assert_eq!(read, [structured(&event()).unwrap()]);
+    }
+
+    #[test]
+    fn one_bad_event_refuses_the_batch_and_is_named() {
+        let mut bad = event();
+        bad["subject"] = "".into();
+        let batch = Value::from(vec![event(), bad]).to_string();
+        let problems = read(&headers(BATCH), batch.as_bytes()).unwrap_err();
+        assert_eq!(problems.listed()[0].field, "events[1].subject");
+        let batch = Value::from(vec![event(), event()]).to_string();
+        assert_eq!(read(&headers(BATCH), batch.as_bytes()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_usage_is_told_by_its_field() {
+        let told = |change: &dyn Fn(&mut Value)| {
+            let mut event = event();
+            change(&mut event);
+            structured(&event).unwrap_err()
+        };
+        assert_eq!(told(&|event| event["data"] = 5.into()), "events[0].data");
+        assert_eq!(told(&|event| event["specversion"] = "9".into()), "events[0].event");
+        assert_eq!(told(&|event| event["data"]["amount"] = "x".into()), "events[0].data.amount");
+        assert_eq!(told(&|event| event["data"]["tenant"] = "b".into()), "events[0].data.tenant");
+        let none = read(&headers("text/plain"), b"").unwrap_err();
+        assert_eq!(none.listed()[0].field, "content-type");
+    }
+}
