@@ -7,11 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
-<<<<<<< HEAD
-    feature::{feature_query, feature_response, features_query, features_response},
-=======
     access::guarded::messages,
->>>>>>> 34c478c (Ask callers for a token, compare what they ask with its role and tenant)
+    feature::{feature_query, feature_response, features_query, features_response},
     quota::{quota_request, quota_response, release_request, release_response},
     record_stream::record_stream,
     refusal::Refusal,
