@@ -66,7 +66,7 @@ async fn serve_inline(args: Args) -> anyhow::Result<()> {
     let service = faces(Noop, health.server(), &config)?;
     let (_ready, readiness) = watch::channel(true);
     tokio::spawn(health.follow(readiness, shutdown.clone()));
-    let services = Services { over_tcp: service.clone(), over_unix: service };
+    let services = Services { over_tcp: service.clone(), over_unix: service, tls: None };
     serve(listeners, services, config, shutdown).await;
     Ok(())
 }

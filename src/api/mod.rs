@@ -12,6 +12,7 @@ pub mod record_stream;
 pub mod refusal;
 pub mod service;
 pub mod status;
+pub mod tls;
 pub mod usage;
 pub mod usage_status;
 mod watch_stream;

@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 fn sections(command: &str) -> &'static [&'static str] {
     match command {
         "sidecar" => {
-            &["log", "grpc", "http", "access", "enforcement", "journal", "redis", "ledger"]
+            &["log", "grpc", "http", "access", "tls", "enforcement", "journal", "redis", "ledger"]
         }
         "worker" => &["log", "ledger", "worker_http", "jobs"],
         "job" => &["log", "ledger", "jobs"],

@@ -84,7 +84,7 @@ pub async fn serve(
     let (http_config, rendered) = (settings.worker_http.clone(), metrics.clone());
     let router = http::router(readiness.clone(), move || rendered.render());
     faces.run("http", async move |stop| {
-        http::serve::serve(listener, router, &http_config, stop).await
+        http::serve::serve(listener, router, &http_config, None, stop).await
     });
     faces.run("metrics", async move |stop| keep_up(&metrics, stop).await);
 

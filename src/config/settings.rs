@@ -4,10 +4,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::access::config::AccessConfig, domain::invalid::Invalid,
-    enforcement::config::EnforcementConfig, grpc::config::GrpcConfig, http::config::HttpConfig,
-    jobs::config::JobsConfig, journal::config::JournalConfig, ledger::config::LedgerConfig,
-    store::config::RedisConfig, telemetry::logging::LogConfig,
+    api::{access::config::AccessConfig, tls::TlsConfig},
+    domain::invalid::Invalid,
+    enforcement::config::EnforcementConfig,
+    grpc::config::GrpcConfig,
+    http::config::HttpConfig,
+    jobs::config::JobsConfig,
+    journal::config::JournalConfig,
+    ledger::config::LedgerConfig,
+    store::config::RedisConfig,
+    telemetry::logging::LogConfig,
 };
 
 /// The address of the worker's HTTP face, so that it and a sidecar can live on one machine.
@@ -25,6 +31,8 @@ pub struct Settings {
     pub http: HttpConfig,
     /// Who may call a sidecar over TCP.
     pub access: AccessConfig,
+    /// TLS of the TCP ports; a Unix socket needs none.
+    pub tls: TlsConfig,
     /// How checks are answered and usage is taken in.
     pub enforcement: EnforcementConfig,
     /// The sidecar's journal on disk.
@@ -46,6 +54,7 @@ impl Default for Settings {
             grpc: GrpcConfig::default(),
             http: HttpConfig::default(),
             access: AccessConfig::default(),
+            tls: TlsConfig::default(),
             enforcement: EnforcementConfig::default(),
             journal: JournalConfig::default(),
             redis: RedisConfig::default(),
@@ -70,6 +79,7 @@ impl Settings {
         note("grpc", self.grpc.check());
         note("http", self.http.check());
         note("access", self.access.check());
+        note("tls", self.tls.check());
         note("journal", self.journal.check());
         if !self.redis.url.is_empty() {
             note("redis", self.redis.check());

@@ -34,7 +34,9 @@ pub struct GrpcConfig {
     /// Memory for large requests (above 64 KiB) in flight at a time, bytes; further ones wait.
     /// At least `message_bytes_max`.
     pub large_messages_bytes_max: usize,
-    /// How long a client may take to begin HTTP/2, seconds.
+    /// Largest metadata of a call, bytes.
+    pub head_bytes_max: u32,
+    /// How long a client may take to begin HTTP/2, TLS included, seconds.
     pub preface_s: u64,
     /// How often an open connection is asked whether it still lives, seconds.
     pub keepalive_interval_s: u64,
@@ -54,6 +56,7 @@ impl Default for GrpcConfig {
             calls_per_connection_max: 1_024,
             message_bytes_max: 64 << 20,
             large_messages_bytes_max: 256 << 20,
+            head_bytes_max: 16 << 10,
             preface_s: 10,
             keepalive_interval_s: 30,
             keepalive_timeout_s: 10,
@@ -73,6 +76,7 @@ impl GrpcConfig {
         let at_least_one = [
             ("connections_max", self.connections_max as u64),
             ("calls_per_connection_max", u64::from(self.calls_per_connection_max)),
+            ("head_bytes_max", u64::from(self.head_bytes_max)),
             ("preface_s", self.preface_s),
             ("keepalive_interval_s", self.keepalive_interval_s),
             ("keepalive_timeout_s", self.keepalive_timeout_s),

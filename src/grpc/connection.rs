@@ -49,6 +49,7 @@ where
         .initial_stream_window_size(CALL_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(config.calls_per_connection_max)
+        .max_header_list_size(config.head_bytes_max)
         .keep_alive_interval(Duration::from_secs(config.keepalive_interval_s))
         .keep_alive_timeout(Duration::from_secs(config.keepalive_timeout_s))
         .serve_connection(TokioIo::new(io), service);

@@ -13,6 +13,7 @@ pub mod health;
 mod heavy;
 mod inline;
 pub mod listen;
+mod preface;
 
 pub mod serve;
 

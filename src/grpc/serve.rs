@@ -9,6 +9,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -16,13 +17,12 @@ use super::{
     config::GrpcConfig,
     connection::{Closing, serve_connection},
     listen::{Listeners, UnixSocket},
+    preface::{HTTP2_PREFACE, Prefaced},
 };
+use crate::api::tls::{Spoken, Tls};
 
 /// How long accepting pauses when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What every HTTP/2 client says first.
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How a server's connections ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Drained {
 pub struct Services<S> {
     pub over_tcp: S,
     pub over_unix: S,
+    /// What TCP connections are secured with; `None` = plain text.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Serves until `shutdown`: then accepts nothing more, tells clients to go (GOAWAY), and waits for
@@ -49,6 +51,7 @@ pub async fn serve<S: GrpcService>(
     config: GrpcConfig,
     shutdown: CancellationToken,
 ) -> Drained {
+    let tls = services.tls.as_deref();
     let over_tcp = Calls::new(services.over_tcp, &config);
     let over_unix = over_tcp.with(services.over_unix);
     let door = Door {
@@ -61,12 +64,12 @@ pub async fn serve<S: GrpcService>(
     tokio::join!(
         async {
             if let Some(listener) = tcp {
-                door.accept(&over_tcp, || async { Ok(listener.accept().await?.0) }).await;
+                door.accept(&over_tcp, tls, || async { Ok(listener.accept().await?.0) }).await;
             }
         },
         async {
             if let Some(UnixSocket { listener, .. }) = &unix {
-                door.accept(&over_unix, || async { Ok(listener.accept().await?.0) }).await;
+                door.accept(&over_unix, None, || async { Ok(listener.accept().await?.0) }).await;
             }
         }
     );
@@ -84,7 +87,7 @@ struct Door {
 
 impl Door {
     /// Takes connections from one socket until the shutdown.
-    async fn accept<S, I, F>(&self, calls: &Calls<S>, next: impl Fn() -> F)
+    async fn accept<S, I, F>(&self, calls: &Calls<S>, tls: Option<&Tls>, next: impl Fn() -> F)
     where
         S: GrpcService,
         I: Socket,
@@ -96,7 +99,11 @@ impl Door {
                 accepted = next() => accepted,
             };
             match accepted {
-                Ok(socket) => self.admit(calls, socket),
+                Ok(socket) => {
+                    // As it is in force now.
+                    let tls = tls.map(|tls| tls.acceptor(Spoken::Http2));
+                    self.admit(calls, tls, socket);
+                }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept gRPC connections; trying again");
@@ -106,7 +113,12 @@ impl Door {
         }
     }
 
-    fn admit<S: GrpcService, I: Socket>(&self, calls: &Calls<S>, socket: I) {
+    fn admit<S: GrpcService, I: Socket>(
+        &self,
+        calls: &Calls<S>,
+        tls: Option<TlsAcceptor>,
+        socket: I,
+    ) {
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             // Closed at once: a client that is told tries elsewhere, one that waits hangs.
             metrics::counter!("tollgate_grpc_connections_refused_total").increment(1);
@@ -116,8 +128,9 @@ impl Door {
             );
             return;
         };
-        let connection =
-            attend(socket, calls.clone(), self.config.clone(), self.closing.clone(), place);
+        let calls = calls.clone();
+        let (config, closing) = (self.config.clone(), self.closing.clone());
+        let connection = attend(socket, tls, calls, config, closing, place);
         self.connections.spawn(connection);
     }
 
@@ -136,6 +149,7 @@ impl Door {
 /// One connection's task.
 async fn attend<I: Socket, S: GrpcService>(
     socket: I,
+    tls: Option<TlsAcceptor>,
     calls: Calls<S>,
     config: Arc<GrpcConfig>,
     closing: Closing,
@@ -146,13 +160,35 @@ async fn attend<I: Socket, S: GrpcService>(
         tracing::debug!(%error, "a gRPC connection could not be set up");
         return;
     }
-    let preface = timeout(Duration::from_secs(config.preface_s), socket.preface());
-    let speaks_http2 = tokio::select! {
-        () = closing.drain.cancelled() => false,
-        preface = preface => matches!(preface, Ok(Ok(()))),
+    let preface_max = Duration::from_secs(config.preface_s);
+    let Some(tls) = tls else {
+        if in_time(preface_max, &closing, socket.preface()).await.is_some() {
+            serve_connection(socket, calls, &config, closing).await;
+        }
+        return;
     };
-    if speaks_http2 {
-        serve_connection(socket, calls, &config, closing).await;
+    let secured = async { Prefaced::read(tls.accept(socket).await?).await };
+    if let Some(secured) = in_time(preface_max, &closing, secured).await {
+        serve_connection(secured, calls, &config, closing).await;
+    }
+}
+
+/// What a connection begins with, unless it fails, takes too long, or the sidecar stops.
+async fn in_time<T>(
+    wait_max: Duration,
+    closing: &Closing,
+    beginning: impl Future<Output = io::Result<T>>,
+) -> Option<T> {
+    tokio::select! {
+        () = closing.drain.cancelled() => None,
+        begun = timeout(wait_max, beginning) => match begun {
+            Ok(Ok(begun)) => Some(begun),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a gRPC connection was not begun");
+                None
+            }
+            Err(_) => None,
+        },
     }
 }
 

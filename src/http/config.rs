@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::invalid::Invalid;
 
+/// The least that `head_bytes_max` may be.
+const HEAD_BYTES_MAX_MIN: usize = 8 << 10;
+
 /// Where HTTP listens, and how much of it there may be at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -21,7 +24,9 @@ pub struct HttpConfig {
     /// Memory for bodies in flight at a time, bytes; further ones wait. At least
     /// `body_bytes_max`.
     pub bodies_bytes_max: usize,
-    /// How long a client may take to send a request's head, seconds.
+    /// Largest head of a request (path and header fields), bytes; at least 8 KiB.
+    pub head_bytes_max: usize,
+    /// How long a client may take to send a request's head, or to shake hands, seconds.
     pub head_wait_s: u64,
     /// How long requests in flight may take to finish at shutdown, seconds.
     pub drain_s: u64,
@@ -41,6 +46,7 @@ impl HttpConfig {
             connections_max: 1_024,
             body_bytes_max: 64 << 20,
             bodies_bytes_max: 256 << 20,
+            head_bytes_max: 64 << 10,
             head_wait_s: 10,
             drain_s: 5,
         }
@@ -53,6 +59,11 @@ impl HttpConfig {
         }
         if self.head_wait_s == 0 {
             return Err(Invalid::new("head_wait_s", "is 0", "give at least 1 second"));
+        }
+        if self.head_bytes_max < HEAD_BYTES_MAX_MIN {
+            let problem = format!("is less than hyper can work with ({})", self.head_bytes_max);
+            let remedy = format!("give at least {HEAD_BYTES_MAX_MIN}");
+            return Err(Invalid::new("head_bytes_max", problem, remedy));
         }
         if self.body_bytes_max == 0 {
             return Err(Invalid::new(

@@ -9,12 +9,15 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::config::HttpConfig;
+use crate::api::tls::{Spoken, Tls};
 
 /// How long accepting pauses when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -25,6 +28,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     config: &HttpConfig,
+    tls: Option<Arc<Tls>>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let connections = TaskTracker::new();
@@ -42,9 +46,14 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection = attend(stream, router.clone(), config.head_wait(), stop.clone());
+        // As it is in force now.
+        let tls = tls.as_ref().map(|tls| tls.acceptor(Spoken::Http1));
+        let (router, bounds, stop) = (router.clone(), Bounds::of(config), stop.clone());
         connections.spawn(async move {
-            connection.await;
+            match tls {
+                None => attend(stream, router, bounds, stop).await,
+                Some(tls) => secure(stream, &tls, router, bounds, stop).await,
+            }
             drop(place);
         });
     }
@@ -65,12 +74,47 @@ async fn accept(
     Ok((stream, place))
 }
 
-async fn attend(stream: TcpStream, router: Router, head_wait: Duration, stop: CancellationToken) {
+/// What bounds one connection.
+#[derive(Clone, Copy)]
+struct Bounds {
+    head_wait: Duration,
+    head_bytes_max: usize,
+}
+
+impl Bounds {
+    fn of(config: &HttpConfig) -> Self {
+        Self { head_wait: config.head_wait(), head_bytes_max: config.head_bytes_max }
+    }
+}
+
+async fn secure(
+    stream: TcpStream,
+    tls: &TlsAcceptor,
+    router: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
+    let shaken = tokio::select! {
+        () = stop.cancelled() => return,
+        shaken = tokio::time::timeout(bounds.head_wait, tls.accept(stream)) => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => attend(stream, router, bounds, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection was not begun"),
+        Err(_) => {}
+    }
+}
+
+async fn attend<I>(stream: I, router: Router, bounds: Bounds, stop: CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = TowerToHyperService::new(router);
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(head_wait)
+            .header_read_timeout(bounds.head_wait)
+            .max_buf_size(bounds.head_bytes_max)
             .serve_connection(TokioIo::new(stream), service)
     );
     let result = tokio::select! {
@@ -109,7 +153,7 @@ mod tests {
         let stop = CancellationToken::new();
         let server = tokio::spawn({
             let stop = stop.clone();
-            async move { serve(listener, router, &config, stop).await }
+            async move { serve(listener, router, &config, None, stop).await }
         });
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert!(answer_on(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
@@ -128,7 +172,7 @@ mod tests {
         let stop = CancellationToken::new();
         tokio::spawn({
             let stop = stop.clone();
-            async move { serve(listener, router, &config, stop).await }
+            async move { serve(listener, router, &config, None, stop).await }
         });
         let mut first = TcpStream::connect(address).await.unwrap();
         assert!(answer_on(&mut first).await.ends_with("ok"));

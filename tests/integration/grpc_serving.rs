@@ -49,7 +49,7 @@ async fn served(config: GrpcConfig) -> Served {
     let address = listeners.tcp_address().unwrap();
     let health = Health::new().await;
     let service = faces(stub.clone(), health.server(), &config).unwrap();
-    let services = Services { over_tcp: service.clone(), over_unix: service };
+    let services = Services { over_tcp: service.clone(), over_unix: service, tls: None };
     let (readiness, ready) = watch::channel(true);
     tokio::spawn(health.follow(ready, shutdown.clone()));
     let end = tokio::spawn(serve(listeners, services, config, shutdown.clone()));

@@ -12,7 +12,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{access::guarded::Guarded, service::EngineService},
+    api::{access::guarded::Guarded, service::EngineService, tls::Tls},
     cli::sidecar::start::Started,
     clock::Clock,
     config::SettingsArgs,
@@ -60,7 +60,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::new(Clock::System);
     let tasks = TaskGroup::new(readiness.clone());
 
-    // Sockets first: a port that is taken is found before anything is locked or written.
+    // Certificates and sockets first: what is missing or taken is found before anything is locked
+    // or written.
+    let tls = Tls::open(&settings.tls)?;
     let listeners = Listeners::open(&settings.grpc).await?;
     let http_listener =
         tokio::net::TcpListener::bind(settings.http.listen).await.with_context(|| {
@@ -83,9 +85,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let calls = http::calls::router(&Arc::new(checked.clone()), &settings.http, &Clock::System);
     let over_tcp = faces(checked, health.server(), &settings.grpc)?.guarded_by(access.clone());
     let over_unix = faces(Guarded::open(service), health.server(), &settings.grpc)?;
-    let services = Services { over_tcp, over_unix };
+    let services = Services { over_tcp, over_unix, tls: tls.clone() };
     let following = tokio::spawn(health.follow(readiness.subscribe(), grpc_stop.clone()));
     let grpc = tokio::spawn(serve(listeners, services, settings.grpc.clone(), grpc_stop.clone()));
+    if let Some(tls) = tls.clone() {
+        tasks.run("certificates", move |stop| async move {
+            tls.follow(stop.clone()).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
     let http_stop = CancellationToken::new();
     let router = http::router(readiness.clone(), {
         let metrics = metrics.clone();
@@ -95,7 +103,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let http_config = settings.http.clone();
     let http = tokio::spawn({
         let stop = http_stop.clone();
-        async move { http::serve::serve(http_listener, router, &http_config, stop).await }
+        let tls = tls.clone().filter(|_| settings.tls.on_http);
+        async move { http::serve::serve(http_listener, router, &http_config, tls, stop).await }
     });
     tracing::info!(
         run = %started.engine.run(),

@@ -1,0 +1,80 @@
+//! What every HTTP/2 client says first, read before hyper sees the connection: as long as it has not
+//! been said, hyper's keep-alive does not run, and a client that says nothing would stay for ever.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+/// The preface.
+pub const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection whose client has said the preface, which is read from it again.
+#[derive(Debug)]
+pub struct Prefaced<I> {
+    io: I,
+    /// Of the preface, bytes that were read again.
+    given: usize,
+}
+
+impl<I: AsyncRead + Unpin> Prefaced<I> {
+    /// Waits for the preface.
+    pub async fn read(mut io: I) -> io::Result<Self> {
+        let mut said = [0; HTTP2_PREFACE.len()];
+        io.read_exact(&mut said).await?;
+        if said != *HTTP2_PREFACE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2"));
+        }
+        Ok(Self { io, given: 0 })
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let rest = &HTTP2_PREFACE[self.given..];
+        if rest.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, into);
+        }
+        let part = rest.len().min(into.remaining());
+        into.put_slice(&rest[..part]);
+        self.given += part;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Prefaced<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
