@@ -53,9 +53,9 @@ pub async fn start(
     }
     let ledger = match settings.ledger.url.is_empty() {
         true => None,
-        // One look at a time.
+        // One look at a time; two is the least that a ledger takes.
         false => {
-            let config = LedgerConfig { connections_max: 1, ..settings.ledger.clone() };
+            let config = LedgerConfig { connections_max: 2, ..settings.ledger.clone() };
             Some(Ledger::new(&config)?)
         }
     };
