@@ -110,13 +110,14 @@ fn binary(headers: &HeaderMap, essence: &str, body: &[u8]) -> Result<Value, Inva
             event.insert(attribute.to_owned(), decoded.into());
         }
     }
-    let is_json = essence == "application/json" || essence.ends_with("+json");
+    // SDKs leave the type of JSON out.
+    let is_json = matches!(essence, "" | "application/json") || essence.ends_with("+json");
     if !is_json {
         let problem = format!("is {essence:?}");
         let remedy = "send the data as application/json";
         return Err(Invalid::new("content-type", problem, remedy));
     }
-    event.insert("datacontenttype".to_owned(), essence.into());
+    event.insert("datacontenttype".to_owned(), "application/json".into());
     event.insert("data".to_owned(), parse(body)?);
     Ok(Value::Object(event))
 }

@@ -45,6 +45,7 @@ impl AssistantSidecar {
             .args(["--tenants".as_ref(), tenants_file.as_os_str()])
             .args(["--journal-data-dir".as_ref(), dir.path().join("data").as_os_str()])
             .args(["--grpc-socket".as_ref(), socket.as_os_str()])
+            .args(["--access-mode", "open"])
             .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
             .stderr(Stdio::from(to_log.try_clone().unwrap()))
             .stdout(Stdio::from(to_log));

@@ -48,6 +48,7 @@ pub struct Cluster {
     dir: TempDir,
     flags: Vec<String>,
     is_without_redis: bool,
+    access_mode: &'static str,
 }
 
 /// One sidecar's process.
@@ -82,12 +83,33 @@ impl Cluster {
             dir: tempfile::tempdir().unwrap(),
             flags: vec![],
             is_without_redis: false,
+            access_mode: "open",
         }
     }
 
     /// Gives every sidecar that is started from now on this flag.
     pub fn flag(&mut self, flag: &str, value: &str) {
         self.flags.extend([flag.to_owned(), value.to_owned()]);
+    }
+
+    /// Lets nobody in without a token, over TCP, from now on.
+    pub fn with_tokens(&mut self) {
+        self.access_mode = "tokens";
+    }
+
+    /// Makes a token; the secret.
+    pub fn token(&self, name: &str, flags: &[&str]) -> String {
+        self.operate(&[&["token", "create", name], flags].concat()).trim().to_owned()
+    }
+
+    /// Where the sidecar of this name listens, `grpc` or `http`, once it serves.
+    pub fn address(&self, name: &str, face: &str) -> std::net::SocketAddr {
+        let log = self.logged(name);
+        let serving = log.lines().rfind(|line| line.contains("serving") && line.contains("http"));
+        let at = serving.and_then(|line| line.split(&format!("{face}=127.0.0.1:")).nth(1));
+        let port = at.unwrap_or_else(|| panic!("no {face} in {serving:?}"));
+        let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
+        ([127, 0, 0, 1], digits.parse().unwrap()).into()
     }
 
     /// Tells no sidecar that is started from now on of the Redis.
@@ -131,7 +153,7 @@ impl Cluster {
             .args(["--journal-data-dir".as_ref(), self.data_dir(name).as_os_str()])
             .args(["--grpc-socket".as_ref(), socket.as_os_str()])
             .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-            .args(["--ledger-url", &self.world.url, "--access-mode", "open"])
+            .args(["--ledger-url", &self.world.url, "--access-mode", self.access_mode])
             .args(&self.flags)
             .stderr(Stdio::from(log.try_clone().unwrap()))
             .stdout(Stdio::from(log));

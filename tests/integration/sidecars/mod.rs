@@ -1,5 +1,6 @@
 //! Sidecars as users see them: several processes, one Redis, one Postgres.
 
+mod access;
 mod alerts;
 mod alone;
 mod bad_input;
@@ -13,6 +14,7 @@ mod features;
 mod grants;
 mod hard_limit;
 mod hosting_in_may;
+mod http_calls;
 mod large_amounts;
 mod load;
 mod metrics;
@@ -21,6 +23,7 @@ mod refused_start;
 mod repeats;
 mod replay;
 mod stopping;
+mod tls;
 mod values;
 mod window_end;
 mod without_redis;

@@ -1,0 +1,291 @@
+//! Who is let in: walked over every call that reflection names and every path of the OpenAPI
+//! document, so that a new one cannot be forgotten.
+
+mod reflected;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use prost_reflect::DescriptorPool;
+use serde_json::{Value, json};
+use tollgate::proto::v1::{CheckQuotaRequest, Mode, WatchUsageRequest};
+use tonic::{
+    Code, Request,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use self::reflected::{call, names_tenants, reflect, requests};
+use super::{
+    CATALOG,
+    cluster::{Client, Cluster, quota},
+};
+use crate::fixture::ask;
+
+/// Services that answer without a token: whoever watches a process has none, and descriptors hold no
+/// secrets.
+const OPEN_SERVICES: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+/// Paths that answer without a token.
+const OPEN_PATHS: [&str; 4] = ["/livez", "/readyz", "/metrics", "/openapi.json"];
+
+/// How long a change of a token may take to be everywhere, on a busy machine; a second on others.
+const FOLLOWED_MAX: Duration = Duration::from_secs(20);
+
+/// A sidecar that asks for tokens, and tokens of all kinds.
+struct Guarded {
+    cluster: Cluster,
+    sidecar: super::cluster::Sidecar,
+    channel: Channel,
+    http: SocketAddr,
+    acme: String,
+    globex: String,
+    revoked: String,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
+        for tenant in ["acme", "globex"] {
+            cluster.world.tenant(tenant, "basic").await;
+        }
+        cluster.with_tokens();
+        let sidecar = cluster.start("a").await;
+        let acme = cluster.token("acme-shop", &["--tenant", "acme"]);
+        let globex = cluster.token("globex-shop", &["--tenant", "globex"]);
+        let revoked = cluster.token("revoked", &[]);
+        let channel = Endpoint::new(format!("http://{}", cluster.address("a", "grpc"))).unwrap();
+        let channel = channel.connect().await.unwrap();
+        let http = cluster.address("a", "http");
+        let guarded = Self { cluster, sidecar, channel, http, acme, globex, revoked };
+        guarded.wait_for(&guarded.revoked, true).await;
+        guarded.cluster.operate(&["token", "revoke", "revoked"]);
+        guarded.wait_for(&guarded.revoked, false).await;
+        guarded.wait_for(&guarded.acme, true).await;
+        guarded.wait_for(&guarded.globex, true).await;
+        guarded
+    }
+
+    fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &Asked) -> (u16, String) {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let mut headers = vec![("content-type", body.content_type)];
+        headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        ask(self.http, method, path, &headers, &body.text)
+    }
+
+    /// Until a token is known, or is not any more.
+    async fn wait_for(&self, token: &str, is_known: bool) {
+        let started = Instant::now();
+        let nothing = Asked::json(&json!({}));
+        while (self.ask("POST", "/v1/get-usage", Some(token), &nothing).0 != 401) != is_known {
+            assert!(started.elapsed() < FOLLOWED_MAX, "not known everywhere");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+struct Asked {
+    content_type: &'static str,
+    text: String,
+}
+
+impl Asked {
+    fn json(value: &Value) -> Self {
+        Self { content_type: "application/json", text: value.to_string() }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_in_by_any_call_or_path_without_a_token_that_is_for_it() {
+    let guarded = Guarded::start().await;
+    let pool = reflect(&guarded.channel).await;
+    let calls = walk_calls(&guarded, &pool).await;
+    assert!(calls >= 13, "only {calls} calls were found");
+    let paths = walk_paths(&guarded, &pool);
+    assert!(paths >= 12, "only {paths} paths were found");
+    guarded.sidecar.process.stop();
+}
+
+async fn walk_calls(guarded: &Guarded, pool: &DescriptorPool) -> usize {
+    let mut calls = 0;
+    let services = pool.services().filter(|service| !OPEN_SERVICES.contains(&service.full_name()));
+    for method in services.flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        let name = method.full_name().to_owned();
+        let asked = requests(&method.input(), "globex");
+        assert!(names_tenants(&method.input()), "{name}: nobody knows whom it concerns");
+        for request in asked {
+            for token in [None, Some(guarded.revoked.as_str()), Some("tg_nonsense")] {
+                let status = call(&guarded.channel, &method, &request, token).await;
+                let code = status.map_err(|status| status.code());
+                assert_eq!(code, Err(Code::Unauthenticated), "{name} with {token:?}");
+            }
+            // With the right one it gets through to what it asks for.
+            let own = call(&guarded.channel, &method, &request, Some(&guarded.globex)).await;
+            let refused = [Code::Unauthenticated, Code::PermissionDenied];
+            let own = own.err().map(|status| status.code());
+            assert!(!own.is_some_and(|code| refused.contains(&code)), "{name}: {own:?}");
+            let others = call(&guarded.channel, &method, &request, Some(&guarded.acme)).await;
+            let code = others.map_err(|status| status.code());
+            // A stream's messages are compared as they are read, which nobody does before it is
+            // there.
+            let is_there = own != Some(Code::Unimplemented);
+            if is_there || code != Err(Code::Unimplemented) {
+                assert_eq!(code, Err(Code::PermissionDenied), "{name} with another tenant's token");
+            }
+        }
+        calls += 1;
+    }
+    calls
+}
+
+fn walk_paths(guarded: &Guarded, pool: &DescriptorPool) -> usize {
+    let document = guarded.ask("GET", "/openapi.json", None, &Asked::json(&json!({}))).1;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let mut walked = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let (method, name) = (method.to_uppercase(), format!("{method} {path}"));
+            if OPEN_PATHS.contains(&path.as_str()) {
+                let (status, told) = guarded.ask(&method, path, None, &Asked::json(&json!({})));
+                assert_eq!(status, 200, "{name}: {told}");
+                continue;
+            }
+            for body in bodies(path, operation, pool) {
+                let path = &path.replace("{key}", "anything");
+                for token in [None, Some(guarded.revoked.as_str()), Some("tg_nonsense")] {
+                    let (status, told) = guarded.ask(&method, path, token, &body);
+                    assert_eq!(status, 401, "{name} with {token:?}: {told}");
+                }
+                let (status, told) = guarded.ask(&method, path, Some(&guarded.acme), &body);
+                assert_eq!(status, 403, "{name} with another tenant's token: {told}");
+                let (status, told) = guarded.ask(&method, path, Some(&guarded.globex), &body);
+                assert!(![401, 403].contains(&status), "{name}: {status} {told}");
+            }
+            walked += 1;
+        }
+    }
+    let (status, _) = guarded.ask("GET", "/no/such/path", None, &Asked::json(&json!({})));
+    assert_eq!(status, 401, "what there is not is not told to strangers");
+    walked
+}
+
+/// Bodies of a request to `path` that name the tenant globex.
+fn bodies(path: &str, operation: &Value, pool: &DescriptorPool) -> Vec<Asked> {
+    let event = json!({
+        "specversion": "1.0", "id": "1", "source": "/test", "type": "usage.calls",
+        "subject": "globex", "data": { "amount": 1 },
+    });
+    if path == "/v1/events" {
+        let one = ("application/cloudevents+json", event.to_string());
+        let batch = ("application/cloudevents-batch+json", json!([event]).to_string());
+        return [one, batch].map(|(content_type, text)| Asked { content_type, text }).into();
+    }
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+    let name = schema.as_str().and_then(|schema| schema.rsplit('/').next()).unwrap_or_default();
+    match pool.get_message_by_name(&format!("tollgate.v1.{name}")) {
+        Some(message) => requests(&message, "globex")
+            .iter()
+            .map(|request| Asked::json(&serde_json::to_value(request).unwrap()))
+            .collect(),
+        // OFREP: the tenant is in the evaluation context.
+        None => vec![Asked::json(&json!({
+            "context": { "targetingKey": "globex", "tenant": "globex" },
+        }))],
+    }
+}
+
+fn with_token<M>(message: M, token: &str) -> Request<M> {
+    let mut request = Request::new(message);
+    let value = format!("Bearer {token}").parse().unwrap();
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_look_takes_nothing_and_a_revoked_token_ends_its_streams() {
+    let guarded = Guarded::start().await;
+    let viewer = guarded.cluster.token("dashboard", &["--role", "viewer"]);
+    guarded.wait_for(&viewer, true).await;
+    let mut client = Client::new(guarded.channel.clone());
+    let ask = |mode| with_token(quota(mode, "acme", "calls", 1), &viewer);
+    assert!(client.check_quota(ask(Mode::Check)).await.unwrap().into_inner().allowed);
+    for mode in [Mode::Consume, Mode::Reserve, Mode::Unspecified] {
+        let refused = client.check_quota(ask(mode)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{mode:?}: {refused}");
+    }
+
+    let watch = WatchUsageRequest { tenant: "acme".into(), ..Default::default() };
+    let mut watched = client.watch_usage(with_token(watch, &viewer)).await.unwrap().into_inner();
+    assert!(watched.message().await.unwrap().is_some());
+    guarded.cluster.operate(&["token", "revoke", "dashboard"]);
+    let end = tokio::time::timeout(FOLLOWED_MAX, async {
+        loop {
+            match watched.message().await {
+                Ok(Some(_)) => {}
+                other => return other,
+            }
+        }
+    });
+    let ended = end.await.expect("the stream went on").unwrap_err();
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    let refused = client.check_quota(ask(Mode::Check)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let audit: Vec<(String, String)> =
+        sqlx::query_as("SELECT actor, action FROM audit_log WHERE action LIKE 'token.%'")
+            .fetch_all(&guarded.cluster.world.pool)
+            .await
+            .unwrap();
+    let last = audit.last().unwrap();
+    assert_eq!((last.0.as_str(), last.1.as_str()), ("cli:tester", "token.revoke"));
+    let stored: Vec<(Vec<u8>,)> = sqlx::query_as("SELECT hash FROM tokens")
+        .fetch_all(&guarded.cluster.world.pool)
+        .await
+        .unwrap();
+    assert!(stored.iter().all(|(hash,)| hash.len() == 32), "hashes alone are kept");
+    guarded.sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_known_after_a_restart_while_postgres_is_away() {
+    let (mut cluster, mut postgres) = Cluster::with_own_postgres("proving", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    let token = cluster.token("shop", &[]);
+    cluster.with_tokens();
+    let sidecar = cluster.start("a").await;
+    let channel = |cluster: &Cluster| {
+        let at = Endpoint::new(format!("http://{}", cluster.address("a", "grpc"))).unwrap();
+        Client::new(at.connect_lazy())
+    };
+    let check = |token: &str| {
+        with_token::<CheckQuotaRequest>(quota(Mode::Check, "acme", "calls", 1), token)
+    };
+    channel(&cluster).check_quota(check(&token)).await.unwrap();
+    // Its Unix socket is for those who may open it.
+    assert!(sidecar.check(Mode::Check, "acme", "calls", 1).await.unwrap().allowed);
+    sidecar.process.kill();
+    tokio::task::block_in_place(|| postgres.stop()).unwrap();
+    let sidecar = cluster.start_unready("a");
+    let started = Instant::now();
+    while cluster.logged("a").matches("serving run=").count() < 2 {
+        assert!(started.elapsed() < FOLLOWED_MAX, "does not serve: {}", cluster.logged("a"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Let in, whatever it then knows of the tenant.
+    let known = channel(&cluster).check_quota(check(&token)).await.map_err(|status| {
+        let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+        (status.code(), reason)
+    });
+    let is_let_in = match &known {
+        Ok(_) => true,
+        Err((code, reason)) => *code != Code::Unauthenticated && reason != "TOKENS_UNKNOWN",
+    };
+    assert!(is_let_in, "{known:?}");
+    let unknown = channel(&cluster).check_quota(check("tg_nonsense")).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::Unauthenticated);
+    sidecar.process.kill();
+}
