@@ -47,7 +47,6 @@ impl AssistantSidecar {
             .args(["--grpc-socket".as_ref(), socket.as_os_str()])
             .args(["--access-mode", "open"])
             .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
-            .args(["--access-mode", "open"])
             .stderr(Stdio::from(to_log.try_clone().unwrap()))
             .stdout(Stdio::from(to_log));
         let process = processes.start(&mut command);
