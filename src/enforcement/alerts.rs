@@ -3,7 +3,10 @@
 //! The ledger raises and resolves; it is only asked about counters whose figures here say something
 //! else than what was last settled.
 
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
 
 use ahash::{AHashMap, AHashSet};
 
@@ -19,17 +22,33 @@ use crate::{
     ledger::alerts::{AlertThreshold, StandingAlert},
 };
 
-/// Counters that wait for a look; beyond it they wait for the next sweep.
-const DUE_MAX: usize = 100_000;
-/// Counters whose standing alerts are remembered; of others the ledger is asked again.
-const STANDING_MAX: usize = 1_000_000;
+/// Counters that wait for a look; beyond it the sweep finds them.
+const DUE_MAX: usize = 1_000_000;
+/// Counters whose settlement is remembered; the ledger is asked about others whenever they reach a
+/// threshold.
+const SETTLED_MAX: usize = 1_000_000;
+/// Counters whose figures here say something else than the ledger; beyond it the sweep finds them.
+const DIFFERING_MAX: usize = 100_000;
+/// How long a counter that differs waits for its next look: as long as its last wait again, from the
+/// first to the last of these.
+const DIFFERING_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What is known of alerts.
 #[derive(Debug, Default)]
 pub struct Alerts {
     due: Mutex<AHashSet<CellKey>>,
-    /// As they were last settled; counters without any are absent.
-    standing: Mutex<AHashMap<CellKey, Vec<StandingAlert>>>,
+    /// What stood when a counter was last settled. One that is absent was not settled yet: what
+    /// stands of it is not known, which is something else than that nothing does.
+    settled: Mutex<AHashMap<CellKey, Vec<StandingAlert>>>,
+    differing: Mutex<AHashMap<CellKey, Differing>>,
+}
+
+/// A counter of which usage is not flushed yet, or that Redis has not told of, or never will.
+#[derive(Clone, Copy, Debug)]
+struct Differing {
+    /// Since the start of the run.
+    next_look: Duration,
+    wait: Duration,
 }
 
 impl Alerts {
@@ -45,34 +64,68 @@ impl Alerts {
         }
     }
 
-    /// Takes out all counters that wait for a look.
-    pub fn take_due(&self) -> AHashSet<CellKey> {
-        std::mem::take(&mut lock(&self.due))
+    /// Takes out all counters that wait for a look at `now`, since the start of the run.
+    pub fn take_due(&self, now: Duration) -> AHashSet<CellKey> {
+        let mut due = std::mem::take(&mut *lock(&self.due));
+        let differing = lock(&self.differing);
+        due.extend(
+            differing.iter().filter(|(_, it)| it.next_look <= now).map(|(key, _)| key.clone()),
+        );
+        due
     }
 
-    /// What stood when `key` was last settled.
-    pub fn standing(&self, key: &CellKey) -> Vec<StandingAlert> {
-        lock(&self.standing).get(key).cloned().unwrap_or_default()
+    /// What stood when `key` was last settled; `None` when it was not yet.
+    pub fn standing(&self, key: &CellKey) -> Option<Vec<StandingAlert>> {
+        lock(&self.settled).get(key).cloned()
     }
 
-    /// How many stood when `key` was last settled.
-    pub fn standing_of(&self, key: &CellKey) -> usize {
-        lock(&self.standing).get(key).map_or(0, Vec::len)
+    /// Whether `reached` thresholds are those that stand, as far as it is known.
+    pub fn agrees(&self, key: &CellKey, reached: &[Percent]) -> bool {
+        let settled = lock(&self.settled);
+        match settled.get(key) {
+            Some(standing) => standing.iter().map(|alert| &alert.percent).eq(reached),
+            // Beyond the bound, what reaches nothing is taken for settled.
+            None => reached.is_empty() && settled.len() >= SETTLED_MAX,
+        }
+    }
+
+    /// Whether the next look at `key` is arranged for, because the ledger had no more to say.
+    pub fn is_differing(&self, key: &CellKey) -> bool {
+        lock(&self.differing).contains_key(key)
     }
 
     /// Notes what stands now.
     pub fn settled(&self, key: CellKey, alerts: Vec<StandingAlert>) {
-        let mut standing = lock(&self.standing);
-        if alerts.is_empty() {
-            standing.remove(&key);
-        } else if standing.len() < STANDING_MAX || standing.contains_key(&key) {
-            standing.insert(key, alerts);
+        let mut settled = lock(&self.settled);
+        if settled.len() < SETTLED_MAX || settled.contains_key(&key) {
+            settled.insert(key, alerts);
         }
     }
 
-    /// Forgets what stood of counters that are not `live` any more.
+    /// Notes that the figures of `key` agree with the ledger.
+    pub fn agree(&self, key: &CellKey) {
+        lock(&self.differing).remove(key);
+    }
+
+    /// Notes that the figures of `key` still differ from the ledger at `now`, since the start of the
+    /// run, and has it looked at later and later.
+    pub fn differ(&self, key: CellKey, now: Duration) {
+        let mut differing = lock(&self.differing);
+        let (first, last) = DIFFERING_WAITS;
+        let wait = match differing.get(&key) {
+            // A look that an event asked for is not one more in vain.
+            Some(known) if known.next_look > now => known.wait,
+            Some(known) => (known.wait * 2).min(last),
+            None if differing.len() >= DIFFERING_MAX => return,
+            None => first,
+        };
+        differing.insert(key, Differing { next_look: now + wait, wait });
+    }
+
+    /// Forgets what was known of counters that are not `live` any more.
     pub fn forget(&self, live: impl Fn(&CellKey) -> bool) {
-        lock(&self.standing).retain(|key, _| live(key));
+        lock(&self.settled).retain(|key, _| live(key));
+        lock(&self.differing).retain(|key, _| live(key));
     }
 
     /// The alerts of a meter whose usage is `status`, whether they are noted yet or not. Where that is
@@ -82,14 +135,15 @@ impl Alerts {
             .into_iter()
             .filter(|threshold| is_reached(threshold.percent, status.used, status.limit))
             .collect();
+        let percents: Vec<_> = reached.iter().map(|threshold| threshold.percent).collect();
         let key = CellKey {
             tenant: terms.tenant.id.clone(),
             meter: status.meter.clone(),
             subject: status.subject.clone(),
             label: status.window.label,
         };
-        let noted = self.standing(&key);
-        if noted.len() != reached.len() {
+        let noted = self.standing(&key).unwrap_or_default();
+        if !self.agrees(&key, &percents) && !self.is_differing(&key) {
             self.look_at([key]);
         }
         let raised_at = |percent| {
@@ -124,11 +178,12 @@ pub fn thresholds(terms: &Terms, meter: &PlanMeter) -> Vec<AlertThreshold> {
         .collect()
 }
 
-/// How many thresholds of a limit `used` units reach.
-pub fn reached(terms: &Terms, meter: &PlanMeter, used: i64) -> usize {
+/// The thresholds of a limit that `used` units reach, in the order of [`thresholds`].
+pub fn reached(terms: &Terms, meter: &PlanMeter, used: i64) -> Vec<Percent> {
     let catalog = terms.catalog();
     let is_reached = |percent: &&Percent| is_reached(**percent, used, meter.limit.amount);
-    percents(terms, &catalog.definition().alerts, meter).iter().filter(is_reached).count()
+    let percents = percents(terms, &catalog.definition().alerts, meter);
+    percents.iter().filter(is_reached).copied().collect()
 }
 
 /// The plan's own thresholds of a limit, or the catalog's. What is only read, or unlimited, has none.
@@ -143,4 +198,65 @@ fn percents<'a>(terms: &'a Terms, policy: &'a AlertPolicy, meter: &PlanMeter) ->
 /// Nothing that holds one of these locks panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::domain::ids::{MeterName, TenantId};
+
+    fn key(meter: &str) -> CellKey {
+        CellKey {
+            tenant: TenantId::new("acme").unwrap(),
+            meter: MeterName::new(meter).unwrap(),
+            subject: None,
+            label: "lifetime:0:0".parse().unwrap(),
+        }
+    }
+
+    fn percents(texts: &[&str]) -> Vec<Percent> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn standing(texts: &[&str]) -> Vec<StandingAlert> {
+        let alert = |percent| StandingAlert { percent, raised_at: Timestamp::UNIX_EPOCH };
+        percents(texts).into_iter().map(alert).collect()
+    }
+
+    #[test]
+    fn what_was_never_settled_agrees_with_nothing() {
+        let alerts = Alerts::default();
+        assert!(!alerts.agrees(&key("calls"), &[]));
+        alerts.settled(key("calls"), vec![]);
+        assert!(alerts.agrees(&key("calls"), &[]));
+        assert!(!alerts.agrees(&key("calls"), &percents(&["80"])));
+        assert!(!alerts.agrees(&key("seats"), &[]));
+    }
+
+    #[test]
+    fn other_thresholds_of_the_same_number_do_not_agree() {
+        let alerts = Alerts::default();
+        alerts.settled(key("calls"), standing(&["80"]));
+        assert!(alerts.agrees(&key("calls"), &percents(&["80"])));
+        assert!(!alerts.agrees(&key("calls"), &percents(&["50"])));
+    }
+
+    #[test]
+    fn a_lasting_difference_is_looked_at_less_and_less() {
+        let alerts = Alerts::default();
+        let (mut now, mut looks) = (Duration::ZERO, 0);
+        alerts.differ(key("calls"), now);
+        while now < Duration::from_hours(1) {
+            now += Duration::from_secs(1);
+            for key in alerts.take_due(now) {
+                looks += 1;
+                alerts.differ(key, now);
+            }
+        }
+        assert_eq!(looks, 6 + 58, "after 1, 3, 7, 15, 31 and 63 seconds, then every minute");
+        alerts.agree(&key("calls"));
+        assert!(alerts.take_due(now + Duration::from_hours(1)).is_empty());
+    }
 }

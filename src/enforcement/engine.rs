@@ -44,7 +44,7 @@ pub struct Engine {
     pub(super) holds: Holds<Held>,
     pub(super) values: Arc<Values>,
     pub(super) rates: Rates,
-    pub(super) alerts: Alerts,
+    pub alerts: Arc<Alerts>,
     pub(super) metrics: EngineMetrics,
     /// Bounds how many requests wait for a refill at a time.
     pub(super) slow_path: Semaphore,
@@ -78,7 +78,7 @@ impl Engine {
             slow_path: Semaphore::new(config.slow_path_max),
             rates: Rates::new(&config),
             watchers: Arc::new(Semaphore::new(config.watchers_max)),
-            alerts: Alerts::default(),
+            alerts: Arc::default(),
             metrics: EngineMetrics::register(),
             handed_over: AtomicU64::new(0),
             flushed_to: AtomicU64::new(0),

@@ -9,6 +9,7 @@ use super::parts::{Backing, Base, build, follow};
 use crate::{
     enforcement::{
         background::{
+            alerts,
             drift::{DriftTimes, DriftWatch},
             epochs::EpochKeeper,
             leftovers::Closer,
@@ -55,7 +56,7 @@ pub struct Shared {
 impl Shared {
     /// Flushes everything, returns all escrow, and closes the run. What cannot be done, or not in
     /// time, the next start does: the journal has it all.
-    pub async fn finish(self, engine: &Engine) {
+    pub async fn finish(self, engine: &Arc<Engine>) {
         self.retire_counters().await;
         self.closer.journal.close().await;
         self.flusher_stop.cancel();
@@ -71,6 +72,7 @@ impl Shared {
             tracing::warn!("not all usage could be flushed; the next start does it");
             return;
         }
+        alerts::look_last(engine.clone(), self.closer.ledger.clone()).await;
         match self.closer.close(engine.run(), ClosedHow::Stopped, false).await {
             Ok(()) => {
                 if let Err(error) = self.closer.journal.clone().delete() {
@@ -151,6 +153,7 @@ pub fn start(
         ledger: ledger.clone(),
         leasing: leasing.clone(),
         directory: directory.clone(),
+        alerts: engine.alerts.clone(),
         clock: base.clock.clone(),
         identity: identity.clone(),
     });

@@ -2,17 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::cell_key::CellKey,
+    domain::{catalog::decimal::Percent, cell_key::CellKey},
     enforcement::{
         alerts::{reached, thresholds},
         answer::Figures,
         counter::Counter,
         directory::tenant_state::{TenantState, Terms},
         engine::Engine,
+        error::EngineError,
     },
     ledger::{
         Ledger,
@@ -26,6 +28,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Counters that were used within this time are looked at by the sweep.
 const USED_LATELY: Duration = Duration::from_secs(10);
 
+/// A window that has been over for longer is not held against today's limits any more: what was told
+/// of it stands.
+const LATE_LOOK_MAX: SignedDuration = SignedDuration::from_hours(1);
+
 /// Keeps the ledger's alerts true until `stop`.
 pub async fn keep(engine: Arc<Engine>, ledger: Ledger, stop: CancellationToken) {
     let mut look = interval(LOOK_EVERY);
@@ -34,9 +40,14 @@ pub async fn keep(engine: Arc<Engine>, ledger: Ledger, stop: CancellationToken) 
     loop {
         tokio::select! {
             _ = look.tick() => keeper.look().await,
-            () = stop.cancelled() => return keeper.look().await,
+            () = stop.cancelled() => return,
         }
     }
+}
+
+/// The look after the last flush of a run.
+pub async fn look_last(engine: Arc<Engine>, ledger: Ledger) {
+    Keeper { engine, ledger }.look().await;
 }
 
 struct Keeper {
@@ -49,15 +60,18 @@ struct Doubt {
     rule: AlertRule,
     counter: Option<Arc<Counter>>,
     /// Thresholds that its figure here reaches; `None` when only the ledger has a figure.
-    reached: Option<usize>,
+    reached: Option<Vec<Percent>>,
 }
 
 impl Keeper {
     async fn look(&self) {
         let mut doubts = vec![];
-        for key in self.engine.alerts.take_due() {
-            let Ok(state) = self.engine.tenant(&key.tenant, "tenant").await else { continue };
-            doubts.extend(self.doubt(&state, key));
+        for key in self.engine.alerts.take_due(self.engine.leasing.now()) {
+            match self.engine.tenant(&key.tenant, "tenant").await {
+                Ok(state) => doubts.extend(self.doubt(&state, key)),
+                Err(EngineError::Unknown(_)) => self.engine.alerts.agree(&key),
+                Err(_) => self.engine.alerts.differ(key, self.engine.leasing.now()),
+            }
         }
         for doubts in doubts.chunks(COUNTERS_SETTLED_MAX) {
             self.settle(doubts).await;
@@ -69,10 +83,16 @@ impl Keeper {
         let meter = terms.plan.meter(key.meter.as_str())?;
         let thresholds = thresholds(&terms, meter);
         let now = terms.tenant.now(self.engine.clock.now());
+        let window = terms.tenant.subscription.schedule.window_of_label(key.label)?;
+        if window.end.is_some_and(|end| now.duration_since(end) > LATE_LOOK_MAX) {
+            return None;
+        }
         let counter = state.counter(&key);
         let figure = counter.as_ref().filter(|_| meter.meter.is_summed());
         let reached = figure.map(|counter| reached(&terms, meter, used(counter)));
-        if reached == Some(self.engine.alerts.standing_of(&key)) {
+        let alerts = &self.engine.alerts;
+        if reached.as_ref().is_some_and(|reached| alerts.agrees(&key, reached)) {
+            alerts.agree(&key);
             return None;
         }
         let limit = meter.limit.amount;
@@ -92,15 +112,22 @@ impl Keeper {
         count(settled.changes);
         for (doubt, standing) in doubts.iter().zip(settled.standing) {
             let key = doubt.rule.key.clone();
-            if doubt.reached.is_some_and(|reached| reached != standing.len()) {
-                // Something is not flushed yet, here or elsewhere, or Redis has not told of it.
-                self.engine.alerts.look_at([key.clone()]);
-                if let Some(counter) = &doubt.counter {
-                    counter.slow().holder.look();
-                    self.engine.leasing.wake(counter);
-                }
+            self.engine.alerts.settled(key.clone(), standing);
+            let differs = |reached: &Vec<_>| !self.engine.alerts.agrees(&key, reached);
+            if doubt.reached.as_ref().is_some_and(differs) {
+                self.differ(doubt, key);
+            } else {
+                self.engine.alerts.agree(&key);
             }
-            self.engine.alerts.settled(key, standing);
+        }
+    }
+
+    /// Something is not flushed yet, here or elsewhere, or Redis has not told of it.
+    fn differ(&self, doubt: &Doubt, key: CellKey) {
+        self.engine.alerts.differ(key, self.engine.leasing.now());
+        if let Some(counter) = &doubt.counter {
+            counter.slow().holder.look();
+            self.engine.leasing.wake(counter);
         }
     }
 }
@@ -120,7 +147,8 @@ impl Engine {
         let lately = self.leasing.now().saturating_sub(USED_LATELY);
         let Some(meter) = terms.plan.meter(counter.key.meter.as_str()) else { return };
         if counter.used_at() >= lately
-            && reached(terms, meter, used(counter)) != self.alerts.standing_of(&counter.key)
+            && !self.alerts.agrees(&counter.key, &reached(terms, meter, used(counter)))
+            && !self.alerts.is_differing(&counter.key)
         {
             self.alerts.look_at([counter.key.clone()]);
         }

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     domain::{cell_key::CellKey, ids::RunId},
     enforcement::{
+        alerts::Alerts,
         closing::{CloseRunError, RunCloser},
         directory::Directory,
         flusher::{FlushError, RunFlusher},
@@ -39,6 +40,7 @@ pub struct Closer {
     pub ledger: Ledger,
     pub leasing: Arc<Leasing>,
     pub directory: Arc<Directory>,
+    pub alerts: Arc<Alerts>,
     pub clock: Clock,
     /// What this run registered itself with; an unregistered leftover is registered likewise.
     pub identity: NewRun,
@@ -169,6 +171,9 @@ impl Closer {
                 self.tell_distinct(&key).await;
             }
         }
+        // Also what the run itself flushed: it may not have come to look at it any more.
+        let totals = self.ledger.run_totals(run).await?;
+        self.alerts.look_at(totals.into_iter().map(|(key, _)| key));
         Ok(())
     }
 

@@ -161,6 +161,24 @@ async fn a_threshold_is_told_once_whatever_the_number_of_sidecars_and_resolved()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_settles_what_happened_while_none_was_there() {
+    let cluster = Cluster::with_catalog("alerting", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    let sidecar = cluster.start("a").await;
+    assert!(sidecar.check(Mode::Consume, "acme", "calls", 900).await.unwrap().allowed);
+    // Whether it gets to flush this and to look at it, or its successor does.
+    sidecar.process.kill();
+    let sidecar = cluster.start("a").await;
+    wait_until_noted(&cluster, &[("calls 80", true)]).await;
+    sidecar.process.stop();
+    cluster.operate(&["tenant", "set-plan", "acme", "--plan", "large"]);
+    let sidecar = cluster.start("a").await;
+    assert!(sidecar.check(Mode::Consume, "acme", "calls", 1).await.unwrap().allowed);
+    wait_until_noted(&cluster, &[("calls 80", false)]).await;
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watch_tells_what_others_use_and_says_why_it_ends() {
     let mut cluster = Cluster::with_catalog("alerting", CATALOG).await;
     cluster.flag("--enforcement-watchers-max", "1");
