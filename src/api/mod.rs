@@ -8,6 +8,7 @@ pub mod catalogs;
 pub mod feature;
 pub mod fields;
 pub mod quota;
+pub mod rate;
 pub mod record_stream;
 pub mod refusal;
 pub mod service;

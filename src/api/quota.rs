@@ -130,7 +130,7 @@ fn reason(reason: QuotaReason) -> v1::QuotaReason {
     }
 }
 
-fn decided_by(decided_by: DecidedBy) -> v1::DecidedBy {
+pub(super) fn decided_by(decided_by: DecidedBy) -> v1::DecidedBy {
     match decided_by {
         DecidedBy::Memory => v1::DecidedBy::Memory,
         DecidedBy::Redis => v1::DecidedBy::Redis,

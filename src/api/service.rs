@@ -10,6 +10,7 @@ use super::{
     access::guarded::messages,
     feature::{feature_query, feature_response, features_query, features_response},
     quota::{quota_request, quota_response, release_request, release_response},
+    rate::{rate_request, rate_response},
     record_stream::record_stream,
     refusal::Refusal,
     status::status,
@@ -124,9 +125,11 @@ impl TollgateService for EngineService {
 
     async fn check_rate_limit(
         &self,
-        _: Request<CheckRateLimitRequest>,
+        request: Request<CheckRateLimitRequest>,
     ) -> Result<Response<CheckRateLimitResponse>, Status> {
-        Err(not_there_yet("CheckRateLimit"))
+        let request = rate_request(request.into_inner()).map_err(invalid)?;
+        let answer = self.engine.check_rate(request).await.map_err(refused)?;
+        Ok(Response::new(rate_response(answer)))
     }
 
     async fn check_feature(

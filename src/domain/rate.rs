@@ -94,6 +94,14 @@ impl From<RateLimitDef> for RateWindow {
     }
 }
 
+/// Names one rate of one tenant, or of one subject.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RateKeyName {
+    pub tenant: TenantId,
+    pub rate: RateName,
+    pub subject: Option<Subject>,
+}
+
 /// What a rate check does when it is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateMode {
@@ -180,7 +188,7 @@ pub struct RateStandings {
 }
 
 impl RateStandings {
-    /// No windows: the rate is not limited, or where it stands is not known.
+    /// No windows: the rate is not limited.
     pub const NONE: Self = Self { all: [RateStanding::NONE; RATE_WINDOWS_MAX], len: 0 };
 
     /// The window that says most about what comes next: the one that has least left, and of these
@@ -230,7 +238,8 @@ pub struct RateAnswer {
     pub allowed: bool,
     pub reason: RateReason,
     pub decided_by: DecidedBy,
-    /// Empty when the rate is not limited, or when where it stands is not known.
+    /// Empty when the rate is not limited. As far as this sidecar knows: while shared state is out
+    /// of reach, as it last heard.
     pub windows: RateStandings,
     /// How long to wait until as many permits are free; absent when allowed, and when waiting does
     /// not help.

@@ -24,8 +24,8 @@ pub struct EnforcementConfig {
     pub repeats_max: usize,
     /// Subjects counted at a time for one tenant and meter.
     pub subjects_max: usize,
-    /// Subjects that rates are kept for at a time, for one tenant. One whose rate is wholly free again
-    /// needs no room; beyond the bound a new one is denied.
+    /// Subjects that rates are kept for at a time, for one tenant. One whose rate is wholly free
+    /// again needs no room; beyond the bound a new one is denied.
     pub rate_subjects_max: usize,
     /// Subjects that rates are kept for at a time, for all tenants together; beyond it, likewise.
     pub rate_subjects_total_max: usize,

@@ -76,7 +76,7 @@ impl Engine {
             repeats: Repeats::new(config.repeats_max),
             holds: Holds::new(config.reservations_max),
             slow_path: Semaphore::new(config.slow_path_max),
-            rates: Rates::new(&config),
+            rates: Rates::new(&config, journal.run(), &leasing, &clock),
             watchers: Arc::new(Semaphore::new(config.watchers_max)),
             alerts: Arc::default(),
             metrics: EngineMetrics::register(),

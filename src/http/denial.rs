@@ -132,15 +132,22 @@ fn quota_limit(name: &str, answer: &v1::CheckQuotaResponse, now: Timestamp) -> O
     })
 }
 
-fn rate_limit(name: &str, answer: &v1::CheckRateLimitResponse) -> Option<Limit> {
-    Some(Limit {
-        name: name.to_owned(),
-        quota: u64::try_from(answer.limit).ok()?,
-        window: positive(answer.period).map(seconds_up),
-        remaining: u64::try_from(answer.remaining).unwrap_or_default(),
-        reset: positive(answer.reset_after),
-        retry: positive(answer.retry_after),
-    })
+/// One limit per window of the rate; where there are several, each is named with its period.
+fn rate_limits(name: &str, answer: &v1::CheckRateLimitResponse) -> Vec<Limit> {
+    let is_alone = answer.windows.len() == 1;
+    let limit = |of: &v1::RateLimitWindow| {
+        let seconds = positive(of.period).map(seconds_up);
+        let period = seconds.filter(|_| !is_alone).map(|seconds| format!("-{seconds}s"));
+        Some(Limit {
+            name: format!("{name}{}", period.unwrap_or_default()),
+            quota: u64::try_from(of.limit).ok()?,
+            window: seconds,
+            remaining: u64::try_from(of.remaining).unwrap_or_default(),
+            reset: positive(of.reset_after),
+            retry: positive(answer.retry_after),
+        })
+    };
+    answer.windows.iter().filter_map(limit).collect()
 }
 
 fn is_taking(mode: v1::Mode) -> bool {
@@ -179,7 +186,7 @@ impl Asked for v1::CheckRateLimitRequest {
 
 impl Limited for v1::CheckRateLimitResponse {
     fn limits(&self, asked: &str, _: Timestamp) -> Vec<Limit> {
-        rate_limit(asked, self).into_iter().collect()
+        rate_limits(asked, self)
     }
 
     fn is_denied(&self) -> bool {
@@ -195,7 +202,7 @@ impl Asked for v1::CheckRequest {
 
 impl Limited for v1::CheckResponse {
     fn limits(&self, _: &str, now: Timestamp) -> Vec<Limit> {
-        let rates = self.rate_limits.iter().filter_map(|(name, rate)| rate_limit(name, rate));
+        let rates = self.rate_limits.iter().flat_map(|(name, rate)| rate_limits(name, rate));
         let quotas = self.quotas.iter().filter_map(|(meter, quota)| quota_limit(meter, quota, now));
         rates.chain(quotas).collect()
     }
@@ -261,6 +268,27 @@ mod tests {
         };
         assert!(by(v1::DeniedBy::Quota).is_denied());
         assert!(!by(v1::DeniedBy::Feature).is_denied());
+    }
+
+    #[test]
+    fn every_window_of_a_denied_rate_is_told_by_its_period() {
+        let seconds = |seconds| Some(pbjson_types::Duration { seconds, nanos: 0 });
+        let window = |limit, period, remaining, reset| v1::RateLimitWindow {
+            limit,
+            period: seconds(period),
+            burst: limit,
+            remaining,
+            reset_after: seconds(reset),
+        };
+        let denied = v1::CheckRateLimitResponse {
+            retry_after: seconds(173),
+            windows: vec![window(10, 1, 10, 0), window(500, 86_400, 0, 86_400)],
+            ..Default::default()
+        };
+        let headers = fields(&denied.limits("api", Timestamp::UNIX_EPOCH), true);
+        assert_eq!(headers[POLICY], "\"api-1s\";q=10;w=1, \"api-86400s\";q=500;w=86400");
+        assert_eq!(headers[LIMIT], "\"api-1s\";r=10;t=0, \"api-86400s\";r=0;t=86400");
+        assert_eq!(headers[header::RETRY_AFTER], "173");
     }
 
     #[test]

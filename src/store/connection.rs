@@ -118,6 +118,21 @@ impl Connections {
         result
     }
 
+    /// Runs `act` on any connection that lives, whatever counters it leads to.
+    pub(super) async fn call_any<T>(
+        &self,
+        kind: Kind,
+        act: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, StoreError> {
+        let started = Instant::now();
+        let result = match self.pick_any() {
+            Some((slot, live)) => self.act(slot, live, act).await,
+            None => Err(StoreError::Unreachable),
+        };
+        self.metrics.called(kind, &result, started.elapsed());
+        result
+    }
+
     /// Takes the connections that serve `identity` out of service, so that new ones look at the
     /// server again.
     pub(super) fn look_again(&self, identity: &Identity) {
@@ -135,6 +150,15 @@ impl Connections {
         act: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
     ) -> Result<T, StoreError> {
         let (slot, live) = self.pick(epoch, identity)?;
+        self.act(slot, live, act).await
+    }
+
+    async fn act<T>(
+        &self,
+        slot: &Slot,
+        live: Arc<Live>,
+        act: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, StoreError> {
         let _permit = live.in_flight.try_acquire().map_err(|_| StoreError::Overloaded)?;
         let mut connection = live.connection.clone();
         let patience = Duration::from_millis(self.config.call_timeout_ms);
@@ -179,6 +203,14 @@ impl Connections {
             }
         }
         Err(error)
+    }
+
+    fn pick_any(&self) -> Option<(&Slot, Arc<Live>)> {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        (0..self.slots.len()).find_map(|index| {
+            let slot = &self.slots[(turn + index) % self.slots.len()];
+            slot.live.load_full().map(|live| (slot, live))
+        })
     }
 
     fn give_up(&self, slot: &Slot, live: &Arc<Live>, reason: &str) {

@@ -10,6 +10,7 @@
 //! | `tg:{tenant}:meter:label[:subject]` | hash | one counter, see below |
 //! | `tgd:{tenant}:meter:label[:subject]` | set | a distinct count with a hard limit: the hashes of its values, as signed decimals |
 //! | `tgd:{tenant}:meter:label[:subject]#` | string | of that set: `epoch at_least provisional`, a least count, and whether its floor is from before recovery (0 or 1) |
+//! | `tgr:{tenant}:rate[:subject]` | hash | a rate; its layout is in `rates.rs` |
 //! | `tg:recall` | channel | `ticket first by key`: [`Recall`](crate::leases::message::Recall); `-` for no first |
 //!
 //! Fields of a counter:

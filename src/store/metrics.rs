@@ -12,9 +12,10 @@ pub(super) enum Kind {
     Lease,
     Close,
     Distinct,
+    Rate,
 }
 
-const KINDS: [&str; 3] = ["lease", "close", "distinct"];
+const KINDS: [&str; 4] = ["lease", "close", "distinct", "rate"];
 const OUTCOMES: [&str; 4] = ["answered", "unreachable", "timeout", "error"];
 
 /// Handles of the store's metrics.

@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod keys;
 mod local;
 mod metrics;
+mod rates;
 mod recall;
 mod redis_counters;
 mod shelf;

@@ -28,16 +28,17 @@ use crate::{
 /// The counters in Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisCounters {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    connections: Connections,
+pub(super) struct Shared {
+    pub(super) connections: Connections,
     browser: Browser,
     bound: ArcSwapOption<Bound>,
     lease: Script,
     close: Script,
     distinct: Script,
+    pub(super) rate: Script,
 }
 
 /// The epoch that is served, and the counters it stands for.
@@ -63,6 +64,7 @@ impl RedisCounters {
                 include_str!("scripts/close.lua")
             )),
             distinct: Script::new(include_str!("scripts/distinct.lua")),
+            rate: Script::new(include_str!("scripts/rate.lua")),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -88,6 +90,12 @@ impl RedisCounters {
     /// Calls of any other epoch, and connections to any other counters, are not served.
     pub fn bind(&self, epoch: u64, identity: Identity) {
         self.shared.bound.store(Some(Arc::new(Bound { epoch, identity })));
+    }
+
+    /// Calls that may wait for answers at a time.
+    pub fn calls_max(&self) -> usize {
+        let config = self.shared.connections.config();
+        config.connections * config.calls_in_flight_max
     }
 
     /// Sends a call to the key.

@@ -18,6 +18,7 @@ mod lease_scripts;
 mod ledger;
 mod overages;
 mod private_servers;
+mod rate_script;
 mod shared_counters;
 mod sidecars;
 mod tenant_cli;

@@ -1,17 +1,14 @@
 //! Several rates together, and together with other limits: all or nothing.
 
-use std::sync::Arc;
-
 use super::{
-    check::{AskedRate, answer, counted_subject, plain, rate_of},
-    key::RateKey,
+    check::{AskedRate, counted_subject, rate_of},
+    decided::Want,
+    key::Held,
 };
 use crate::{
-    clock::Clock,
     domain::{
         catalog::names::RateName,
         ids::Subject,
-        quota::DecidedBy,
         rate::{RateAnswer, RateMode},
     },
     enforcement::{
@@ -28,7 +25,6 @@ use crate::{
 pub struct RateAdmission {
     answers: Vec<(RateName, RateAnswer)>,
     holds: Vec<Held>,
-    clock: Clock,
 }
 
 impl RateAdmission {
@@ -44,32 +40,8 @@ impl RateAdmission {
 
     /// Takes what was held for good.
     pub fn keep(mut self) -> Vec<(RateName, RateAnswer)> {
-        let now_ns = self.clock.steady_ns();
-        self.holds.drain(..).for_each(|held| held.keep(now_ns));
+        self.holds.drain(..).for_each(Held::keep);
         std::mem::take(&mut self.answers)
-    }
-}
-
-/// Permits that one request holds.
-#[derive(Debug)]
-struct Held {
-    key: Arc<RateKey>,
-    /// 0 once they are kept.
-    permits: u32,
-}
-
-impl Held {
-    fn keep(mut self, now_ns: u64) {
-        self.key.keep(self.permits, now_ns);
-        self.permits = 0;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if self.permits > 0 {
-            self.key.let_go(self.permits);
-        }
     }
 }
 
@@ -86,17 +58,17 @@ impl Engine {
         rates: &[RateName],
         asked: RatesAsked<'_>,
     ) -> Result<RateAdmission, EngineError> {
-        let mut admission =
-            RateAdmission { answers: vec![], holds: vec![], clock: self.clock.clone() };
+        let mut admission = RateAdmission { answers: vec![], holds: vec![] };
+        let want = match asked.mode {
+            RateMode::Check => Want::Look,
+            RateMode::Consume => Want::Hold,
+        };
         for name in rates {
             let rate = rate_of(terms, name, "operation")?;
             let subject = counted_subject(rate, asked.subject)?;
             let one = AskedRate { rate, subject, permits: asked.permits };
-            let answer = match self.rate_key(state, terms, &one) {
-                Ok(key) => self.hold_rate(key, &one, asked.mode, &mut admission.holds),
-                Err(reason) => plain(reason),
-            };
-            self.rates.metrics.answered(&answer);
+            let (answer, held) = self.decide_rate(state, terms, &one, want).await?;
+            admission.holds.extend(held);
             let is_denied = !answer.allowed;
             admission.answers.push((name.clone(), answer));
             if is_denied {
@@ -105,25 +77,6 @@ impl Engine {
             }
         }
         Ok(admission)
-    }
-
-    fn hold_rate(
-        &self,
-        key: Arc<RateKey>,
-        asked: &AskedRate<'_>,
-        mode: RateMode,
-        holds: &mut Vec<Held>,
-    ) -> RateAnswer {
-        let now_ns = self.clock.steady_ns();
-        let outcome = match mode {
-            RateMode::Check => key.look(asked.permits, now_ns),
-            RateMode::Consume => key.hold(asked.permits, now_ns),
-        };
-        let answer = answer(outcome, key.standings(now_ns), DecidedBy::Memory);
-        if answer.allowed && mode == RateMode::Consume {
-            holds.push(Held { key, permits: asked.permits });
-        }
-        answer
     }
 }
 

@@ -1,15 +1,19 @@
 //! `CheckRateLimit`, and what it shares with operations.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::key::RateKey;
+use super::{
+    decided::{Decided, Outcome, Want},
+    key::{Held, RateKey},
+};
 use crate::{
     domain::{
         catalog::{compiled_plan::PlanRate, error::nearest, names::RateName},
         ids::Subject,
         invalid::Invalid,
+        limit::OutagePolicy,
         quota::DecidedBy,
-        rate::{RateAnswer, RateMode, RateReason, RateRequest, RateStandings},
+        rate::{RateAnswer, RateMode, RateReason, RateRequest, RateStanding, RateWindow},
     },
     enforcement::{
         directory::tenant_state::{TenantState, Terms},
@@ -35,48 +39,107 @@ impl Engine {
         let rate = rate_of(&terms, &request.rate, "rate_limit")?;
         let subject = counted_subject(rate, request.subject.as_ref())?;
         let asked = AskedRate { rate, subject, permits: request.permits };
-        let answer = self.decide_rate(&state, &terms, &asked, request.mode);
-        self.rates.metrics.answered(&answer);
+        let want = match request.mode {
+            RateMode::Check => Want::Look,
+            RateMode::Consume => Want::Take,
+        };
+        let (answer, _) = self.decide_rate(&state, &terms, &asked, want).await?;
         Ok(answer)
     }
 
-    fn decide_rate(
+    /// Decides, counts the answer, and hands out what is held under [`Want::Hold`].
+    pub(super) async fn decide_rate(
         &self,
         state: &TenantState,
         terms: &Terms,
         asked: &AskedRate<'_>,
-        mode: RateMode,
-    ) -> RateAnswer {
-        let key = match self.rate_key(state, terms, asked) {
-            Ok(key) => key,
-            Err(reason) => return plain(reason),
+        want: Want,
+    ) -> Result<(RateAnswer, Option<Held>), EngineError> {
+        let (answer, held) = match self.rate_key(state, terms, asked) {
+            Err(reason) => (plain(reason, asked.rate), None),
+            Ok(key) => {
+                let decided = self.ask_rate(&key, asked.permits, want).await?;
+                self.answer(decided, &key, asked, want)?
+            }
         };
-        let now_ns = self.clock.steady_ns();
-        let outcome = match mode {
-            RateMode::Check => key.look(asked.permits, now_ns),
-            RateMode::Consume => key.take(asked.permits, now_ns),
-        };
-        answer(outcome, key.standings(now_ns), DecidedBy::Memory)
+        self.rates.metrics.answered(&answer);
+        Ok((answer, held))
     }
 
     /// The key that decides, or the reason where none has to.
-    pub(super) fn rate_key(
+    fn rate_key(
         &self,
         state: &TenantState,
         terms: &Terms,
         asked: &AskedRate<'_>,
-    ) -> Result<Arc<RateKey>, RateReason> {
+    ) -> Result<RateKey, RateReason> {
         if !terms.tenant.subscription.status.is_served() {
             return Err(RateReason::SubscriptionInactive);
         }
         if asked.rate.windows.is_empty() {
             return Err(RateReason::Unlimited);
         }
-        let now_ns = self.clock.steady_ns();
-        state
-            .rates()
-            .key(asked.rate, asked.subject, &self.rates.subjects, now_ns)
-            .map_err(|_| RateReason::TooManySubjects)
+        let fresh = || self.rates.fresh(&terms.tenant, asked.rate, asked.subject);
+        let (subjects, now_ns) = (&self.rates.subjects, self.clock.steady_ns());
+        let rate = (terms.tenant.version, asked.rate);
+        let key = state.rates().key(rate, asked.subject, subjects, now_ns, fresh);
+        key.map_err(|_| RateReason::TooManySubjects)
+    }
+
+    async fn ask_rate(
+        &self,
+        key: &RateKey,
+        permits: u32,
+        want: Want,
+    ) -> Result<Decided<Held>, EngineError> {
+        if key.windows().iter().any(|window| permits > window.burst) {
+            let outcome = Outcome::Short(Short { wait_ns: None });
+            return Ok(Decided { outcome, decided_by: DecidedBy::Memory });
+        }
+        if let Some(decided) = key.offhand(permits, want) {
+            return Ok(decided);
+        }
+        let Ok(_permit) = self.slow_path.try_acquire() else {
+            let bound = self.config.slow_path_max;
+            return Err(EngineError::Overloaded { what: "checks that wait for a refill", bound });
+        };
+        Ok(key.wait(permits, want).await)
+    }
+
+    /// What a key decided, in the words of an answer; where it could not, by the rate's policy.
+    /// That policy never admits without bound: `allow` lets this sidecar go on by itself.
+    fn answer(
+        &self,
+        decided: Decided<Held>,
+        key: &RateKey,
+        asked: &AskedRate<'_>,
+        want: Want,
+    ) -> Result<(RateAnswer, Option<Held>), EngineError> {
+        let on_outage = asked.rate.rate.on_outage.unwrap_or(OutagePolicy::Allow);
+        let (decided, windows) = match (&decided.outcome, on_outage) {
+            (Outcome::Away, OutagePolicy::Allow) => key.decide_alone(asked.permits, want),
+            _ => (decided, key.standings()),
+        };
+        let is_alone = decided.decided_by == DecidedBy::Fallback;
+        let (reason, wait_ns, held) = match decided.outcome {
+            Outcome::Met(held) if is_alone => (RateReason::AllowedByOutagePolicy, None, held),
+            Outcome::Met(held) => (RateReason::WithinLimit, None, held),
+            Outcome::Short(Short { wait_ns: None }) => (RateReason::BurstExceeded, None, None),
+            Outcome::Short(Short { wait_ns }) => (RateReason::RateExceeded, wait_ns, None),
+            Outcome::Away => (RateReason::DeniedByOutagePolicy, None, None),
+            Outcome::Overloaded => {
+                let bound = self.rates.lender.calls_max();
+                return Err(EngineError::Overloaded { what: "calls that wait for Redis", bound });
+            }
+        };
+        let answer = RateAnswer {
+            allowed: reason.is_allowed(),
+            reason,
+            decided_by: decided.decided_by,
+            windows,
+            retry_after: wait_ns.map(Duration::from_nanos),
+        };
+        Ok((answer, held))
     }
 }
 
@@ -111,33 +174,17 @@ pub(super) fn counted_subject<'t>(
     }
 }
 
-/// What a key decided, in the words of an answer.
-pub(super) fn answer(
-    outcome: Result<(), Short>,
-    windows: RateStandings,
-    decided_by: DecidedBy,
-) -> RateAnswer {
-    let (reason, wait_ns) = match outcome {
-        Ok(()) => (RateReason::WithinLimit, None),
-        Err(Short { wait_ns: None }) => (RateReason::BurstExceeded, None),
-        Err(Short { wait_ns }) => (RateReason::RateExceeded, wait_ns),
+/// An answer for a reason that no window has to do with.
+fn plain(reason: RateReason, rate: &PlanRate) -> RateAnswer {
+    let nothing_left = |window: &RateWindow| RateStanding {
+        reset_after: Duration::ZERO,
+        ..window.standing(window.capacity_ns())
     };
     RateAnswer {
         allowed: reason.is_allowed(),
         reason,
-        decided_by,
-        windows,
-        retry_after: wait_ns.map(Duration::from_nanos),
-    }
-}
-
-/// An answer for a reason that no window has to do with.
-pub(super) fn plain(reason: RateReason) -> RateAnswer {
-    RateAnswer {
-        allowed: reason.is_allowed(),
-        reason,
         decided_by: DecidedBy::Memory,
-        windows: RateStandings::NONE,
+        windows: rate.windows.iter().map(nothing_left).collect(),
         retry_after: None,
     }
 }

@@ -2,59 +2,161 @@
 
 use std::sync::Arc;
 
+use super::{
+    decided::{Decided, Outcome, Want},
+    shared_key::{SharedHold, SharedKey},
+};
 use crate::{
-    domain::rate::{RateStandings, RateWindow},
-    leases::rate::{cell::Short, stack::RateStack},
+    clock::Clock,
+    domain::{
+        quota::DecidedBy,
+        rate::{RateStandings, RateWindow},
+    },
+    leases::rate::{cell::Short, message::RateTerms, stack::RateStack},
 };
 
-/// Where a rate stands in this sidecar.
+/// Where a rate stands in this sidecar. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum RateKey {
+    /// Of this sidecar alone: the rate's scope says so, or there is no Redis to share it in.
+    Own { stack: Arc<RateStack>, clock: Clock },
+    /// Of all sidecars together.
+    Shared(Arc<SharedKey>),
+}
+
+/// Permits that a request holds: let go when this is dropped, unless they are kept.
 #[derive(Debug)]
-pub struct RateKey {
-    stack: RateStack,
+pub enum Held {
+    Own(OwnHold),
+    Shared(SharedHold),
+}
+
+impl Held {
+    /// Takes them for good.
+    pub fn keep(self) {
+        match self {
+            Self::Own(hold) => hold.keep(),
+            Self::Shared(hold) => hold.keep(),
+        }
+    }
+}
+
+/// Permits held on a rate of this sidecar alone.
+#[derive(Debug)]
+pub struct OwnHold {
+    stack: Arc<RateStack>,
+    clock: Clock,
+    /// 0 once they are kept.
+    permits: u32,
+}
+
+impl OwnHold {
+    fn keep(mut self) {
+        self.stack.keep(self.permits, self.clock.steady_ns());
+        self.permits = 0;
+    }
+}
+
+impl Drop for OwnHold {
+    fn drop(&mut self) {
+        if self.permits > 0 {
+            self.stack.let_go(self.permits);
+        }
+    }
 }
 
 impl RateKey {
-    /// Nothing used yet.
-    pub fn new(windows: Arc<[RateWindow]>) -> Self {
-        Self { stack: RateStack::new(windows) }
+    /// The key that goes on from this one under newer terms, where `fresh` is one that nothing was
+    /// used of.
+    pub fn changed_to(&self, terms: RateTerms, fresh: Self) -> Self {
+        match (self, fresh) {
+            (Self::Own { stack: old, clock }, Self::Own { .. }) => {
+                if *old.windows() == terms.windows {
+                    return self.clone();
+                }
+                let stack = old.with_windows(terms.windows, clock.steady_ns());
+                Self::Own { stack: Arc::new(stack), clock: clock.clone() }
+            }
+            (Self::Shared(old), Self::Shared(_)) => {
+                old.change(terms);
+                self.clone()
+            }
+            (_, fresh) => fresh,
+        }
     }
 
-    /// The same key when its plan allows something else.
-    pub fn with_windows(&self, windows: Arc<[RateWindow]>, now_ns: u64) -> Self {
-        Self { stack: self.stack.with_windows(windows, now_ns) }
+    /// Decides by what this sidecar alone knows and counts, where the shared state is out of reach;
+    /// and where the windows stand by that.
+    pub fn decide_alone(&self, permits: u32, want: Want) -> (Decided<Held>, RateStandings) {
+        let (stack, clock) = match self {
+            Self::Own { stack, clock } => (stack.clone(), clock),
+            Self::Shared(key) => (key.alone(), key.clock()),
+        };
+        let result = take_own(&stack, clock, permits, want);
+        let outcome = result.map_or_else(Outcome::Short, Outcome::Met);
+        let decided = Decided { outcome, decided_by: DecidedBy::Fallback };
+        (decided, stack.standings(clock.steady_ns()))
     }
 
     /// What the plan allows, as this key knows it.
-    pub fn windows(&self) -> &Arc<[RateWindow]> {
-        self.stack.windows()
+    pub fn windows(&self) -> Arc<[RateWindow]> {
+        match self {
+            Self::Own { stack, .. } => stack.windows().clone(),
+            Self::Shared(key) => key.windows(),
+        }
     }
 
-    /// Whether a new key would be as good.
+    /// Whether nobody else uses it and a new key would be as good.
     pub fn is_unused(&self, now_ns: u64) -> bool {
-        self.stack.is_unused(now_ns)
+        match self {
+            Self::Own { stack, .. } => Arc::strong_count(stack) == 1 && stack.is_unused(now_ns),
+            Self::Shared(key) => Arc::strong_count(key) == 1 && key.is_unused(now_ns),
+        }
     }
 
-    pub(super) fn look(&self, permits: u32, now_ns: u64) -> Result<(), Short> {
-        self.stack.look(permits, now_ns)
+    /// Where the windows stand.
+    pub fn standings(&self) -> RateStandings {
+        match self {
+            Self::Own { stack, clock } => stack.standings(clock.steady_ns()),
+            Self::Shared(key) => key.standings(),
+        }
     }
 
-    pub(super) fn take(&self, permits: u32, now_ns: u64) -> Result<(), Short> {
-        self.stack.take(permits, now_ns)
+    /// Decides without waiting, if that is possible.
+    pub fn offhand(&self, permits: u32, want: Want) -> Option<Decided<Held>> {
+        match self {
+            Self::Own { stack, clock } => {
+                let result = take_own(stack, clock, permits, want);
+                let outcome = result.map_or_else(Outcome::Short, Outcome::Met);
+                Some(Decided { outcome, decided_by: DecidedBy::Memory })
+            }
+            Self::Shared(key) => Some(key.offhand(permits, want)?.map(Held::Shared)),
+        }
     }
 
-    pub(super) fn hold(&self, permits: u32, now_ns: u64) -> Result<(), Short> {
-        self.stack.hold(permits, now_ns)
+    /// Decides by a call, where [`Self::offhand`] could not; an own rate always can.
+    pub async fn wait(&self, permits: u32, want: Want) -> Decided<Held> {
+        match self {
+            Self::Own { .. } => Decided { outcome: Outcome::Away, decided_by: DecidedBy::Fallback },
+            Self::Shared(key) => key.wait(permits, want).await.map(Held::Shared),
+        }
     }
+}
 
-    pub(super) fn keep(&self, permits: u32, now_ns: u64) {
-        self.stack.keep(permits, now_ns);
-    }
-
-    pub(super) fn let_go(&self, permits: u32) {
-        self.stack.let_go(permits);
-    }
-
-    pub(super) fn standings(&self, now_ns: u64) -> RateStandings {
-        self.stack.standings(now_ns)
+fn take_own(
+    stack: &Arc<RateStack>,
+    clock: &Clock,
+    permits: u32,
+    want: Want,
+) -> Result<Option<Held>, Short> {
+    let now_ns = clock.steady_ns();
+    match want {
+        Want::Look => stack.look(permits, now_ns).map(|()| None),
+        Want::Take => stack.take(permits, now_ns).map(|()| None),
+        Want::Hold => {
+            stack.hold(permits, now_ns)?;
+            let (stack, clock) = (stack.clone(), clock.clone());
+            Ok(Some(Held::Own(OwnHold { stack, clock, permits })))
+        }
     }
 }

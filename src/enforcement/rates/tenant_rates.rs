@@ -1,17 +1,22 @@
 //! The rates of one tenant: made when they are first asked for, forgotten when they are unused.
 
-use std::sync::{
-    Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    cmp::Ordering,
+    sync::{
+        RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use ahash::AHashMap;
 
 use super::key::RateKey;
-use crate::domain::{
-    catalog::{compiled_plan::PlanRate, names::RateName},
-    ids::Subject,
-    rate::RateWindow,
+use crate::{
+    domain::{
+        catalog::{compiled_plan::PlanRate, names::RateName, operations::RateScope},
+        ids::Subject,
+    },
+    leases::rate::message::RateTerms,
 };
 
 /// A tenant whose subjects are at their bound is searched for unused ones at most so often.
@@ -62,19 +67,39 @@ struct Kept {
 
 #[derive(Debug, Default)]
 struct OfRate {
-    whole: Option<Arc<RateKey>>,
-    subjects: AHashMap<Subject, Arc<RateKey>>,
+    whole: Option<Known>,
+    subjects: AHashMap<Subject, Known>,
+}
+
+/// A key, and the terms that it was made for or has been told last.
+#[derive(Debug)]
+struct Known {
+    version: u64,
+    scope: RateScope,
+    key: RateKey,
+}
+
+impl Known {
+    /// Whether it serves a request that came under the terms of `version`. One that came under
+    /// older ones is judged by the newer: else the two would change the key with every request.
+    fn is_for(&self, version: u64, rate: &PlanRate) -> bool {
+        match version.cmp(&self.version) {
+            Ordering::Less => true,
+            Ordering::Equal => self.scope == rate.rate.scope,
+            Ordering::Greater => false,
+        }
+    }
 }
 
 impl OfRate {
-    fn get(&self, subject: Option<&Subject>) -> Option<&Arc<RateKey>> {
+    fn get(&self, subject: Option<&Subject>) -> Option<&Known> {
         match subject {
             None => self.whole.as_ref(),
             Some(subject) => self.subjects.get(subject),
         }
     }
 
-    fn put(&mut self, subject: Option<&Subject>, key: Arc<RateKey>) {
+    fn put(&mut self, subject: Option<&Subject>, key: Known) {
         match subject {
             None => self.whole = Some(key),
             Some(subject) => {
@@ -85,25 +110,33 @@ impl OfRate {
 }
 
 impl TenantRates {
-    /// The key of a rate, made when it is new or what the plan allows has changed. The rate of the
-    /// whole tenant always has one; a subject gets one if there is room.
+    /// The key of a rate as the tenant has it at its `version`; `fresh` makes it when it is new. The
+    /// rate of the whole tenant always has one; a subject gets one if there is room.
     pub fn key(
         &self,
-        rate: &PlanRate,
+        (version, rate): (u64, &PlanRate),
         subject: Option<&Subject>,
         budget: &SubjectBudget,
         now_ns: u64,
-    ) -> Result<Arc<RateKey>, TooManySubjects> {
-        if let Some(key) = self.known(&rate.rate.name, subject)
-            && is_same(key.windows(), &rate.windows)
-        {
+        fresh: impl FnOnce() -> RateKey,
+    ) -> Result<RateKey, TooManySubjects> {
+        let find = |kept: &Kept| -> Option<RateKey> {
+            let known = kept.rates.get(&rate.rate.name)?.get(subject)?;
+            known.is_for(version, rate).then(|| known.key.clone())
+        };
+        if let Some(key) = find(&self.read()) {
             return Ok(key);
         }
         let mut kept = self.write();
+        if let Some(key) = find(&kept) {
+            return Ok(key);
+        }
         let known = kept.rates.get(&rate.rate.name).and_then(|of_rate| of_rate.get(subject));
         let key = match known {
-            Some(known) if is_same(known.windows(), &rate.windows) => return Ok(known.clone()),
-            Some(known) => known.with_windows(rate.windows.clone(), now_ns),
+            Some(known) => {
+                let terms = RateTerms { version, windows: rate.windows.clone() };
+                known.key.changed_to(terms, fresh())
+            }
             None => {
                 if subject.is_some() {
                     if !budget.has_room(kept.subjects) {
@@ -115,12 +148,11 @@ impl TenantRates {
                     kept.subjects += 1;
                     budget.live.fetch_add(1, Relaxed);
                 }
-                RateKey::new(rate.windows.clone())
+                fresh()
             }
         };
-        let key = Arc::new(key);
         let of_rate = kept.rates.entry(rate.rate.name.clone()).or_default();
-        of_rate.put(subject, key.clone());
+        of_rate.put(subject, Known { version, scope: rate.rate.scope, key: key.clone() });
         Ok(key)
     }
 
@@ -129,10 +161,6 @@ impl TenantRates {
         if !self.read().rates.is_empty() {
             forget(&mut self.write(), budget, now_ns);
         }
-    }
-
-    fn known(&self, rate: &RateName, subject: Option<&Subject>) -> Option<Arc<RateKey>> {
-        self.read().rates.get(rate).and_then(|of_rate| of_rate.get(subject)).cloned()
     }
 
     fn search(&self, kept: &mut Kept, budget: &SubjectBudget, now_ns: u64) {
@@ -155,10 +183,10 @@ impl TenantRates {
 /// Whoever looks a key up does so under the same lock, so one with a single holder gets no second
 /// while it is forgotten.
 fn forget(kept: &mut Kept, budget: &SubjectBudget, now_ns: u64) {
-    let is_kept = |key: &Arc<RateKey>| Arc::strong_count(key) > 1 || !key.is_unused(now_ns);
+    let is_kept = |known: &Known| !known.key.is_unused(now_ns);
     kept.rates.retain(|_, of_rate| {
         of_rate.whole = of_rate.whole.take().filter(is_kept);
-        of_rate.subjects.retain(|_, key| is_kept(key));
+        of_rate.subjects.retain(|_, known| is_kept(known));
         of_rate.whole.is_some() || !of_rate.subjects.is_empty()
     });
     let subjects = kept.rates.values().map(|of_rate| of_rate.subjects.len()).sum();
@@ -166,16 +194,26 @@ fn forget(kept: &mut Kept, budget: &SubjectBudget, now_ns: u64) {
     kept.subjects = subjects;
 }
 
-fn is_same(one: &Arc<[RateWindow]>, other: &Arc<[RateWindow]>) -> bool {
-    Arc::ptr_eq(one, other) || one == other
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::domain::catalog::operations::{RateDef, RateScope};
+    use std::sync::Arc;
 
-    const SECOND_NS: u64 = 1_000_000_000;
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        domain::{catalog::operations::RateDef, rate::RateWindow},
+        enforcement::rates::decided::{Decided, Outcome, Want},
+        leases::rate::stack::RateStack,
+    };
+
+    /// A tenant's rates, on a clock that is set by hand.
+    struct Bench {
+        rates: TenantRates,
+        budget: SubjectBudget,
+        clock: Clock,
+    }
 
     fn rate(permits: u32) -> PlanRate {
         let window = RateWindow::new(permits, std::time::Duration::from_secs(1), permits);
@@ -189,53 +227,107 @@ mod tests {
         PlanRate { rate, windows: [window].into() }
     }
 
-    fn subject(number: usize) -> Subject {
-        Subject::new(format!("user-{number}")).unwrap()
+    impl Bench {
+        fn new(tenant_max: usize, total_max: usize) -> Self {
+            let budget = SubjectBudget::new(tenant_max, total_max);
+            Self { rates: TenantRates::default(), budget, clock: Clock::manual(second(1)) }
+        }
+
+        fn key(&self, permits: u32, subject: Option<usize>) -> Result<RateKey, TooManySubjects> {
+            self.key_at(1, permits, subject)
+        }
+
+        fn key_at(
+            &self,
+            version: u64,
+            permits: u32,
+            subject: Option<usize>,
+        ) -> Result<RateKey, TooManySubjects> {
+            let subject = subject.map(|number| Subject::new(format!("user-{number}")).unwrap());
+            let (rate, clock) = (rate(permits), self.clock.clone());
+            let stack = Arc::new(RateStack::new(rate.windows.clone()));
+            let fresh = || RateKey::Own { stack, clock };
+            let now_ns = self.clock.steady_ns();
+            self.rates.key((version, &rate), subject.as_ref(), &self.budget, now_ns, fresh)
+        }
+
+        /// Whether one more passes, at one per second.
+        fn take(&self, subject: usize) -> bool {
+            take(&self.key(1, Some(subject)).unwrap(), 1)
+        }
+
+        fn wait_ms(&self, ms: i64) {
+            self.clock.set(self.clock.now() + SignedDuration::from_millis(ms));
+        }
+
+        fn forget_unused(&self) {
+            self.rates.forget_unused(&self.budget, self.clock.steady_ns());
+        }
+    }
+
+    fn second(number: i64) -> Timestamp {
+        Timestamp::from_second(number).unwrap()
+    }
+
+    fn take(key: &RateKey, permits: u32) -> bool {
+        let decided = key.offhand(permits, Want::Take);
+        matches!(decided, Some(Decided { outcome: Outcome::Met(None), .. }))
     }
 
     #[test]
     fn a_key_goes_on_while_it_is_used_and_is_forgotten_when_a_new_one_is_as_good() {
-        let (rates, budget) = (TenantRates::default(), SubjectBudget::new(10, 10));
-        let one = subject(1);
-        let key = || rates.key(&rate(1), Some(&one), &budget, 0).unwrap();
-        assert!(key().take(1, 0).is_ok());
-        rates.forget_unused(&budget, SECOND_NS - 1);
-        assert!(key().take(1, 0).is_err());
-        assert_eq!(budget.live(), 1);
-        rates.forget_unused(&budget, SECOND_NS);
-        assert_eq!(budget.live(), 0);
+        let bench = Bench::new(10, 10);
+        assert!(bench.take(1));
+        bench.wait_ms(999);
+        bench.forget_unused();
+        assert!(!bench.take(1));
+        assert_eq!(bench.budget.live(), 1);
+        bench.wait_ms(1);
+        bench.forget_unused();
+        assert_eq!(bench.budget.live(), 0);
     }
 
     #[test]
     fn at_the_bound_unused_subjects_make_room_and_used_ones_do_not() {
-        let (rates, budget) = (TenantRates::default(), SubjectBudget::new(3, 10));
-        for number in 0..3 {
-            let key = rates.key(&rate(1), Some(&subject(number)), &budget, 0).unwrap();
-            assert!(number == 1 || key.take(1, 0).is_ok());
-        }
-        assert!(rates.key(&rate(1), Some(&subject(3)), &budget, SECOND_NS / 2).is_ok());
-        let full = rates.key(&rate(1), Some(&subject(4)), &budget, SECOND_NS / 2 + 1);
-        assert_eq!(full.err(), Some(TooManySubjects));
-        assert_eq!(budget.live(), 3);
-        assert!(rates.key(&rate(1), None, &budget, SECOND_NS / 2).is_ok());
+        let bench = Bench::new(3, 10);
+        assert!(bench.take(0) && bench.take(2));
+        bench.key(1, Some(1)).unwrap();
+        bench.wait_ms(500);
+        assert!(bench.take(3));
+        assert_eq!(bench.key(1, Some(4)).err(), Some(TooManySubjects));
+        assert_eq!(bench.budget.live(), 3);
+        assert!(bench.key(1, None).is_ok());
     }
 
     #[test]
     fn all_tenants_share_one_bound() {
-        let budget = SubjectBudget::new(10, 2);
-        let tenants = [TenantRates::default(), TenantRates::default()];
-        for tenant in &tenants {
-            let key = tenant.key(&rate(1), Some(&subject(1)), &budget, 0).unwrap();
-            key.take(1, 0).unwrap();
-        }
-        assert!(tenants[0].key(&rate(1), Some(&subject(2)), &budget, 0).is_err());
+        let bench = Bench::new(10, 2);
+        assert!(bench.take(1));
+        let other = Bench { rates: TenantRates::default(), ..bench };
+        assert!(other.take(1));
+        assert_eq!(other.key(1, Some(2)).err(), Some(TooManySubjects));
     }
 
     #[test]
     fn another_plan_takes_what_was_used_along() {
-        let (rates, budget) = (TenantRates::default(), SubjectBudget::new(10, 10));
-        rates.key(&rate(10), None, &budget, 0).unwrap().take(10, 0).unwrap();
-        let raised = rates.key(&rate(100), None, &budget, 0).unwrap();
-        assert_eq!(raised.standings(0).tightest().unwrap().remaining, 90);
+        let bench = Bench::new(10, 10);
+        assert!(take(&bench.key(10, None).unwrap(), 10));
+        let raised = bench.key_at(2, 100, None).unwrap();
+        assert_eq!(raised.standings().tightest().unwrap().remaining, 90);
+        // And goes on as that.
+        assert!(take(&bench.key_at(2, 100, None).unwrap(), 90));
+        assert!(!take(&bench.key_at(2, 100, None).unwrap(), 1));
+    }
+
+    #[test]
+    fn requests_under_old_and_new_terms_by_turns_refund_nothing() {
+        let bench = Bench::new(10, 10);
+        let mut admitted = 0;
+        for _ in 0..500 {
+            admitted += u32::from(take(&bench.key_at(2, 100, None).unwrap(), 1));
+            // Ten per second would cut what is owed to ten.
+            admitted += u32::from(take(&bench.key_at(1, 10, None).unwrap(), 1));
+        }
+        assert_eq!(admitted, 100);
     }
 }

@@ -7,9 +7,9 @@ use crate::domain::rate::{RateStandings, RateWindow};
 
 /// A cell per window.
 ///
-/// Windows are asked in their order, the shortest first, and what the earlier ones hold is let go when a later
-/// one has no room. Another request that comes in between may be denied for the sake of what is
-/// let go a moment later; it is never admitted too much.
+/// Windows are asked in their order, the shortest first, and what the earlier ones hold is let go
+/// when a later one has no room. Another request that comes in between may be denied for the sake
+/// of what is let go a moment later; it is never admitted too much.
 #[derive(Debug)]
 pub struct RateStack {
     windows: Arc<[RateWindow]>,
@@ -21,6 +21,19 @@ impl RateStack {
     pub fn new(windows: Arc<[RateWindow]>) -> Self {
         let cells = windows.iter().map(|_| RateCell::default()).collect();
         Self { windows, cells }
+    }
+
+    /// With what was used before of each window, in nanoseconds of debt.
+    pub fn indebted(
+        windows: Arc<[RateWindow]>,
+        debts_ns: impl IntoIterator<Item = u64>,
+        now_ns: u64,
+    ) -> Self {
+        let cells = windows
+            .iter()
+            .zip(debts_ns)
+            .map(|(window, debt_ns)| RateCell::indebted(debt_ns.min(window.capacity_ns()), now_ns));
+        Self { cells: cells.collect(), windows }
     }
 
     /// The windows.
