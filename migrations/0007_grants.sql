@@ -42,3 +42,69 @@ COMMENT ON COLUMN grants.price IS 'What it costs: one amount, or a price of what
 COMMENT ON COLUMN grants.change_version IS 'Number of the last change (commit_sequences) to the row';
 COMMENT ON COLUMN grants.created_at IS 'When, real time';
 COMMENT ON COLUMN grants.revoked_at IS 'When it was revoked, real time; null = it was not';
+
+CREATE TABLE pools (
+    account text NOT NULL REFERENCES accounts (account),
+    pool bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    catalog text NOT NULL,
+    name text NOT NULL,
+    meter text NOT NULL,
+    size bigint NOT NULL CHECK (size > 0 AND size < 9007199254740992),
+    classes jsonb NOT NULL,
+    max_members integer CHECK (max_members > 0),
+    definition jsonb NOT NULL,
+    zone text NOT NULL,
+    anchor timestamptz NOT NULL,
+    billing_interval text NOT NULL CHECK (billing_interval IN ('monthly', 'yearly')),
+    change_version bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, pool),
+    UNIQUE (account, catalog, name)
+);
+COMMENT ON TABLE pools IS 'Allowances that tenants of an account share. What is used of one is in window_totals under pool!<pool> for what all may use and pool!<pool>!<class> for what a class keeps back';
+COMMENT ON COLUMN pools.account IS 'Whose tenants share it';
+COMMENT ON COLUMN pools.pool IS 'Names it';
+COMMENT ON COLUMN pools.catalog IS 'Catalog that describes it';
+COMMENT ON COLUMN pools.name IS 'Its name in the catalog';
+COMMENT ON COLUMN pools.meter IS 'What it is an allowance of';
+COMMENT ON COLUMN pools.size IS 'Base units in each window, in all';
+COMMENT ON COLUMN pools.classes IS 'Priority classes of members, the highest first, each with the base units that it keeps back from lower ones';
+COMMENT ON COLUMN pools.max_members IS 'Most members; null = no bound';
+COMMENT ON COLUMN pools.definition IS 'The meter and its window as a plan of its own; its limit is the cell''s share';
+COMMENT ON COLUMN pools.zone IS 'IANA name of the zone of its windows';
+COMMENT ON COLUMN pools.anchor IS 'Instant that its billing cycles are counted from';
+COMMENT ON COLUMN pools.billing_interval IS 'Length of its billing cycle: monthly or yearly';
+COMMENT ON COLUMN pools.change_version IS 'Number of the change (commit_sequences) that made it; the version that its shares travel under';
+COMMENT ON COLUMN pools.created_at IS 'When, real time';
+
+CREATE TABLE pool_members (
+    tenant text NOT NULL REFERENCES tenants (tenant),
+    meter text NOT NULL,
+    pool bigint NOT NULL REFERENCES pools (pool),
+    class text,
+    added_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant, meter)
+);
+COMMENT ON TABLE pool_members IS 'Which tenants draw on which pool, instead of on their plan''s limit';
+COMMENT ON COLUMN pool_members.tenant IS 'The member';
+COMMENT ON COLUMN pool_members.meter IS 'The pool''s meter; a tenant is in one pool per meter';
+COMMENT ON COLUMN pool_members.pool IS 'The pool';
+COMMENT ON COLUMN pool_members.class IS 'Its priority class; null in a pool without classes';
+COMMENT ON COLUMN pool_members.added_at IS 'When, real time';
+CREATE INDEX pool_members_pool ON pool_members (pool);
+
+CREATE TABLE pool_usage (
+    tenant text NOT NULL,
+    pool bigint NOT NULL,
+    meter text NOT NULL,
+    label text NOT NULL,
+    used bigint NOT NULL,
+    PRIMARY KEY (tenant, pool, meter, label)
+);
+COMMENT ON TABLE pool_usage IS 'What each member has used of a pool: together with the usage itself, in one transaction';
+COMMENT ON COLUMN pool_usage.tenant IS 'The member';
+COMMENT ON COLUMN pool_usage.pool IS 'The pool';
+COMMENT ON COLUMN pool_usage.meter IS 'The pool''s meter';
+COMMENT ON COLUMN pool_usage.label IS 'Window of the pool';
+COMMENT ON COLUMN pool_usage.used IS 'Base units';
+CREATE INDEX pool_usage_pool ON pool_usage (pool, label);

@@ -10,7 +10,7 @@ use crate::{
         limit::Enforcement,
         meter::MeterKind,
         period::Period,
-        usage_status::{GrantStatus, MeterStatus, UsageQuery, UsageStatus},
+        usage_status::{GrantStatus, MeterStatus, PoolStatus, UsageQuery, UsageStatus},
     },
     proto::v1,
 };
@@ -133,6 +133,18 @@ fn meter_usage(meter: MeterStatus) -> v1::MeterUsage {
         resets_at: meter.window.end.map(fields::wire_instant),
         hard_cap: fields::units_or_unlimited(hard_cap),
         grants: meter.grants.into_iter().map(grant_usage).collect(),
+        pool: meter.pool.map(pool_usage),
+    }
+}
+
+fn pool_usage(pool: PoolStatus) -> v1::PoolUsage {
+    v1::PoolUsage {
+        pool_id: pool.id.to_string(),
+        class: pool.class.unwrap_or_default(),
+        limit: fields::units(pool.limit),
+        used: fields::units(pool.used),
+        remaining: fields::units(pool.remaining),
+        resets_at: pool.resets_at.map(fields::wire_instant),
     }
 }
 
@@ -167,6 +179,7 @@ mod tests {
     fn storage() -> MeterStatus {
         MeterStatus {
             grants: vec![],
+            pool: None,
             meter: MeterName::new("storage").unwrap(),
             subject: None,
             unit: "byte".into(),

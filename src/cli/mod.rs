@@ -17,6 +17,7 @@ mod help;
 pub mod job;
 pub mod ledger_args;
 pub mod migrate;
+pub mod pool;
 mod print;
 pub mod replay;
 pub mod run;
@@ -50,6 +51,7 @@ enum Command {
     Grant(grant::Args),
     Migrate(migrate::Args),
     Job(job::Args),
+    Pool(pool::Args),
     Record(client::record::Args),
     Release(client::release::Args),
     Replay(replay::Args),
@@ -96,6 +98,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Grant(args) => block_on(grant::run(args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Job(args) => block_on(job::run(args)),
+        Command::Pool(args) => block_on(pool::run(args)),
         Command::Record(args) => block_on(client::record::run(args)),
         Command::Release(args) => block_on(client::release::run(args)),
         Command::Replay(args) => block_on(replay::run(args)),

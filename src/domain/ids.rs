@@ -133,6 +133,67 @@ impl std::str::FromStr for RunId {
     }
 }
 
+/// Names a pool; given by the ledger in the order of creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PoolId(pub u64);
+
+impl fmt::Display for PoolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pool_{}", self.0)
+    }
+}
+
+impl std::str::FromStr for PoolId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let number = text.strip_prefix("pool_").and_then(|digits| digits.parse().ok());
+        number.map(Self).ok_or_else(|| {
+            Invalid::new(
+                "pool",
+                format!("{text:?} is not a pool's id"),
+                "give it as `tollgate pool list` shows it (pool_3)",
+            )
+        })
+    }
+}
+
+/// Separates the parts of a pool's cells; no id that a caller chooses contains it.
+const POOL_MARK: char = '!';
+
+impl TenantId {
+    /// Stands for a cell of a pool where counters are kept by tenant: what its members have in
+    /// common, or what a class keeps back. Never given by a caller, and never that of a tenant.
+    pub fn of_pool(pool: PoolId, class: Option<&str>) -> Self {
+        let PoolId(number) = pool;
+        Self(match class {
+            None => format!("pool{POOL_MARK}{number}").into(),
+            Some(class) => format!("pool{POOL_MARK}{number}{POOL_MARK}{class}").into(),
+        })
+    }
+
+    /// The pool, if it stands for a cell of one.
+    pub fn pool(&self) -> Option<PoolId> {
+        let mut parts = self.as_str().split(POOL_MARK).skip(1);
+        parts.next()?.parse().ok().map(PoolId)
+    }
+
+    /// Reads back what was stored: a tenant's id, or what stands for a cell of a pool.
+    pub fn stored(text: &str) -> Result<Self, Invalid> {
+        let mut parts = text.splitn(3, POOL_MARK);
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("pool"), Some(number), class) if number.parse::<u64>().is_ok() => {
+                if let Some(class) = class {
+                    check_name("class", class)?;
+                }
+                Ok(Self(text.into()))
+            }
+            _ => Self::new(text),
+        }
+    }
+}
+
 /// Names a grant; given by the ledger in the order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -13,6 +13,7 @@ pub mod limit;
 pub mod meter;
 pub mod money;
 pub mod period;
+pub mod pool;
 pub mod properties;
 pub mod quota;
 pub mod rate;

@@ -36,9 +36,10 @@ impl Share {
     /// The share of a part of `event`, of the part's counter.
     pub fn of_part(event: &UsageEvent, part: &Part) -> Self {
         let units = i128::from(part.units);
+        let recorded = i128::from(part.recorded).min(units);
         match event.counted() < 0 {
             true => Self { undone: units, ..Self::default() },
-            false => Self { consumed: units, ..Self::default() },
+            false => Self { consumed: units - recorded, recorded, undone: 0 },
         }
     }
 

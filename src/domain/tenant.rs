@@ -9,6 +9,7 @@ use super::{
     grant::Grant,
     ids::{AccountId, CatalogName, FeatureName, GrantId, PlanName, TenantId},
     period::Period,
+    pool::PoolMembership,
     window::{Window, WindowLabel, WindowSchedule},
 };
 
@@ -65,6 +66,8 @@ pub struct Tenant {
     pub version: u64,
     /// In burn order: those in force and to come, and those that have ended a while ago.
     pub grants: Vec<Grant>,
+    /// The pools that it draws on, at most one for a meter.
+    pub pools: Vec<PoolMembership>,
 }
 
 impl Tenant {

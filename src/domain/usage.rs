@@ -76,13 +76,15 @@ pub struct UsageEvent {
     pub parts: Vec<Part>,
 }
 
-/// Units of an event that count in another counter than the event's own: a grant has covered them.
-/// Of a level that goes down, the units that come free there.
+/// Units of an event that count in another counter than the event's own: a grant or a pool has
+/// covered them. Of a level that goes down, the units that come free there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub key: CellKey,
-    /// Base units, taken from escrow.
+    /// Base units.
     pub units: u64,
+    /// Of `units`, what was recorded without admission; the rest was taken from escrow.
+    pub recorded: u64,
 }
 
 impl UsageEvent {

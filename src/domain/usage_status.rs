@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     alerts::Alert,
     grant::GrantKind,
-    ids::{GrantId, MeterName, Subject, TenantId},
+    ids::{GrantId, MeterName, PoolId, Subject, TenantId},
     limit::Enforcement,
     meter::MeterKind,
     window::Window,
@@ -83,6 +83,22 @@ pub struct MeterStatus {
     pub window: Window,
     /// The grants in force, in burn order.
     pub grants: Vec<GrantStatus>,
+    /// The pool that the tenant draws on instead of on its plan's limit.
+    pub pool: Option<PoolStatus>,
+}
+
+/// A pool as one of its members sees it, in base units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolStatus {
+    pub id: PoolId,
+    pub class: Option<String>,
+    /// What the member's class may use in all.
+    pub limit: u64,
+    /// Of that, what all members have used.
+    pub used: u64,
+    pub remaining: u64,
+    /// End of the pool's window.
+    pub resets_at: Option<Timestamp>,
 }
 
 /// A grant in force and what was used of it, in base units.

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedRwLockReadGuard;
+use tokio::sync::{OwnedRwLockReadGuard, SemaphorePermit};
 
 use super::{
     answer::{Decision, Figures, answer, reason_allowed},
     asked::Asked,
     counter::Counter,
-    covering::{Freed, Split},
+    covering::{Freed, Lowered, Split},
     directory::NoCounter,
     engine::Engine,
     error::EngineError,
     held::Held,
     labelling,
     leasing::Leasing,
+    pooled::PoolDraw,
     settling::Counted,
     taken::Taken,
 };
@@ -66,8 +67,8 @@ impl Admitted {
     }
 
     /// Whether grants cover some of it.
-    pub fn is_covered(&self) -> bool {
-        !self.covers.is_empty()
+    pub fn is_granted(&self) -> bool {
+        self.covers.iter().any(|cover| cover.counter().key.label.is_of_grant())
     }
 
     /// The event that records it.
@@ -103,6 +104,7 @@ impl Admitted {
     /// Counts what the journal now has, and answers.
     pub fn settle(self, engine: &Engine, asked: &Asked<'_>, position: Position) -> QuotaAnswer {
         let now = engine.leasing.now();
+        let is_granted = self.is_granted();
         let is_covered = !self.covers.is_empty();
         let mut units = asked.units;
         for cover in self.covers {
@@ -132,7 +134,8 @@ impl Admitted {
         };
         let reason = match self.decided_by {
             DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
-            _ if is_covered => QuotaReason::WithinGrant,
+            _ if is_granted => QuotaReason::WithinGrant,
+            _ if asked.pool.is_some() => QuotaReason::WithinLimit,
             _ => reason_allowed(asked.meter, figures.used),
         };
         asked.answer(&self.window, figures, Decision { reason, decided_by: self.decided_by })
@@ -182,16 +185,16 @@ impl Engine {
         if asked.request.amount < 0 {
             return Ok(Admission::Admitted(self.lowered(asked, counter).await));
         }
+        if let Some(pool) = &asked.pool {
+            return self.admit_pooled(asked, pool, counter).await;
+        }
         if asked.meter.limit.ceiling().is_none() {
             return Ok(admitted(None, DecidedBy::Memory));
         }
         if let Some(taken) = self.leasing.take(&counter, asked.units) {
             return Ok(admitted(Some(taken), DecidedBy::Memory));
         }
-        let Ok(_permit) = self.slow_path.try_acquire() else {
-            let bound = self.config.slow_path_max;
-            return Err(EngineError::Overloaded { what: "checks that wait for a refill", bound });
-        };
+        let _permit = self.slow_permit()?;
         let mut counters = vec![counter.clone()];
         counters.extend(self.grant_counters(asked));
         Ok(match self.split(&counters, asked.units).await {
@@ -217,9 +220,53 @@ impl Engine {
         })
     }
 
+    fn slow_permit(&self) -> Result<SemaphorePermit<'_>, EngineError> {
+        let bound = self.config.slow_path_max;
+        self.slow_path
+            .try_acquire()
+            .map_err(|_| EngineError::Overloaded { what: "checks that wait for a refill", bound })
+    }
+
+    /// All of it is covered by the pool's cells, and by grants beyond them. A pool denies while the
+    /// shared counters are out of reach, whatever the plan's policy: others draw on it too.
+    async fn admit_pooled(
+        &self,
+        asked: &Asked<'_>,
+        pool: &PoolDraw,
+        counter: Arc<Counter>,
+    ) -> Result<Admission, EngineError> {
+        let admitted = |covers, decided_by| {
+            let unleased = unleased(counter.key.clone(), counter.window, decided_by);
+            Admission::Admitted(Admitted { counter: Some(counter.clone()), covers, ..unleased })
+        };
+        if let Some(first) = pool.counters.first() {
+            first.touch(self.leasing.now());
+            if let Some(taken) = self.leasing.take(first, asked.units) {
+                return Ok(admitted(vec![taken], DecidedBy::Memory));
+            }
+        }
+        let _permit = self.slow_permit()?;
+        let mut counters = pool.counters.clone();
+        counters.extend(self.grant_counters(asked));
+        Ok(match self.split(&counters, asked.units).await {
+            Split::Taken(covers) => admitted(covers, DecidedBy::Redis),
+            Split::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
+            Split::Unavailable => {
+                let figures = Figures::of(&counter);
+                Admission::Denied(denied_by_outage(asked, &counter.window, figures))
+            }
+        })
+    }
+
     async fn lowered(&self, asked: &Asked<'_>, counter: Arc<Counter>) -> Admitted {
-        let Asked { state, terms, meter, subject, .. } = asked;
-        let freed = self.freed(state, terms, meter, subject.as_ref(), asked.lowers()).await;
+        let lowered = Lowered {
+            state: &asked.state,
+            terms: &asked.terms,
+            meter: asked.meter,
+            subject: asked.subject.as_ref(),
+            units: asked.lowers(),
+        };
+        let freed = self.freed(&lowered, asked.pool.as_ref(), Some(&counter)).await;
         let unleased = unleased(counter.key.clone(), counter.window, DecidedBy::Memory);
         Admitted { counter: Some(counter), freed, ..unleased }
     }
@@ -288,7 +335,7 @@ fn unleased(key: CellKey, window: Window, decided_by: DecidedBy) -> Admitted {
 
 fn denied(asked: &Asked<'_>, counter: &Counter, remaining: u64) -> QuotaAnswer {
     let decision = Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Redis };
-    let denial = answer(asked.meter, Some(&counter.window), Figures::of(counter), decision);
+    let denial = asked.answer(&counter.window, Figures::of(counter), decision);
     QuotaAnswer { remaining: Some(remaining), ..denial }
 }
 

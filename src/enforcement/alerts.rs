@@ -55,8 +55,9 @@ impl Alerts {
     /// Asks for a look at counters: something was counted, or their limits have changed.
     pub fn look_at(&self, keys: impl IntoIterator<Item = CellKey>) {
         let mut due = lock(&self.due);
-        // Thresholds are of the plan's limits: grants have none.
-        for key in keys.into_iter().filter(|key| !key.label.is_of_grant()) {
+        // Thresholds are of the plans' limits: grants and pools have none.
+        let has = |key: &CellKey| !key.label.is_of_grant() && key.tenant.pool().is_none();
+        for key in keys.into_iter().filter(has) {
             if due.len() >= DUE_MAX {
                 return;
             }

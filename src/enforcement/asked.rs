@@ -8,6 +8,7 @@ use super::{
     answer::{Decision, Figures, answer},
     directory::tenant_state::{TenantState, Terms},
     labelling,
+    pooled::PoolDraw,
 };
 use crate::domain::{
     catalog::compiled_plan::PlanMeter,
@@ -30,6 +31,10 @@ pub(super) struct Asked<'r> {
     pub now: Timestamp,
     /// Units that the request adds to a summed counter; 0 when it lowers a level.
     pub units: u64,
+    /// What it draws on instead of on the plan's limit ([`Engine::pool_draw`]).
+    ///
+    /// [`Engine::pool_draw`]: super::engine::Engine::pool_draw
+    pub pool: Option<PoolDraw>,
 }
 
 impl Asked<'_> {
@@ -80,6 +85,19 @@ impl Asked<'_> {
         decision: Decision,
     ) -> QuotaAnswer {
         let answer = answer(self.meter, Some(window), figures, decision);
+        if let Some(pool) = &self.pool {
+            let Figures { used, blocked } = pool.figures();
+            let limit = pool.units();
+            let own = limit.saturating_sub(used).saturating_sub(blocked);
+            return QuotaAnswer {
+                limit: Some(limit),
+                used,
+                remaining: Some(own.saturating_add(self.left_in_grants())),
+                overage: used.saturating_sub(limit),
+                resets_at: pool.window_end(),
+                ..answer
+            };
+        }
         let left = self.left_in_grants();
         QuotaAnswer { remaining: answer.remaining.map(|own| own.saturating_add(left)), ..answer }
     }

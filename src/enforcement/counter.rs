@@ -239,6 +239,11 @@ impl Counter {
         lowered
     }
 
+    /// As [`Counter::lower`], whatever it stands at.
+    pub fn lower_all(&self, units: u64) {
+        self.lowering.fetch_add(units, Ordering::Relaxed);
+    }
+
     /// Takes [`Counter::lower`] back: nothing was recorded.
     pub fn unlower(&self, units: u64) {
         let lowering = |lowering: u64| Some(lowering.saturating_sub(units));

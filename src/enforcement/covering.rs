@@ -12,6 +12,7 @@ use super::{
     counter::Counter,
     directory::tenant_state::{TenantState, Terms},
     engine::Engine,
+    pooled::PoolDraw,
     taken::{Acquired, Taken},
 };
 use crate::domain::{
@@ -56,7 +57,7 @@ impl Freed {
 
     /// As the event says it.
     pub fn part(&self) -> Part {
-        Part { key: self.counter.key.clone(), units: self.units }
+        Part { key: self.counter.key.clone(), units: self.units, recorded: 0 }
     }
 }
 
@@ -121,32 +122,60 @@ impl Engine {
         Some(taken)
     }
 
-    /// Where a level comes free that goes down by `units`, beside its own counter: what burns last
-    /// comes free first, and what grants cover that have ended before the plan's own.
+    /// Where a level comes free that goes down, beside its own counter. What burns last comes free
+    /// first, and what grants cover that have ended before the plan's own. A member of a pool first
+    /// lowers what it had before it became one (`own`), and then the pool.
     pub(super) async fn freed(
         &self,
-        state: &TenantState,
-        terms: &Terms,
-        meter: &PlanMeter,
-        subject: Option<&Subject>,
-        units: u64,
+        lowered: &Lowered<'_>,
+        pool: Option<&PoolDraw>,
+        own: Option<&Arc<Counter>>,
     ) -> Vec<Freed> {
+        let Lowered { state, terms, meter, subject, units } = *lowered;
         let mut freed = Vec::new();
         let mut left = units;
         for grant in terms.grants(meter, subject).rev().filter(|grant| grant.covers_level) {
-            if left == 0 {
-                break;
-            }
             let Ok(counter) = state.grant_counter(terms, grant, grant.starts_at) else { continue };
-            self.freshen(&counter).await;
-            let units = counter.lower(left);
-            if units > 0 {
-                left -= units;
-                freed.push(Freed { counter, units });
-            }
+            self.free(&counter, &mut left, &mut freed).await;
+        }
+        let Some(pool) = pool.filter(|_| left > 0) else { return freed };
+        if let Some(own) = own {
+            self.freshen(own).await;
+            left -= left.min(u64::try_from(own.cell.used()).unwrap_or(0));
+        }
+        let Some((common, reserves)) = pool.counters.split_first() else { return freed };
+        for reserve in reserves.iter().rev() {
+            self.free(reserve, &mut left, &mut freed).await;
+        }
+        if left > 0 {
+            common.lower_all(left);
+            freed.push(Freed { counter: common.clone(), units: left });
         }
         freed
     }
+
+    async fn free(&self, counter: &Arc<Counter>, left: &mut u64, freed: &mut Vec<Freed>) {
+        if *left == 0 {
+            return;
+        }
+        self.freshen(counter).await;
+        let units = counter.lower(*left);
+        if units > 0 {
+            *left -= units;
+            freed.push(Freed { counter: counter.clone(), units });
+        }
+    }
+}
+
+/// A level that goes down.
+#[derive(Clone, Copy)]
+pub(super) struct Lowered<'a> {
+    pub state: &'a TenantState,
+    pub terms: &'a Terms,
+    pub meter: &'a PlanMeter,
+    pub subject: Option<&'a Subject>,
+    /// By how much.
+    pub units: u64,
 }
 
 /// What the own counter of `event` counts of `units`: what nothing else covers.

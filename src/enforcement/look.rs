@@ -9,6 +9,7 @@ use super::{
     engine::Engine,
     error::EngineError,
     labelling,
+    pooled::PoolDraw,
 };
 use crate::domain::{
     limit::OutagePolicy,
@@ -43,6 +44,9 @@ impl Engine {
             None => return Ok(asked.denial(QuotaReason::TooManySubjects)),
         };
         counter.touch(self.leasing.now());
+        if let Some(pool) = &asked.pool {
+            return Ok(self.look_at_pool(asked, pool, &counter).await);
+        }
         let limited = asked.meter.limit.ceiling().is_some();
         let mut decided_by = DecidedBy::Memory;
         if limited && counter.cell.available() < asked.units {
@@ -70,6 +74,31 @@ impl Engine {
             _ => QuotaReason::LimitExceeded,
         };
         Ok(asked.answer(&counter.window, figures, Decision { reason, decided_by }))
+    }
+
+    async fn look_at_pool(
+        &self,
+        asked: &Asked<'_>,
+        pool: &PoolDraw,
+        counter: &Counter,
+    ) -> QuotaAnswer {
+        let mut decided_by = DecidedBy::Memory;
+        for counter in pool.counters.iter().chain(&self.grant_counters(asked)) {
+            match self.freshen(counter).await {
+                DecidedBy::Memory => {}
+                other => decided_by = other,
+            }
+        }
+        let left = pool.left();
+        let reason = match decided_by {
+            DecidedBy::Fallback => QuotaReason::DeniedByOutagePolicy,
+            _ if asked.units <= left => QuotaReason::WithinLimit,
+            _ if asked.units <= left.saturating_add(asked.left_in_grants()) => {
+                QuotaReason::WithinGrant
+            }
+            _ => QuotaReason::LimitExceeded,
+        };
+        asked.answer(&counter.window, Figures::of(counter), Decision { reason, decided_by })
     }
 
     /// Makes sure that what is known is fresh enough to look at.

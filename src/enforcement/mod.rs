@@ -24,6 +24,7 @@ pub mod lease_metrics;
 pub mod leasing;
 mod look;
 mod metrics;
+mod pooled;
 mod quota;
 pub mod rates;
 mod recording;

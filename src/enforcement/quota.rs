@@ -32,7 +32,8 @@ impl Engine {
         let now = terms.tenant.now(self.clock.now());
         let subject = labelling::counted_subject(meter, request.subject.as_ref())?;
         let units = requested_units(meter, &request)?;
-        let asked = Asked { request: &request, state, terms, meter, subject, now, units };
+        let pool = self.pool_draw(&terms, meter, now).await?;
+        let asked = Asked { request: &request, state, terms, meter, subject, now, units, pool };
         let answer = self.decide(&asked).await?;
         self.metrics.answered(&answer, began.elapsed());
         Ok(answer)

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     counter::Counter,
-    covering::{Freed, own_units},
+    covering::{Freed, Lowered, own_units},
     directory::NoCounter,
     engine::{Engine, effective_durability},
     error::{EngineError, Unknown},
@@ -22,7 +22,7 @@ use crate::{
         invalid::{Invalid, Problems},
         meter::Meter,
         reservation::ReservationId,
-        usage::{Durability, RecordReceipt, UsageEvent, UsageReport},
+        usage::{Durability, Part, RecordReceipt, UsageEvent, UsageReport},
         window::Window,
     },
     journal::position::Position,
@@ -37,6 +37,8 @@ struct Labelled {
     is_summed: bool,
     /// What comes free elsewhere, where a level goes down.
     freed: Vec<Freed>,
+    /// What is recorded on a pool.
+    pooled: Option<Counted>,
 }
 
 /// What is wrong with a batch, and what is unknown in it.
@@ -99,7 +101,10 @@ impl Engine {
             return Ok(receipt);
         }
         let (mut labelled, holds) = self.settle_holds(labelled)?;
-        self.free_levels(&mut labelled).await;
+        if let Err(error) = self.spread(&mut labelled).await {
+            self.restore_holds(holds);
+            return Err(error);
+        }
         let counters = match self.counters_of(&labelled, &holds) {
             Ok(counters) => counters,
             Err(error) => {
@@ -142,8 +147,16 @@ impl Engine {
             let is_summed = meter.is_some_and(|meter| Meter::is_summed(&meter.meter));
             match labelling::label(&self.config, &terms.tenant, &terms.plan, now, report) {
                 Ok((event, window)) => {
-                    let freed = vec![];
-                    labelled.push(Labelled { event, window, has_ceiling, state, is_summed, freed });
+                    let (freed, pooled) = (vec![], None);
+                    labelled.push(Labelled {
+                        event,
+                        window,
+                        has_ceiling,
+                        state,
+                        is_summed,
+                        freed,
+                        pooled,
+                    });
                 }
                 Err(refused) => findings.add(number, refused),
             }
@@ -190,17 +203,32 @@ impl Engine {
         Ok((kept, repeats, Settling::new(claims), latest))
     }
 
-    /// Finds out where levels that go down come free.
-    async fn free_levels(&self, labelled: &mut [Labelled]) {
-        for one in labelled {
-            let lowers = one.event.counted().min(0).unsigned_abs();
+    /// Finds out what else than its own counter each event counts on: where a level comes free that
+    /// goes down, and the pool that its tenant draws on.
+    async fn spread(&self, labelled: &mut [Labelled]) -> Result<(), EngineError> {
+        for one in labelled.iter_mut().filter(|one| one.is_summed) {
             let terms = one.state.terms();
-            let meter = terms.plan.meter(one.event.key.meter.as_str());
-            let (Some(meter), true) = (meter, one.is_summed && lowers > 0) else { continue };
-            let subject = one.event.key.subject.as_ref();
-            one.freed = self.freed(&one.state, &terms, meter, subject, lowers).await;
-            one.event.parts = one.freed.iter().map(Freed::part).collect();
+            let Some(meter) = terms.plan.meter(one.event.key.meter.as_str()) else { continue };
+            let pool = self.pool_draw(&terms, meter, one.event.time).await?;
+            let lowers = one.event.counted().min(0).unsigned_abs();
+            if lowers > 0 {
+                let subject = one.event.key.subject.as_ref();
+                let lowered =
+                    Lowered { state: &one.state, terms: &terms, meter, subject, units: lowers };
+                let own = one.state.counter(&one.event.key);
+                one.freed = self.freed(&lowered, pool.as_ref(), own.as_ref()).await;
+                one.event.parts = one.freed.iter().map(Freed::part).collect();
+            } else if let Some(common) = pool.and_then(|pool| pool.counters.into_iter().next()) {
+                let own = own_units(&one.event, counted_up(&one.event));
+                // What a hold had taken from the plan's counter stays there.
+                let units = own - one.event.from_lease.min(own);
+                if units > 0 {
+                    one.event.parts.push(Part { key: common.key.clone(), units, recorded: units });
+                    one.pooled = Some(Counted { counter: common, units });
+                }
+            }
         }
+        Ok(())
     }
 
     /// Takes out the holds that the events settle; each event then belongs to its hold's window.
@@ -286,6 +314,12 @@ impl Engine {
                 }
                 hold.taken.unreserve();
                 hold.taken.spend(counted_up(&one.event));
+            }
+            if let Some(pooled) = one.pooled {
+                pooled.counter.cell.record(pooled.units);
+                pooled.counter.journalled(position.into(), now);
+                self.leasing.wake_if_idle(&pooled.counter);
+                counted.push(pooled);
             }
             for freed in one.freed {
                 freed.counter.journalled(position.into(), now);

@@ -46,7 +46,7 @@ impl Engine {
             return Err(EngineError::Unavailable("nothing to hold".into()));
         };
         let decided_by = admitted.decided_by();
-        let is_covered = admitted.is_covered();
+        let is_granted = admitted.is_granted();
         let Some(taken) = admitted.into_held(&self.leasing) else {
             return Err(EngineError::Unavailable("nothing to hold".into()));
         };
@@ -60,7 +60,8 @@ impl Engine {
         let figures = Figures::of(&counter);
         let reason = match decided_by {
             DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
-            _ if is_covered => QuotaReason::WithinGrant,
+            _ if is_granted => QuotaReason::WithinGrant,
+            _ if asked.pool.is_some() => QuotaReason::WithinLimit,
             _ => reason_allowed(asked.meter, figures.used + held),
         };
         let decision = Decision { reason, decided_by };

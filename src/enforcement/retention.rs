@@ -132,6 +132,7 @@ mod tests {
             feature_overrides: vec![],
             version: 1,
             grants: vec![],
+            pools: vec![],
         }
     }
 

@@ -17,7 +17,7 @@ use crate::domain::{
     cell_key::CellKey,
     ids::Subject,
     meter::{Aggregation, MeterKind},
-    usage_status::{GrantStatus, MeterStatus, UsageQuery, UsageStatus},
+    usage_status::{GrantStatus, MeterStatus, PoolStatus, UsageQuery, UsageStatus},
 };
 
 /// How long `GetUsage` waits for the shared counters before it answers from memory.
@@ -103,16 +103,20 @@ impl Engine {
         let grants = self.grant_statuses(state, terms, meter, key.subject.as_ref(), now).await;
         let granted =
             grants.iter().map(|grant| grant.remaining).fold(counted.debt, u64::saturating_add);
-        let left = remaining(meter, counted.figures).map(|left| left.saturating_add(granted));
+        let pool = self.pool_status(terms, meter, now).await?;
+        let (limit, left) = match &pool {
+            Some(pool) => (Some(pool.limit), Some(pool.remaining)),
+            None => (meter.limit.amount, remaining(meter, counted.figures)),
+        };
         Ok(MeterStatus {
             meter: key.meter,
             subject: key.subject,
             unit: meter.meter.unit.clone(),
             kind: meter.meter.kind,
             enforcement: meter.limit.enforcement,
-            limit: meter.limit.amount,
+            limit,
             used,
-            remaining: left,
+            remaining: left.map(|left| left.saturating_add(granted)),
             overage: overage(meter, counted.figures.used),
             reserved: counted.reserved,
             settled: used.saturating_sub(counted.unsettled),
@@ -120,7 +124,28 @@ impl Engine {
             settled_at: counted.settled_at,
             window,
             grants,
+            pool,
         })
+    }
+
+    async fn pool_status(
+        &self,
+        terms: &Terms,
+        meter: &PlanMeter,
+        now: Timestamp,
+    ) -> Result<Option<PoolStatus>, EngineError> {
+        let Some(draw) = self.pool_draw(terms, meter, now).await? else { return Ok(None) };
+        for counter in &draw.counters {
+            self.freshen(counter).await;
+        }
+        Ok(Some(PoolStatus {
+            id: draw.id,
+            limit: draw.units(),
+            used: draw.figures().used,
+            remaining: draw.left(),
+            resets_at: draw.window_end(),
+            class: draw.class,
+        }))
     }
 
     async fn grant_statuses(

@@ -40,7 +40,7 @@ impl Taken {
 
     /// What an event says of them that they cover.
     pub fn part(&self) -> Part {
-        Part { key: self.counter.key.clone(), units: self.amount }
+        Part { key: self.counter.key.clone(), units: self.amount, recorded: 0 }
     }
 
     /// How many.

@@ -10,7 +10,7 @@ use super::{frame::Kind, record::Record};
 use crate::{
     domain::{
         cell_key::CellKey,
-        ids::{IdempotencyKey, RunId},
+        ids::{IdempotencyKey, RunId, TenantId},
         invalid::Invalid,
         meter::Aggregation,
         properties::Properties,
@@ -88,7 +88,7 @@ fn usage_to_wire<'e>(events: &'e [UsageEvent]) -> wire::Usage {
                 // As above.
                 (usage.covering.len() - 1) as u32
             });
-            wire::Part { covering, units: part.units }
+            wire::Part { covering, units: part.units, recorded: part.recorded }
         };
         let parts = event.parts.iter().map(part).collect();
         usage.events.push(wire::Event {
@@ -134,7 +134,7 @@ fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
         .collect::<Result<Vec<_>, BodyError>>()?;
     let part = |part: wire::Part| {
         let key = covering.get(part.covering as usize).ok_or(BodyError::Missing("covering"))?;
-        Ok(Part { key: key.clone(), units: part.units })
+        Ok(Part { key: key.clone(), units: part.units, recorded: part.recorded })
     };
     let event = |event: wire::Event| {
         let counter = counters.get(event.counter as usize).ok_or(BodyError::Missing("counter"))?;
@@ -173,7 +173,7 @@ pub fn key_from_wire(key: Option<wire::CellKey>) -> Result<CellKey, BodyError> {
     let key = key.ok_or(BodyError::Missing("key"))?;
     let label = key.label.ok_or(BodyError::Missing("label"))?;
     Ok(CellKey {
-        tenant: key.tenant.parse()?,
+        tenant: TenantId::stored(&key.tenant)?,
         meter: key.meter.parse()?,
         subject: key.subject.map(|subject| subject.parse()).transpose()?,
         label: WindowLabel {

@@ -149,7 +149,10 @@ fn any_event(keys: Vec<CellKey>) -> impl Strategy<Value = UsageEvent> {
             event_retention_days,
             from_lease,
             reservation,
-            parts: parts.into_iter().map(|(key, units)| Part { key, units }).collect(),
+            parts: parts
+                .into_iter()
+                .map(|(key, units)| Part { key, units, recorded: units / 2 })
+                .collect(),
         }
     })
 }

@@ -58,7 +58,7 @@ impl CellRow {
         let Self { table, tenant, meter, label, subject } = self;
         let row = format!("{tenant}/{meter}[{subject}]@{label}");
         Ok(CellKey {
-            tenant: read_column(table, "tenant", &row, &tenant, TenantId::new(&tenant))?,
+            tenant: read_column(table, "tenant", &row, &tenant, TenantId::stored(&tenant))?,
             meter: read_column(table, "meter", &row, &meter, MeterName::new(&meter))?,
             subject: match subject.as_str() {
                 NO_SUBJECT => None,

@@ -23,6 +23,7 @@ mod make_partitions;
 mod measured;
 pub mod partition;
 mod pool;
+pub mod pools;
 pub mod quarantine;
 pub mod reconcile;
 pub mod retention;

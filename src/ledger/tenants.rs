@@ -134,8 +134,10 @@ impl Ledger {
         let tenants: Vec<_> = tenants.collect();
         let names: Vec<_> = tenants.iter().map(|tenant| tenant.id.as_str().to_owned()).collect();
         let mut grants = self.grants_in_force(&names).await?;
+        let mut pools = self.memberships(&names).await?;
         for tenant in tenants {
             tenant.grants = grants.remove(tenant.id.as_str()).unwrap_or_default();
+            tenant.pools = pools.remove(tenant.id.as_str()).unwrap_or_default();
         }
         Ok(())
     }
@@ -320,6 +322,7 @@ async fn create_tenant(
         feature_overrides: vec![],
         version: read_unsigned("tenants", "change_version", &new.tenant, change)?,
         grants: vec![],
+        pools: vec![],
     })
 }
 
@@ -383,6 +386,7 @@ impl TenantRow {
             version: read_unsigned("tenants", "change_version", &id, self.change_version)?,
             // Read by themselves (`add_grants`).
             grants: vec![],
+            pools: vec![],
             id,
         };
         Ok(ListedTenant { tenant, name: self.name, created_at: self.created_at.to_jiff() })

@@ -76,7 +76,7 @@ pub fn counter_of_name(name: &str) -> Option<CellKey> {
     let label = [parts.next()?, parts.next()?, parts.next()?].join(":");
     let subject = parts.next().map(Subject::new).transpose().ok()?;
     Some(CellKey {
-        tenant: TenantId::new(tenant).ok()?,
+        tenant: TenantId::stored(tenant).ok()?,
         meter: MeterName::new(meter).ok()?,
         subject,
         label: label.parse().ok()?,

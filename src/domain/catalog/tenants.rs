@@ -74,6 +74,7 @@ impl TenantDef {
         let plan = PlanVersion { catalog: catalog.clone(), plan: self.plan.clone(), version: 1 };
         Tenant {
             grants: vec![],
+            pools: vec![],
             id: self.id.clone(),
             account,
             subscription: Subscription {

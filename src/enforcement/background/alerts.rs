@@ -141,7 +141,7 @@ impl Engine {
     /// was last settled. What was flushed is looked at anyway; this finds what another sidecar's
     /// flush had no time to tell of.
     pub(super) fn doubt_alerts(&self, terms: &Terms, counter: &Counter) {
-        if counter.key.label.is_of_grant() {
+        if counter.key.label.is_of_grant() || counter.key.tenant.pool().is_some() {
             return;
         }
         let lately = self.leasing.now().saturating_sub(USED_LATELY);

@@ -121,6 +121,13 @@ impl Directory {
             return Err(unknown());
         }
         let _loading = self.loading.read().await;
+        if tenant.pool().is_some() {
+            let Some((cell, definition)) = self.source.pool_cell(tenant).await? else {
+                return Err(unknown());
+            };
+            self.learn_plan(cell.subscription.plan.clone(), definition)?;
+            return self.admit(cell).await;
+        }
         match self.source.tenant(tenant).await? {
             Some(loaded) => self.admit(loaded).await,
             None => {
@@ -222,6 +229,7 @@ impl Directory {
         let mut counters = vec![];
         for tenant in tenants {
             self.unknown.forget(&tenant.id);
+            self.follow_clock(&tenant);
             if let Some(state) = self.known(&tenant.id) {
                 counters.extend(state.replace_terms(self.terms(tenant).await?));
                 self.is_unsaved.store(true, Ordering::Relaxed);
@@ -229,6 +237,20 @@ impl Directory {
         }
         *self.lock_cursor() = cursor;
         Ok((counters, has_more))
+    }
+
+    /// The pools of a tenant follow its account's clock.
+    fn follow_clock(&self, tenant: &Tenant) {
+        for membership in &tenant.pools {
+            for cell in membership.pool.cells_of(membership.class.as_ref()) {
+                let Some(state) = self.known(&cell.owner) else { continue };
+                let terms = state.terms();
+                if terms.tenant.test_clock != tenant.test_clock {
+                    let moved = Tenant { test_clock: tenant.test_clock, ..terms.tenant.clone() };
+                    state.replace_terms(terms.of(moved));
+                }
+            }
+        }
     }
 
     /// Begins with what the last snapshot knew. An unreadable one is as good as none.
@@ -275,7 +297,12 @@ impl Directory {
         // Of the cursor's own version some tenants may be missing: they are looked at again.
         let version = self.lock_cursor().version.saturating_sub(1);
         let tenants: Vec<Tenant> =
-            self.tenants.iter().map(|state| state.terms().tenant.clone()).collect();
+            // Cells of pools are read from the ledger.
+            self.tenants
+                .iter()
+                .filter(|state| state.key().pool().is_none())
+                .map(|state| state.terms().tenant.clone())
+                .collect();
         let plans =
             self.plans.iter().map(|plan| (plan.key().clone(), plan.definition.clone())).collect();
         let catalogs = self.catalogs.iter().map(|catalog| {

@@ -17,6 +17,7 @@ use crate::domain::{
     features::feature_override::FeatureOverride,
     grant::Grant,
     ids::{AccountId, CatalogName, TenantId},
+    pool::PoolMembership,
     tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
     window::{BillingInterval, WindowSchedule},
 };
@@ -55,6 +56,8 @@ struct TenantRecord {
     version: u64,
     #[serde(default)]
     grants: Vec<Grant>,
+    #[serde(default)]
+    pools: Vec<PoolMembership>,
 }
 
 /// What tells whether the rest can be read.
@@ -122,6 +125,7 @@ impl From<Tenant> for TenantRecord {
             feature_overrides: tenant.feature_overrides,
             version: tenant.version,
             grants: tenant.grants,
+            pools: tenant.pools,
         }
     }
 }
@@ -148,6 +152,7 @@ impl TenantRecord {
             feature_overrides: self.feature_overrides,
             version: self.version,
             grants: self.grants,
+            pools: self.pools,
         })
     }
 }
@@ -201,6 +206,7 @@ mod tests {
                 every: Some(Period::Month),
                 covers_level: false,
             }],
+            pools: vec![],
         }
     }
 

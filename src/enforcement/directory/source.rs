@@ -66,6 +66,20 @@ impl Source {
         }
     }
 
+    /// A cell of a pool as if it were a tenant, with the definition of its plan.
+    pub async fn pool_cell(
+        &self,
+        owner: &TenantId,
+    ) -> Result<Option<(Tenant, serde_json::Value)>, EngineError> {
+        let (Self::Ledger(ledger), Some(pool)) = (self, owner.pool()) else { return Ok(None) };
+        match ledger.pool(pool).await {
+            Ok(stored) => Ok(stored.and_then(|stored| stored.cell(owner))),
+            Err(error) => {
+                Err(out_of_reach(format!("the pool {pool} is not known here yet"), error))
+            }
+        }
+    }
+
     /// A plan version as it was stored.
     pub async fn plan_definition(
         &self,

@@ -19,6 +19,7 @@ use crate::{
         grant::Grant,
         ids::Subject,
         period::Period,
+        pool::PoolMembership,
         tenant::Tenant,
         window::Window,
     },
@@ -57,6 +58,17 @@ impl Terms {
             false => plan.meters.iter().map(of_meter).collect(),
         };
         Self { tenant, plan, catalog, current, grants }
+    }
+
+    /// The same terms for a tenant that has changed in nothing that its plan goes by.
+    pub fn of(&self, tenant: Tenant) -> Self {
+        Self::new(tenant, self.plan.clone(), self.catalog.clone())
+    }
+
+    /// The tenant's place in a pool that it draws on instead of on its plan's limit.
+    #[inline]
+    pub fn pool(&self, meter: &PlanMeter) -> Option<&PoolMembership> {
+        self.tenant.pools.iter().find(|membership| membership.pool.meter == meter.meter.name)
     }
 
     /// The tenant's grants on `meter` that are for `subject` too, in burn order.

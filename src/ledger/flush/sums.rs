@@ -11,7 +11,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::domain::{
-    cell_key::CellKey, distinct::DistinctCount, meter::Aggregation, share::Share, usage::UsageEvent,
+    cell_key::CellKey,
+    distinct::DistinctCount,
+    ids::{MeterName, PoolId, TenantId},
+    meter::Aggregation,
+    share::Share,
+    usage::UsageEvent,
+    window::WindowLabel,
 };
 
 const HOUR_SECONDS: i64 = 3_600;
@@ -128,17 +134,35 @@ pub struct Sum {
     pub share: Share,
     /// Of the counters that covered parts of them.
     pub parts: BTreeMap<CellKey, Share>,
+    /// Units that they drew on pools.
+    pub drawn: BTreeMap<Draw, i128>,
+}
+
+/// Whose use of which pool's window.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Draw {
+    pub tenant: TenantId,
+    pub pool: PoolId,
+    pub meter: MeterName,
+    pub label: WindowLabel,
 }
 
 impl Sum {
     /// The sum of one event.
     pub fn of(event: &UsageEvent) -> Self {
         let mut parts = BTreeMap::new();
+        let mut drawn = BTreeMap::new();
         for part in &event.parts {
-            add_to(&mut parts, &part.key, Share::of_part(event, part));
+            let share = Share::of_part(event, part);
+            add_to(&mut parts, &part.key, share);
+            if let Some(pool) = part.key.tenant.pool() {
+                let (tenant, meter) = (event.key.tenant.clone(), part.key.meter.clone());
+                let draw = Draw { tenant, pool, meter, label: part.key.label };
+                *drawn.entry(draw).or_default() += share.used();
+            }
         }
         let (tally, share) = (Tally::of(event), Share::of(event));
-        Self { aggregation: event.aggregation, tally, share, parts }
+        Self { aggregation: event.aggregation, tally, share, parts, drawn }
     }
 
     /// Adds `other`, which comes later.
@@ -148,6 +172,9 @@ impl Sum {
         self.share.add(other.share);
         for (key, share) in &other.parts {
             add_to(&mut self.parts, key, *share);
+        }
+        for (draw, units) in &other.drawn {
+            *self.drawn.entry(draw.clone()).or_default() += units;
         }
     }
 }
@@ -160,6 +187,8 @@ pub struct Sums {
     pub windows: BTreeMap<CellKey, Sum>,
     /// What events of other counters add to these.
     pub covering: BTreeMap<CellKey, Share>,
+    /// What tenants have used of pools.
+    pub drawn: BTreeMap<Draw, i128>,
     pub shares: BTreeMap<CellKey, Share>,
 }
 
@@ -178,6 +207,9 @@ impl Sums {
         for (key, share) in &sum.parts {
             add_to(&mut self.covering, key, *share);
             self.add_share(key, *share);
+        }
+        for (draw, units) in &sum.drawn {
+            *self.drawn.entry(draw.clone()).or_default() += units;
         }
     }
 
@@ -212,11 +244,7 @@ fn add_tally(rows: &mut BTreeMap<Slot, Tally>, slot: Slot, tally: &Tally) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        ids::{MeterName, TenantId},
-        properties::Properties,
-        usage::Part,
-    };
+    use crate::domain::{properties::Properties, usage::Part};
 
     fn event(amount: i64, from_lease: u64, at: &str) -> UsageEvent {
         UsageEvent {
@@ -292,7 +320,7 @@ mod tests {
     fn what_a_grant_covers_counts_there_and_the_rest_at_home() {
         let mut split = event(9, 4, "2026-03-01T00:00:00Z");
         let grant = CellKey { label: "grant_7:0:0".parse().unwrap(), ..split.key.clone() };
-        split.parts = vec![Part { key: grant.clone(), units: 3 }];
+        split.parts = vec![Part { key: grant.clone(), units: 3, recorded: 0 }];
         let sums = sums(std::slice::from_ref(&split));
         assert_eq!(sums.windows[&split.key].share, Share { consumed: 4, recorded: 2, undone: 0 });
         assert_eq!(sums.windows[&split.key].tally.amount_sum, 9);
@@ -308,7 +336,7 @@ mod tests {
     fn a_level_that_goes_down_comes_free_where_it_was_covered() {
         let mut down = event(-9, 0, "2026-03-01T00:00:00Z");
         let grant = CellKey { label: "grant_7:0:0".parse().unwrap(), ..down.key.clone() };
-        down.parts = vec![Part { key: grant.clone(), units: 3 }];
+        down.parts = vec![Part { key: grant.clone(), units: 3, recorded: 0 }];
         let sums = sums(std::slice::from_ref(&down));
         assert_eq!(sums.shares[&grant], Share { consumed: 0, recorded: 0, undone: 3 });
         assert_eq!(sums.shares[&down.key].used(), -6);

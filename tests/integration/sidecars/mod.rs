@@ -19,6 +19,7 @@ mod large_amounts;
 mod load;
 mod metrics;
 mod outages;
+mod pools;
 mod rates;
 mod refused_start;
 mod repeats;

@@ -1,0 +1,97 @@
+//! `tollgate pool show`: what each member has used, as the ledger has it, and how the shares stand.
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::shown::{as_json, known_pool};
+use crate::{
+    cli::{
+        ledger_args::LedgerArgs,
+        print::{out, outln},
+        table::table,
+    },
+    clock::Clock,
+    domain::{
+        catalog::compiled_plan::CompiledPlan,
+        cell_key::CellKey,
+        ids::{PoolId, TenantId},
+    },
+};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The pool, as `tollgate pool list` shows it
+    pool: PoolId,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
+    let ledger = args.ledger.open().await?;
+    let stored = known_pool(&ledger, args.pool).await?;
+    let plan = CompiledPlan::from_json(&stored.definition)?;
+    let meter = plan.meter(stored.pool.meter.as_str()).context("the pool lacks its meter")?;
+    let now = stored.test_clock.unwrap_or_else(|| Clock::System.now());
+    let window = stored.schedule.window(meter.limit.period, now);
+    let members = ledger.pool_members(args.pool, &window.label.to_string()).await?;
+
+    let common = TenantId::of_pool(args.pool, None);
+    let reserves = stored.pool.classes.iter();
+    let reserve = |name: &str| TenantId::of_pool(args.pool, Some(name));
+    let owners: Vec<(String, TenantId)> = std::iter::once(("common".to_owned(), common))
+        .chain(reserves.map(|class| (class.name.to_string(), reserve(class.name.as_str()))))
+        .collect();
+    let key = |owner: &TenantId| CellKey {
+        tenant: owner.clone(),
+        meter: stored.pool.meter.clone(),
+        subject: None,
+        label: window.label,
+    };
+    let keys: Vec<_> = owners.iter().map(|(_, owner)| key(owner)).collect();
+    let totals = ledger.window_totals(&keys).await?;
+    let used = totals.iter().map(|totals| totals.as_ref().map_or(0, |totals| totals.used));
+    let shares: Vec<_> = owners
+        .iter()
+        .zip(used)
+        .map(|((name, owner), used)| (name, stored.pool.units_of(owner).unwrap_or(0), used))
+        .collect();
+
+    if args.json {
+        let mut shown = as_json(&stored);
+        shown["window"] = json!({ "start": window.start, "end": window.end });
+        shown["shares"] = shares
+            .iter()
+            .map(|(name, units, used)| json!({ "share": name, "units": units, "used": used }))
+            .collect();
+        shown["members"] = members
+            .iter()
+            .map(|member| {
+                json!({
+                    "tenant": member.tenant, "class": member.class, "used": member.used,
+                    "has_left": member.has_left,
+                })
+            })
+            .collect();
+        outln!("{}", serde_json::to_string_pretty(&shown)?);
+        return Ok(());
+    }
+    let rows: Vec<_> = shares
+        .iter()
+        .map(|(name, units, used)| vec![(*name).clone(), units.to_string(), used.to_string()])
+        .collect();
+    out!("{}", table(&["share", "units", "used"], &rows));
+    outln!("");
+    let rows: Vec<_> = members
+        .iter()
+        .map(|member| {
+            let class = member.class.clone().unwrap_or_default();
+            let class = if member.has_left { "(has left)".to_owned() } else { class };
+            vec![member.tenant.to_string(), class, member.used.to_string()]
+        })
+        .collect();
+    out!("{}", table(&["member", "class", "used"], &rows));
+    Ok(())
+}

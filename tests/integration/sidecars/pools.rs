@@ -1,0 +1,224 @@
+//! Pools: one allowance, many members, and a share kept back for those that come first.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use serde_json::Value;
+use tollgate::{
+    domain::{cell_key::CellKey, ids::TenantId},
+    proto::v1::{Mode, QuotaReason},
+};
+
+use super::cluster::{Cluster, Sidecar, event, quota};
+
+/// 1 GB.
+const GB: i64 = 1_000_000_000;
+const MEMBERS: usize = 20;
+/// Longer than any hiccup of a busy machine, so that a denial is a proof.
+const RECALL_WAIT_MS: &str = "8000";
+
+const CATALOG: &str = r"
+catalog: hosting_pools
+title: Hosting with pools
+currency: USD
+meters:
+  - { name: calls, title: Calls, kind: counter, unit: call, period: month }
+  - { name: disk, title: Disk, kind: level, unit: byte, units: { GB: 1000000000 } }
+  - { name: traffic, title: Traffic, kind: counter, unit: byte, period: month, units: { GB: 1000000000 } }
+plans:
+  - name: basic
+    title: Basic
+    prices: { monthly: 0 }
+    limits: { calls: 10000, disk: 10 GB, traffic: 10 GB }
+pools:
+  - name: agency_disk
+    meter: disk
+    size: 500 GB
+    plans: [basic]
+    max_members: 20
+    priorities:
+      - { name: shop, keeps_back_percent: 20 }
+      - { name: site }
+  - { name: agency_traffic, meter: traffic, size: 5 GB, plans: [basic] }
+";
+
+/// An agency with a pool, ten members of each class, and three sidecars.
+struct Agency {
+    cluster: Cluster,
+    pool: String,
+    sidecars: [Sidecar; 3],
+}
+
+fn member(number: usize) -> String {
+    format!("client{number:02}")
+}
+
+impl Agency {
+    async fn start() -> Self {
+        let mut cluster = Cluster::with_catalog("hosting_pools", CATALOG).await;
+        cluster.flag("--enforcement-recall-wait-ms", RECALL_WAIT_MS);
+        let names: Vec<_> = (0..MEMBERS).map(member).collect();
+        let clock: Timestamp = "2026-03-10T00:00:00Z".parse().unwrap();
+        let tenants = names.iter().map(|name| (name.as_str(), "basic"));
+        cluster.world.tenants_of("agency", clock, tenants).await;
+        let printed = cluster.operate(&["pool", "create", "agency", "agency_disk", "--json"]);
+        let created: Value = serde_json::from_str(&printed).unwrap();
+        let pool = created["pool"].as_str().unwrap().to_owned();
+        for (class, half) in [("shop", &names[..10]), ("site", &names[10..])] {
+            let arguments = ["pool", "add-member", &pool, "--class", class];
+            let members: Vec<_> = half.iter().map(String::as_str).collect();
+            cluster.operate(&[&arguments[..], &members].concat());
+        }
+        let sidecars =
+            [cluster.start("a").await, cluster.start("b").await, cluster.start("c").await];
+        Self { cluster, pool, sidecars }
+    }
+
+    /// Has the members of a class consume 1 GB at a time through all sidecars until each is denied;
+    /// what was admitted.
+    async fn exhaust(&self, members: std::ops::Range<usize>) -> i64 {
+        let admitted = Arc::new(AtomicI64::new(0));
+        let clients = members.flat_map(|number| {
+            self.sidecars.iter().map(move |sidecar| (number, sidecar.client.clone()))
+        });
+        let clients = clients.map(|(number, mut client)| {
+            let admitted = admitted.clone();
+            tokio::spawn(async move {
+                let tenant = member(number);
+                loop {
+                    let request = quota(Mode::Consume, &tenant, "disk", GB);
+                    let answer = client.check_quota(request).await.unwrap().into_inner();
+                    if !answer.allowed {
+                        assert_eq!(answer.reason(), QuotaReason::LimitExceeded, "{answer:?}");
+                        return;
+                    }
+                    admitted.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        });
+        join_all(clients.collect::<Vec<_>>()).await.into_iter().for_each(|end| end.unwrap());
+        admitted.load(Ordering::SeqCst)
+    }
+
+    fn shown(&self) -> Value {
+        let printed = self.cluster.operate(&["pool", "show", &self.pool, "--json"]);
+        serde_json::from_str(&printed).unwrap()
+    }
+
+    fn cell(&self, class: Option<&str>) -> CellKey {
+        CellKey {
+            tenant: TenantId::of_pool(self.pool.parse().unwrap(), class),
+            meter: "disk".parse().unwrap(),
+            subject: None,
+            label: "lifetime:0:0".parse().unwrap(),
+        }
+    }
+
+    async fn both_have(&self, class: Option<&str>, gigabytes: i64) {
+        let key = self.cell(class);
+        self.cluster.wait_until_ledger_has(&key, gigabytes * GB).await;
+        self.cluster.wait_until_redis_has(&key, gigabytes * GB).await;
+    }
+
+    fn stop(self) {
+        self.sidecars.into_iter().for_each(|sidecar| sidecar.process.stop());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_admits_exactly_its_size_and_holds_the_share_kept_back() {
+    let agency = Agency::start().await;
+    // The lower class stops at what is kept back; the higher one, asking last, gets all of it.
+    assert_eq!(agency.exhaust(10..20).await, 400);
+    assert_eq!(agency.exhaust(0..10).await, 100);
+    assert_eq!(agency.exhaust(0..MEMBERS).await, 0);
+    agency.both_have(None, 400).await;
+    agency.both_have(Some("shop"), 100).await;
+
+    let shown = agency.shown();
+    let members = shown["members"].as_array().unwrap();
+    let used: i64 = members.iter().map(|member| member["used"].as_i64().unwrap()).sum();
+    assert_eq!((members.len(), used), (MEMBERS, 500 * GB));
+    let usage = agency.sidecars[0].usage(&member(15), "disk").await;
+    let pool = usage.pool.unwrap();
+    assert_eq!((pool.class.as_str(), pool.limit, pool.used), ("site", 400 * GB, 400 * GB));
+    assert_eq!((usage.limit, usage.remaining), (400 * GB, 0));
+
+    // What a higher member deletes is kept back again, for its class alone.
+    let sidecar = &agency.sidecars[1];
+    let deleted = event(&member(3), "disk", -5 * GB, "deleted");
+    sidecar.record(vec![deleted]).await.unwrap();
+    agency.both_have(Some("shop"), 95).await;
+    assert!(!sidecar.check(Mode::Consume, &member(12), "disk", GB).await.unwrap().allowed);
+    let back = sidecar.check(Mode::Consume, &member(4), "disk", 5 * GB).await.unwrap();
+    assert!(back.allowed, "{back:?}");
+    agency.both_have(Some("shop"), 100).await;
+    agency.both_have(None, 400).await;
+    agency.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_classes_at_once_never_pass_the_size_and_a_killed_sidecar_strands_nothing() {
+    let agency = Agency::start().await;
+    let (sites, shops) = tokio::join!(agency.exhaust(10..20), agency.exhaust(0..10));
+    assert!(sites <= 400, "{sites}");
+    assert_eq!(sites + shops, 500);
+    let Agency { cluster, pool, sidecars: [a, b, c] } = agency;
+    let deleted = event(&member(1), "disk", -30 * GB, "deleted");
+    b.record(vec![deleted]).await.unwrap();
+    let agency_cells = [None, Some("shop")].map(|class| CellKey {
+        tenant: TenantId::of_pool(pool.parse().unwrap(), class),
+        meter: "disk".parse().unwrap(),
+        subject: None,
+        label: "lifetime:0:0".parse().unwrap(),
+    });
+    cluster.wait_until_ledger_has(&agency_cells[1], 70 * GB).await;
+    cluster.wait_until_redis_has(&agency_cells[1], 70 * GB).await;
+    assert!(a.check(Mode::Consume, &member(2), "disk", GB).await.unwrap().allowed);
+    a.process.kill();
+    let a = cluster.start("a").await;
+    let mut admitted = 1;
+    for sidecar in [&c, &a, &b] {
+        while sidecar.check(Mode::Consume, &member(5), "disk", GB).await.unwrap().allowed {
+            admitted += 1;
+        }
+    }
+    assert_eq!(admitted, 30);
+    cluster.wait_until_ledger_has(&agency_cells[1], 100 * GB).await;
+    cluster.wait_until_redis_has(&agency_cells[1], 100 * GB).await;
+    [a, b, c].into_iter().for_each(|sidecar| sidecar.process.stop());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_draws_on_the_pool_until_it_leaves() {
+    let agency = Agency::start().await;
+    let printed = agency.cluster.operate(&["pool", "create", "agency", "agency_traffic", "--json"]);
+    let created: Value = serde_json::from_str(&printed).unwrap();
+    let pool = created["pool"].as_str().unwrap();
+    agency.cluster.operate(&["pool", "add-member", pool, &member(0), &member(1)]);
+    let sidecar = &agency.sidecars[0];
+    let until_limit_is = async |limit: i64| {
+        let started = std::time::Instant::now();
+        while sidecar.usage(&member(0), "traffic").await.limit != limit {
+            assert!(started.elapsed().as_secs() < 10, "the limit is not {limit}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    until_limit_is(5 * GB).await;
+    // Usage after the fact, a hold and a check all draw on it.
+    sidecar.record(vec![event(&member(0), "traffic", GB, "fact")]).await.unwrap();
+    let held = sidecar.check(Mode::Reserve, &member(1), "traffic", GB).await.unwrap();
+    assert_eq!(held.reason(), QuotaReason::WithinLimit);
+    let look = sidecar.check(Mode::Check, &member(0), "traffic", 4 * GB).await.unwrap();
+    assert_eq!((look.reason(), look.remaining), (QuotaReason::LimitExceeded, 3 * GB));
+    assert!(sidecar.check(Mode::Consume, &member(0), "traffic", 3 * GB).await.unwrap().allowed);
+    agency.cluster.operate(&["pool", "remove-member", pool, &member(0)]);
+    until_limit_is(10 * GB).await;
+    let own = sidecar.check(Mode::Consume, &member(0), "traffic", 10 * GB).await.unwrap();
+    assert!(own.allowed, "its own limit is untouched: {own:?}");
+    agency.stop();
+}
