@@ -108,3 +108,19 @@ COMMENT ON COLUMN pool_usage.meter IS 'The pool''s meter';
 COMMENT ON COLUMN pool_usage.label IS 'Window of the pool';
 COMMENT ON COLUMN pool_usage.used IS 'Base units';
 CREATE INDEX pool_usage_pool ON pool_usage (pool, label);
+
+CREATE TABLE grant_carries (
+    tenant text NOT NULL,
+    grant_number bigint NOT NULL,
+    carried_through timestamptz NOT NULL,
+    PRIMARY KEY (tenant, grant_number)
+);
+COMMENT ON TABLE grant_carries IS 'How far the windows of recurring grants have been carried over';
+COMMENT ON COLUMN grant_carries.tenant IS 'Who has the grant';
+COMMENT ON COLUMN grant_carries.grant_number IS 'The recurring grant';
+COMMENT ON COLUMN grant_carries.carried_through IS 'End of the last window whose unused part was carried over, by the tenant''s clock';
+
+ALTER TABLE usage_hourly ADD COLUMN covered bigint NOT NULL DEFAULT 0;
+ALTER TABLE usage_daily ADD COLUMN covered bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN usage_hourly.covered IS 'Base units of the amounts that grants and pools cover; billing goes by the rest';
+COMMENT ON COLUMN usage_daily.covered IS 'Base units of the amounts that grants and pools cover; billing goes by the rest';

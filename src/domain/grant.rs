@@ -102,6 +102,9 @@ pub struct Grant {
     pub every: Option<Period>,
     /// It is on a level: what it covers stays counted after its end, until the level goes down.
     pub covers_level: bool,
+    /// It was revoked: what is not used of it is taken back from whoever holds it.
+    #[serde(default)]
+    pub is_revoked: bool,
 }
 
 impl Grant {
@@ -135,9 +138,10 @@ impl Grant {
             return Window { label, start, end };
         };
         let of_period = schedule.window(every, at);
-        // The label keeps the period's own start: it stays the name of the window whatever the
-        // grant's own start is, and windows of two schedules that overlap have two names.
-        let label = WindowLabel { period, ..of_period.label };
+        // The label keeps the period's own start, and no version of the schedule: it stays the name of
+        // the window whatever the grant's own start is, and a schedule that changes does not give
+        // the grant anew for a period that goes on.
+        let label = WindowLabel { period, start: of_period.label.start, anchor_version: 0 };
         let end = match (of_period.end, self.expires_at) {
             (Some(window), Some(grant)) => Some(window.min(grant)),
             (window, grant) => window.or(grant),
@@ -176,6 +180,7 @@ mod tests {
             expires_at: expires_at.map(at),
             every: None,
             covers_level: false,
+            is_revoked: false,
         }
     }
 

@@ -131,7 +131,7 @@ mod tests {
     fn a_class_stops_at_what_is_kept_back_for_higher_ones() {
         let common = ("pool!3".to_owned(), 350);
         let (site, shop) = (("pool!3!site".to_owned(), 50), ("pool!3!shop".to_owned(), 100));
-        assert_eq!(shares(Some("archive")), [common.clone()]);
+        assert_eq!(shares(Some("archive")), std::slice::from_ref(&common));
         assert_eq!(shares(Some("site")), [common.clone(), site.clone()]);
         assert_eq!(shares(Some("shop")), [common, site, shop]);
     }

@@ -20,7 +20,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// The share of an event that counts, of its own counter: what its parts leave of it.
+    /// The share of an event that counts, of its own counter: what its parts leave of it. A level
+    /// that goes down and has parts has no share until the ledger has said where it comes free.
     pub fn of(event: &UsageEvent) -> Self {
         if !matches!(event.aggregation, Aggregation::Sum | Aggregation::Count) {
             return Self::default();
@@ -28,7 +29,7 @@ impl Share {
         let units = i128::from(event.counted());
         let covered = i128::from(event.covered());
         let raised = (units.max(0) - covered).max(0);
-        let lowered = ((-units).max(0) - covered).max(0);
+        let lowered = if event.parts.is_empty() { (-units).max(0) } else { 0 };
         let consumed = i128::from(event.from_lease).min(raised);
         Self { consumed, recorded: raised - consumed, undone: lowered }
     }
@@ -38,7 +39,7 @@ impl Share {
         let units = i128::from(part.units);
         let recorded = i128::from(part.recorded).min(units);
         match event.counted() < 0 {
-            true => Self { undone: units, ..Self::default() },
+            true => Self::default(),
             false => Self { consumed: units - recorded, recorded, undone: 0 },
         }
     }

@@ -72,12 +72,14 @@ pub struct UsageEvent {
     pub from_lease: u64,
     /// The hold that it settled.
     pub reservation: Option<ReservationId>,
-    /// What other counters covered of it; the rest is `key`'s.
+    /// What other counters covered of it; the rest is `key`'s. Of a level that goes down: where it
+    /// may come free, in order, without units; the last takes what the others do not, and without
+    /// parts it is all `key`'s.
     pub parts: Vec<Part>,
 }
 
 /// Units of an event that count in another counter than the event's own: a grant or a pool has
-/// covered them. Of a level that goes down, the units that come free there.
+/// covered them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub key: CellKey,
@@ -91,6 +93,14 @@ impl UsageEvent {
     /// Units that other counters cover.
     pub fn covered(&self) -> u64 {
         self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.units))
+    }
+
+    /// Units that the event lowers a level by.
+    pub fn lowers(&self) -> u64 {
+        match self.aggregation {
+            Aggregation::Sum => self.amount.min(0).unsigned_abs(),
+            _ => 0,
+        }
     }
 
     /// Units that the event adds to a summed counter (negative: a level went down).

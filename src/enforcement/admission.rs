@@ -8,7 +8,7 @@ use super::{
     answer::{Decision, Figures, answer, reason_allowed},
     asked::Asked,
     counter::Counter,
-    covering::{Freed, Lowered, Split},
+    covering::{Lowered, Split, may_free_parts},
     directory::NoCounter,
     engine::Engine,
     error::EngineError,
@@ -48,8 +48,8 @@ pub(super) struct Admitted {
     taken: Option<Taken>,
     /// Escrow of grants, in burn order.
     covers: Vec<Taken>,
-    /// What comes free elsewhere, where a level goes down.
-    freed: Vec<Freed>,
+    /// Where a level that goes down may come free.
+    may_free: Vec<Arc<Counter>>,
     decided_by: DecidedBy,
     /// Let go when the value is remembered; see `Leasing::untold_values`.
     _untold_value: Option<OwnedRwLockReadGuard<()>>,
@@ -75,8 +75,8 @@ impl Admitted {
     pub fn event(&self, asked: &Asked<'_>) -> Result<UsageEvent, Invalid> {
         let mut event = asked.event(self.key.clone())?;
         event.from_lease = self.taken.as_ref().map_or(0, Taken::amount);
-        let covers = self.covers.iter().map(Taken::part);
-        event.parts = covers.chain(self.freed.iter().map(Freed::part)).collect();
+        event.parts = may_free_parts(&self.may_free);
+        event.parts.extend(self.covers.iter().map(Taken::part));
         Ok(event)
     }
 
@@ -113,9 +113,8 @@ impl Admitted {
             let all = cover.amount();
             cover.spend(all);
         }
-        for freed in self.freed {
-            freed.counter.journalled(position.into(), now);
-            freed.keep();
+        for counter in &self.may_free {
+            counter.journalled(position.into(), now);
         }
         let figures = match &self.counter {
             Some(counter) => {
@@ -183,7 +182,7 @@ impl Engine {
             })
         };
         if asked.request.amount < 0 {
-            return Ok(Admission::Admitted(self.lowered(asked, counter).await));
+            return Ok(Admission::Admitted(self.lowered(asked, counter)));
         }
         if let Some(pool) = &asked.pool {
             return self.admit_pooled(asked, pool, counter).await;
@@ -207,12 +206,13 @@ impl Engine {
                 Admission::Admitted(Admitted { counter: Some(counter), taken, covers, ..unleased })
             }
             Split::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
-            Split::Unavailable => match asked.meter.limit.on_outage {
-                OutagePolicy::Allow => {
+            // Once its own counter has said that there is no more, only a grant could allow it.
+            Split::Unavailable { is_first } => match asked.meter.limit.on_outage {
+                OutagePolicy::Allow if is_first => {
                     self.metrics.units_unbacked.increment(asked.units);
                     admitted(None, DecidedBy::Fallback)
                 }
-                OutagePolicy::Deny => {
+                OutagePolicy::Allow | OutagePolicy::Deny => {
                     let figures = Figures::of(&counter);
                     Admission::Denied(denied_by_outage(asked, &counter.window, figures))
                 }
@@ -251,24 +251,24 @@ impl Engine {
         Ok(match self.split(&counters, asked.units).await {
             Split::Taken(covers) => admitted(covers, DecidedBy::Redis),
             Split::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
-            Split::Unavailable => {
+            Split::Unavailable { .. } => {
                 let figures = Figures::of(&counter);
                 Admission::Denied(denied_by_outage(asked, &counter.window, figures))
             }
         })
     }
 
-    async fn lowered(&self, asked: &Asked<'_>, counter: Arc<Counter>) -> Admitted {
+    fn lowered(&self, asked: &Asked<'_>, counter: Arc<Counter>) -> Admitted {
         let lowered = Lowered {
             state: &asked.state,
             terms: &asked.terms,
             meter: asked.meter,
             subject: asked.subject.as_ref(),
-            units: asked.lowers(),
         };
-        let freed = self.freed(&lowered, asked.pool.as_ref(), Some(&counter)).await;
+        let own = || Some(counter.clone());
+        let may_free = self.may_free(&lowered, asked.pool.as_ref(), own);
         let unleased = unleased(counter.key.clone(), counter.window, DecidedBy::Memory);
-        Admitted { counter: Some(counter), freed, ..unleased }
+        Admitted { counter: Some(counter), may_free, ..unleased }
     }
 
     /// A value stands for itself: it is compared with the limit, and nothing is taken.
@@ -327,7 +327,7 @@ fn unleased(key: CellKey, window: Window, decided_by: DecidedBy) -> Admitted {
         counter: None,
         taken: None,
         covers: vec![],
-        freed: vec![],
+        may_free: vec![],
         decided_by,
         _untold_value: None,
     }

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::background::drift::DriftTimes;
 use crate::domain::{invalid::Invalid, usage::Durability};
 
+/// How long a request that is on its way over several counters may stand in queues, beside the recall
+/// waits.
+const SPLIT_QUEUE_MAX: Duration = Duration::from_millis(500);
+
 /// How checks are answered and usage is taken in.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -83,6 +87,12 @@ impl EnforcementConfig {
     /// The recall wait as a duration.
     pub fn recall_wait(&self) -> Duration {
         Duration::from_millis(self.recall_wait_ms)
+    }
+
+    /// The longest that a request may be on its way over several counters: each is waited for once
+    /// as if it were alone, and some are asked twice.
+    pub fn split_wait(&self) -> Duration {
+        SPLIT_QUEUE_MAX + 4 * self.recall_wait()
     }
 
     /// How long a denial is repeated from memory.

@@ -36,8 +36,9 @@ pub struct CounterSeed {
 pub enum Verdict {
     /// The units are taken from the cell: whoever receives this owns them.
     Granted,
-    /// No more than `remaining` can be had.
-    Denied { why: Denial, remaining: u64 },
+    /// No more than `remaining` can be had, and that only if others return what they hold; without
+    /// them, `at_hand`.
+    Denied { why: Denial, remaining: u64, at_hand: u64 },
     /// The shared counters are out of reach: the limit's policy decides.
     Unavailable,
 }
@@ -105,8 +106,6 @@ pub struct Counter {
     parted_at: AtomicU64,
     /// Units of what is undone of which the ledger knows nothing.
     refused: AtomicU64,
-    /// Units that events have lowered it by and that the ledger has not undone yet.
-    lowering: AtomicU64,
     /// The counter of the window after has been made.
     has_next: AtomicBool,
 }
@@ -161,7 +160,6 @@ impl Counter {
             journalled_to: AtomicU64::new(0),
             parted_at: AtomicU64::new(NOT_PARTED),
             refused: AtomicU64::new(0),
-            lowering: AtomicU64::new(0),
             has_next: AtomicBool::new(false),
         }
     }
@@ -221,33 +219,7 @@ impl Counter {
         let done = self.cell.counts().undone.saturating_sub(self.refused());
         let units = total.saturating_sub(done);
         self.cell.undo(units);
-        let lowering = |lowering: u64| Some(lowering.saturating_sub(units));
-        let _ = self.lowering.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lowering);
         units
-    }
-
-    /// Notes that an event is about to lower it, at most by `units` and by what it stands at; the
-    /// ledger has the last word. Answers by how many.
-    pub fn lower(&self, units: u64) -> u64 {
-        let stands_at = u64::try_from(self.cell.used()).unwrap_or(0);
-        let mut lowered = 0;
-        let lower = |lowering: u64| {
-            lowered = units.min(stands_at.saturating_sub(lowering));
-            Some(lowering + lowered)
-        };
-        let _ = self.lowering.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
-        lowered
-    }
-
-    /// As [`Counter::lower`], whatever it stands at.
-    pub fn lower_all(&self, units: u64) {
-        self.lowering.fetch_add(units, Ordering::Relaxed);
-    }
-
-    /// Takes [`Counter::lower`] back: nothing was recorded.
-    pub fn unlower(&self, units: u64) {
-        let lowering = |lowering: u64| Some(lowering.saturating_sub(units));
-        let _ = self.lowering.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lowering);
     }
 
     /// Notes that a call has come back; `answered` unless it failed.

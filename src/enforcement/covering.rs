@@ -1,9 +1,11 @@
 //! What covers a request that its own counter has no room for: grants, tried in burn order.
 //!
 //! A request may be split over several counters, all or nothing. Each is asked for all that is
-//! missing; one that says for certain that it has less *offers* what it has. When the offers and the
-//! last counter's units suffice, the offers are taken up. Somebody may have been faster: then all is
-//! given back and it is tried again. Each such loss is somebody else's success, so trying ends.
+//! missing; one that says for certain that it has less *offers* what it has, counting what others may
+//! yet return. When the offers and the last counter's units suffice, the offers are taken up. One that
+//! cannot be kept (others hold what they do not return, or somebody was faster) is a lesson: all is
+//! given back, and from then on that counter is asked for no more than it had at hand. So each round
+//! asks for less of a counter or ends; one deadline bounds them all.
 
 use std::sync::Arc;
 
@@ -21,9 +23,6 @@ use crate::domain::{
     usage::{Part, UsageEvent},
 };
 
-/// How often a split is tried that loses against others.
-const SPLITS_MAX: usize = 8;
-
 /// What came of asking several counters.
 #[derive(Debug)]
 pub(super) enum Split {
@@ -32,33 +31,28 @@ pub(super) enum Split {
     /// No more than `remaining` can be had of all.
     Denied { remaining: u64 },
     /// The shared counters of one at least are out of reach, and the others do not suffice.
-    Unavailable,
+    Unavailable {
+        /// The first of the counters is among those.
+        is_first: bool,
+    },
 }
 
-/// Units of a level that come free in another counter than its own. Dropped before it is kept, it
-/// leaves no trace.
-#[derive(Debug)]
-pub(super) struct Freed {
-    pub counter: Arc<Counter>,
-    pub units: u64,
+/// What a round of asking came to.
+enum Round {
+    /// This is the answer.
+    Decided(Split),
+    /// Counter `index` had no more than `had` of what it offered.
+    Broken { index: usize, had: u64 },
 }
 
-impl Drop for Freed {
-    fn drop(&mut self) {
-        self.counter.unlower(self.units);
-    }
-}
-
-impl Freed {
-    /// The journal has it.
-    pub fn keep(mut self) {
-        self.units = 0;
-    }
-
-    /// As the event says it.
-    pub fn part(&self) -> Part {
-        Part { key: self.counter.key.clone(), units: self.units, recorded: 0 }
-    }
+/// A split on its way from round to round.
+struct Rounds<'a> {
+    counters: &'a [Arc<Counter>],
+    units: u64,
+    /// By counter: what it is asked for at most.
+    caps: Vec<u64>,
+    /// By counter: it could not be asked.
+    is_blind: Vec<bool>,
 }
 
 impl Engine {
@@ -73,98 +67,115 @@ impl Engine {
 
     /// Takes `units` from `counters`, in their order: all or nothing.
     pub(super) async fn split(&self, counters: &[Arc<Counter>], units: u64) -> Split {
-        let mut offered = 0;
-        for _ in 0..SPLITS_MAX {
-            let mut offers = Vec::new();
-            let mut missing = units;
-            let mut last = None;
-            let mut is_blind = false;
-            for counter in counters {
-                counter.touch(self.leasing.now());
-                match self.leasing.take_or_acquire(counter, missing).await {
-                    Acquired::Taken(taken) => {
-                        last = Some(taken);
-                        break;
+        let rounds = tokio::time::timeout(self.config.split_wait(), self.rounds(counters, units));
+        rounds.await.unwrap_or(Split::Denied { remaining: 0 })
+    }
+
+    async fn rounds(&self, counters: &[Arc<Counter>], units: u64) -> Split {
+        let caps = vec![units; counters.len()];
+        let mut rounds = Rounds { counters, units, caps, is_blind: vec![false; counters.len()] };
+        let mut has_doubts = false;
+        let mut is_second_try = false;
+        loop {
+            match self.round(&mut rounds).await {
+                Round::Broken { index, had } => {
+                    rounds.caps[index] = had;
+                    has_doubts = true;
+                }
+                // What was not at hand before may have come back: nobody is denied by old news.
+                Round::Decided(Split::Denied { .. }) if has_doubts && !is_second_try => {
+                    is_second_try = true;
+                    rounds.caps.fill(units);
+                }
+                Round::Decided(split) => return split,
+            }
+        }
+    }
+
+    async fn round(&self, rounds: &mut Rounds<'_>) -> Round {
+        let mut offers = Vec::new();
+        let mut missing = rounds.units;
+        let mut last = None;
+        for (index, counter) in rounds.counters.iter().enumerate() {
+            let cap = rounds.caps[index];
+            if cap < missing {
+                if cap > 0 {
+                    offers.push((index, cap));
+                    missing -= cap;
+                }
+                continue;
+            }
+            counter.touch(self.leasing.now());
+            match self.leasing.take_or_acquire(counter, missing).await {
+                Acquired::Taken(taken) => {
+                    last = Some(taken);
+                    break;
+                }
+                Acquired::Denied { remaining, .. } => {
+                    let offer = remaining.min(missing.saturating_sub(1));
+                    if offer > 0 {
+                        offers.push((index, offer));
+                        missing -= offer;
                     }
-                    Acquired::Denied { remaining } => {
-                        let offer = remaining.min(missing.saturating_sub(1));
-                        if offer > 0 {
-                            offers.push((counter, offer));
-                            missing -= offer;
-                        }
-                    }
-                    Acquired::Unavailable => is_blind = true,
+                }
+                Acquired::Unavailable => rounds.is_blind[index] = true,
+            }
+        }
+        let Some(last) = last else {
+            let is_first = rounds.is_blind.first().is_some_and(|is_blind| *is_blind);
+            return Round::Decided(match rounds.is_blind.contains(&true) {
+                true => Split::Unavailable { is_first },
+                false => Split::Denied { remaining: rounds.units - missing },
+            });
+        };
+        let mut taken = Vec::with_capacity(offers.len() + 1);
+        for (index, offer) in offers {
+            match self.leasing.take_or_acquire(&rounds.counters[index], offer).await {
+                Acquired::Taken(units) => taken.push(units),
+                Acquired::Denied { at_hand, .. } => {
+                    return Round::Broken { index, had: at_hand.min(offer - 1) };
+                }
+                Acquired::Unavailable => {
+                    rounds.is_blind[index] = true;
+                    return Round::Broken { index, had: 0 };
                 }
             }
-            let Some(last) = last else {
-                return match is_blind {
-                    true => Split::Unavailable,
-                    false => Split::Denied { remaining: units - missing },
-                };
-            };
-            if let Some(mut taken) = self.take_up(&offers).await {
-                taken.push(last);
-                return Split::Taken(taken);
-            }
-            offered = units - missing;
         }
-        Split::Denied { remaining: offered }
+        taken.push(last);
+        Round::Decided(Split::Taken(taken))
     }
 
-    async fn take_up(&self, offers: &[(&Arc<Counter>, u64)]) -> Option<Vec<Taken>> {
-        let mut taken = Vec::with_capacity(offers.len() + 1);
-        for (counter, offer) in offers {
-            match self.leasing.take_or_acquire(counter, *offer).await {
-                Acquired::Taken(units) => taken.push(units),
-                Acquired::Denied { .. } | Acquired::Unavailable => return None,
-            }
-        }
-        Some(taken)
-    }
-
-    /// Where a level comes free that goes down, beside its own counter. What burns last comes free
-    /// first, and what grants cover that have ended before the plan's own. A member of a pool first
-    /// lowers what it had before it became one (`own`), and then the pool.
-    pub(super) async fn freed(
+    /// Where a level that goes down may come free, in order: what burns last first, so that what
+    /// grants cover that have ended goes before the plan's own. A member of a pool first lowers what
+    /// it had before it became one (`own`), and then the pool. The ledger decides, which alone knows
+    /// how much each covers; the last takes what the others do not. Empty: all in the own counter.
+    pub(super) fn may_free(
         &self,
         lowered: &Lowered<'_>,
         pool: Option<&PoolDraw>,
-        own: Option<&Arc<Counter>>,
-    ) -> Vec<Freed> {
-        let Lowered { state, terms, meter, subject, units } = *lowered;
-        let mut freed = Vec::new();
-        let mut left = units;
-        for grant in terms.grants(meter, subject).rev().filter(|grant| grant.covers_level) {
-            let Ok(counter) = state.grant_counter(terms, grant, grant.starts_at) else { continue };
-            self.free(&counter, &mut left, &mut freed).await;
+        own: impl FnOnce() -> Option<Arc<Counter>>,
+    ) -> Vec<Arc<Counter>> {
+        let Lowered { state, terms, meter, subject } = *lowered;
+        let grants = terms.grants(meter, subject).rev().filter(|grant| grant.covers_level);
+        let mut counters: Vec<_> = grants
+            .filter_map(|grant| state.grant_counter(terms, grant, grant.starts_at).ok())
+            .collect();
+        if counters.is_empty() && pool.is_none() {
+            return counters;
         }
-        let Some(pool) = pool.filter(|_| left > 0) else { return freed };
-        if let Some(own) = own {
-            self.freshen(own).await;
-            left -= left.min(u64::try_from(own.cell.used()).unwrap_or(0));
+        counters.extend(own());
+        if let Some((common, reserves)) = pool.and_then(|pool| pool.counters.split_first()) {
+            counters.extend(reserves.iter().rev().cloned());
+            counters.push(common.clone());
         }
-        let Some((common, reserves)) = pool.counters.split_first() else { return freed };
-        for reserve in reserves.iter().rev() {
-            self.free(reserve, &mut left, &mut freed).await;
-        }
-        if left > 0 {
-            common.lower_all(left);
-            freed.push(Freed { counter: common.clone(), units: left });
-        }
-        freed
+        counters
     }
+}
 
-    async fn free(&self, counter: &Arc<Counter>, left: &mut u64, freed: &mut Vec<Freed>) {
-        if *left == 0 {
-            return;
-        }
-        self.freshen(counter).await;
-        let units = counter.lower(*left);
-        if units > 0 {
-            *left -= units;
-            freed.push(Freed { counter: counter.clone(), units });
-        }
-    }
+/// What an event that lowers a level says of where it may come free.
+pub(super) fn may_free_parts(counters: &[Arc<Counter>]) -> Vec<Part> {
+    let part = |counter: &Arc<Counter>| Part { key: counter.key.clone(), units: 0, recorded: 0 };
+    counters.iter().map(part).collect()
 }
 
 /// A level that goes down.
@@ -174,8 +185,6 @@ pub(super) struct Lowered<'a> {
     pub terms: &'a Terms,
     pub meter: &'a PlanMeter,
     pub subject: Option<&'a Subject>,
-    /// By how much.
-    pub units: u64,
 }
 
 /// What the own counter of `event` counts of `units`: what nothing else covers.

@@ -85,7 +85,9 @@ impl Leasing {
             match self.next_step(counter) {
                 Step::Retry => {}
                 Step::Send(call) => self.send(counter, *call).await,
-                Step::Deny { why, remaining } => self.deny(counter, why, remaining),
+                Step::Deny { why, remaining, at_hand } => {
+                    self.deny(counter, why, remaining, at_hand);
+                }
                 Step::Unavailable => answer_all_unavailable(&mut counter.slow()),
                 Step::Wait { until } => self.sleep(counter, until).await,
                 Step::Rest { until: Some(until) } => self.sleep(counter, until).await,
@@ -155,14 +157,14 @@ impl Leasing {
         }
     }
 
-    fn deny(&self, counter: &Counter, why: Denial, remaining: u64) {
+    fn deny(&self, counter: &Counter, why: Denial, remaining: u64, at_hand: u64) {
         let denied = counter.slow().take_denied(remaining);
         if why == Denial::Exhausted {
             counter.remember_denial(remaining, self.now() + self.denial_cache);
         }
         self.metrics.denied(why, denied.len());
         for waiter in denied {
-            let _ = waiter.verdict.send(Verdict::Denied { why, remaining });
+            let _ = waiter.verdict.send(Verdict::Denied { why, remaining, at_hand });
         }
     }
 

@@ -103,6 +103,11 @@ impl Engine {
 
     /// Makes sure that what is known is fresh enough to look at.
     pub(super) async fn freshen(&self, counter: &Arc<Counter>) -> DecidedBy {
+        self.freshen_within(counter, REFRESH_WAIT).await
+    }
+
+    /// As [`Engine::freshen`], waiting for the shared counters at most `wait`.
+    pub(super) async fn freshen_within(&self, counter: &Arc<Counter>, wait: Duration) -> DecidedBy {
         let is_fresh = |counter: &Counter| {
             let age = counter.answer_age(self.leasing.now());
             age.is_some_and(|age| age <= FRESH_ENOUGH)
@@ -110,7 +115,7 @@ impl Engine {
         if is_fresh(counter) {
             return DecidedBy::Memory;
         }
-        self.leasing.refresh(counter, REFRESH_WAIT).await;
+        self.leasing.refresh(counter, wait).await;
         if is_fresh(counter) { DecidedBy::Redis } else { DecidedBy::Fallback }
     }
 

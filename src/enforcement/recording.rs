@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     counter::Counter,
-    covering::{Freed, Lowered, own_units},
+    covering::{Lowered, may_free_parts, own_units},
     directory::NoCounter,
     engine::{Engine, effective_durability},
     error::{EngineError, Unknown},
@@ -35,8 +35,8 @@ struct Labelled {
     has_ceiling: bool,
     state: Arc<super::directory::tenant_state::TenantState>,
     is_summed: bool,
-    /// What comes free elsewhere, where a level goes down.
-    freed: Vec<Freed>,
+    /// Where a level that goes down may come free.
+    may_free: Vec<Arc<Counter>>,
     /// What is recorded on a pool.
     pooled: Option<Counted>,
 }
@@ -147,14 +147,14 @@ impl Engine {
             let is_summed = meter.is_some_and(|meter| Meter::is_summed(&meter.meter));
             match labelling::label(&self.config, &terms.tenant, &terms.plan, now, report) {
                 Ok((event, window)) => {
-                    let (freed, pooled) = (vec![], None);
+                    let (may_free, pooled) = (vec![], None);
                     labelled.push(Labelled {
                         event,
                         window,
                         has_ceiling,
                         state,
                         is_summed,
-                        freed,
+                        may_free,
                         pooled,
                     });
                 }
@@ -213,11 +213,10 @@ impl Engine {
             let lowers = one.event.counted().min(0).unsigned_abs();
             if lowers > 0 {
                 let subject = one.event.key.subject.as_ref();
-                let lowered =
-                    Lowered { state: &one.state, terms: &terms, meter, subject, units: lowers };
-                let own = one.state.counter(&one.event.key);
-                one.freed = self.freed(&lowered, pool.as_ref(), own.as_ref()).await;
-                one.event.parts = one.freed.iter().map(Freed::part).collect();
+                let lowered = Lowered { state: &one.state, terms: &terms, meter, subject };
+                let own = || one.state.counter_or_new(&one.event.key, one.window, None).ok();
+                one.may_free = self.may_free(&lowered, pool.as_ref(), own);
+                one.event.parts = may_free_parts(&one.may_free);
             } else if let Some(common) = pool.and_then(|pool| pool.counters.into_iter().next()) {
                 let own = own_units(&one.event, counted_up(&one.event));
                 // What a hold had taken from the plan's counter stays there.
@@ -321,9 +320,8 @@ impl Engine {
                 self.leasing.wake_if_idle(&pooled.counter);
                 counted.push(pooled);
             }
-            for freed in one.freed {
-                freed.counter.journalled(position.into(), now);
-                freed.keep();
+            for counter in &one.may_free {
+                counter.journalled(position.into(), now);
             }
             let Some(counter) = counter else { continue };
             counter.cell.record(units - one.event.from_lease);

@@ -88,8 +88,9 @@ impl Drop for Taken {
 pub enum Acquired {
     /// The units.
     Taken(Taken),
-    /// No more than `remaining` can be had.
-    Denied { remaining: u64 },
+    /// No more than `remaining` can be had, and that only if others return what they hold; without
+    /// them, `at_hand`.
+    Denied { remaining: u64, at_hand: u64 },
     /// The shared counters are out of reach: the limit's policy decides.
     Unavailable,
 }
@@ -121,7 +122,8 @@ impl Leasing {
     /// Takes `amount`, waiting for a refill or for others to return what they do not need.
     pub async fn acquire(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Acquired {
         if let Some(remaining) = counter.remembered_denial(amount, self.now()) {
-            return Acquired::Denied { remaining };
+            // A request for what remains asks anew, and hears what of it is at hand.
+            return Acquired::Denied { remaining, at_hand: remaining };
         }
         let verdict = counter.slow().wait(amount);
         self.wake(counter);
@@ -132,9 +134,11 @@ impl Leasing {
         wait.done = true;
         match verdict {
             Verdict::Granted => Acquired::Taken(Taken::new(counter.clone(), self.clone(), amount)),
-            Verdict::Denied { remaining, why: Denial::Exhausted | Denial::RecallTimedOut } => {
-                Acquired::Denied { remaining }
-            }
+            Verdict::Denied {
+                remaining,
+                at_hand,
+                why: Denial::Exhausted | Denial::RecallTimedOut,
+            } => Acquired::Denied { remaining, at_hand },
             Verdict::Unavailable => Acquired::Unavailable,
         }
     }

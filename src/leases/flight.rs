@@ -44,6 +44,6 @@ pub(super) struct Verdict {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ruling {
-    Deny { why: Denial, remaining: u64 },
+    Deny { why: Denial, remaining: u64, at_hand: u64 },
     Unavailable,
 }

@@ -270,7 +270,7 @@ impl Holder {
         // It holds for a larger head too; of a smaller one it says nothing.
         if let Some(verdict) = self.verdict.take_if(|verdict| verdict.head <= waiting.head) {
             return match verdict.ruling {
-                Ruling::Deny { why, remaining } => Step::Deny { why, remaining },
+                Ruling::Deny { why, remaining, at_hand } => Step::Deny { why, remaining, at_hand },
                 Ruling::Unavailable => Step::Unavailable,
             };
         }
@@ -461,7 +461,8 @@ impl Holder {
                     // What was given back here since is missing no longer: ask for the rest.
                     self.want = None;
                 } else {
-                    self.settle_wait(flight, Ruling::Deny { why, remaining });
+                    let at_hand = in_reach;
+                    self.settle_wait(flight, Ruling::Deny { why, remaining, at_hand });
                 }
             }
             Outcome::Recovering => self.settle_wait(flight, Ruling::Unavailable),

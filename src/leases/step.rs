@@ -65,8 +65,9 @@ pub enum Step {
     /// `Holder::failed`, before the next `Holder::next`.
     Send(Box<Call>),
     /// Deny the head, and every other request that was waiting when the last call was built and
-    /// asks for more than `remaining`.
-    Deny { why: Denial, remaining: u64 },
+    /// asks for more than `remaining`, which counts what others may yet return; without that, there
+    /// were `at_hand`.
+    Deny { why: Denial, remaining: u64, at_hand: u64 },
     /// The counters cannot grant anything now: apply the limit's outage policy to all who wait.
     Unavailable,
     /// Wait until then, or until a recall hint, a new head, or something given back.

@@ -98,7 +98,7 @@ impl Ledger {
             .collect()
     }
 
-    /// By how much a level changed, hour by hour. What was before `from` is one change, at the hour
+    /// By how much a level changed, hour by hour, as far as grants and pools do not cover it. What was before `from` is one change, at the hour
     /// of the first.
     pub async fn level_changes(
         &self,
@@ -131,7 +131,7 @@ impl Ledger {
         let rows = sqlx::query!(
             r#"WITH parts AS (
                    SELECT group_values ->> $5 AS value,
-                          sum(CASE WHEN $6 THEN events ELSE amount_sum END)::bigint AS units
+                          sum(CASE WHEN $6 THEN events ELSE amount_sum END - covered)::bigint AS units
                    FROM usage_daily
                    WHERE tenant = $1 AND meter = $2 AND label = $3 AND subject = $4
                    GROUP BY 1

@@ -50,6 +50,28 @@ pub struct NewGrant {
     pub price: Option<GrantPrice>,
 }
 
+impl NewGrant {
+    /// Checks that it is the grant that was given under its key. When it starts and ends may follow
+    /// from when it was asked for. What is left to carry over may be counted otherwise later: the
+    /// first count holds.
+    pub(super) fn check_repeat(&self, before: &StoredGrant) -> Result<(), Refusal> {
+        let grant = &before.grant;
+        let is_same_amount = grant.kind == GrantKind::Rollover || grant.amount == self.amount;
+        let is_same = (&grant.kind, &grant.meter, &grant.subject, &grant.every)
+            == (&self.kind, &self.meter, &self.subject, &self.every)
+            && (grant.priority, before.rollover_cap) == (self.priority, self.rollover_cap)
+            && is_same_amount;
+        if is_same {
+            return Ok(());
+        }
+        Err(Refusal::Invalid(Invalid::new(
+            "key",
+            format!("was used before for {}, {} of {}", grant.id, grant.amount, grant.meter),
+            "send a repeat with the same content, or give a new grant a key of its own",
+        )))
+    }
+}
+
 /// A grant with what only the ledger and billing need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredGrant {
@@ -176,6 +198,26 @@ impl Ledger {
         rows.into_iter().map(GrantRow::into_stored).collect()
     }
 
+    /// Grants of `tenants` that have a price and no charge yet.
+    pub async fn uncharged_grants(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<Vec<StoredGrant>, LedgerError> {
+        let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.as_str().to_owned()).collect();
+        let rows = select_grants!(
+            "WHERE g.tenant = ANY($1) AND g.price IS NOT NULL AND NOT EXISTS (
+                 SELECT 1 FROM charges c
+                 WHERE c.tenant = g.tenant AND c.meter = g.meter AND c.subject = g.subject
+                     AND c.kind IN ('grant', 'emergency')
+                     AND starts_with(c.label, 'grant_' || g.grant_number || ':'))
+             ORDER BY g.grant_number",
+            &tenants
+        )
+        .fetch_all(self.query("uncharged_grants"))
+        .await?;
+        rows.into_iter().map(GrantRow::into_stored).collect()
+    }
+
     /// What enforcement needs of the grants of `tenants`: those in force and to come, those that
     /// ended so lately that usage of their time may still be under way, and those on levels that
     /// still cover something. In burn order.
@@ -219,15 +261,9 @@ pub(super) async fn create_grant(
     author: Author<'_>,
 ) -> Result<StoredGrant, LedgerError> {
     let change = touch_tenant(tx, &new.tenant).await?;
-    let before = select_grants!(
-        "WHERE g.tenant = $1 AND g.source_key = $2",
-        new.tenant.as_str(),
-        new.source_key
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
-    if let Some(before) = before {
-        return before.into_stored();
+    if let Some(before) = grant_of_key(tx, &new.tenant, &new.source_key).await? {
+        new.check_repeat(&before)?;
+        return Ok(before);
     }
     check_number(tx, new).await?;
     let amount = i64::try_from(new.amount).unwrap_or(i64::MAX);
@@ -280,6 +316,19 @@ pub(super) async fn create_grant(
         .write(tx)
         .await?;
     Ok(stored)
+}
+
+/// The grant that was given under a key.
+pub(super) async fn grant_of_key(
+    tx: &mut PgConnection,
+    tenant: &TenantId,
+    source_key: &str,
+) -> Result<Option<StoredGrant>, LedgerError> {
+    let row =
+        select_grants!("WHERE g.tenant = $1 AND g.source_key = $2", tenant.as_str(), source_key)
+            .fetch_optional(tx)
+            .await?;
+    row.map(GrantRow::into_stored).transpose()
 }
 
 /// Takes the next change for a tenant that there is.
@@ -379,6 +428,7 @@ impl GrantRow {
             expires_at: self.expires_at.map(|at| at.to_jiff()),
             every,
             covers_level: self.covers_level,
+            is_revoked: self.revoked_at.is_some(),
         };
         Ok(StoredGrant {
             tenant: read_column(table, "tenant", &key, &self.tenant, TenantId::new(&self.tenant))?,

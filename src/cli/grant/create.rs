@@ -101,7 +101,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     let definition = ledger.plan_definition(&tenant.subscription.plan).await?;
     let plan = CompiledPlan::from_json(&definition.context("the tenant's plan is not stored")?)?;
-    new.covers_level = plan.check_grantable(&new.meter, new.subject.as_ref())?;
+    new.covers_level = plan.check_grantable(&new.meter, new.subject.as_ref(), new.every)?;
     let stored = ledger.create_grant(&new, args.author.author(&actor)).await?;
     if args.json {
         outln!("{}", serde_json::to_string_pretty(&as_json(&stored))?);
@@ -178,6 +178,9 @@ fn from_catalog(args: &Args, tenant: &Tenant, grant: &GrantDef) -> anyhow::Resul
     let starts_at = args.starts_at.unwrap_or_else(|| tenant.now(Clock::System.now()));
     let days = |days: u16| starts_at + SignedDuration::from_hours(24 * i64::from(days));
     let is_recurring = grant.kind == CatalogKind::Recurring;
+    if is_recurring && grant.price.is_some() {
+        bail!("--from: {} has a price each time, which is not billed yet", grant.name);
+    }
     Ok(NewGrant {
         tenant: tenant.id.clone(),
         kind: match grant.kind {

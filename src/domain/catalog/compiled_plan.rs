@@ -164,6 +164,7 @@ impl CompiledPlan {
         &self,
         meter: &MeterName,
         subject: Option<&Subject>,
+        every: Option<crate::domain::period::Period>,
     ) -> Result<bool, Invalid> {
         let named = || format!("the plan {} of {}", self.plan, self.catalog);
         let Some(found) = self.meter(meter.as_str()) else {
@@ -192,7 +193,22 @@ impl CompiledPlan {
                 "leave it out",
             ));
         }
-        Ok(found.meter.kind == MeterKind::Level)
+        let is_level = found.meter.kind == MeterKind::Level;
+        if is_level && every.is_some() {
+            return Err(Invalid::new(
+                "every",
+                format!("is given, and {meter} is a level, which never starts again"),
+                "leave it out: what a grant gives of a level stays until it expires",
+            ));
+        }
+        if is_level && found.limit.per_subject && subject.is_none() {
+            return Err(Invalid::new(
+                "subject",
+                format!("is missing, and {meter} is a level of each subject"),
+                "say whose level it raises, so that it comes free with that level",
+            ));
+        }
+        Ok(is_level)
     }
 
     /// The plan's value of a feature, if it names one.

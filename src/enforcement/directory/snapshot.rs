@@ -205,6 +205,7 @@ mod tests {
                 expires_at: None,
                 every: Some(Period::Month),
                 covers_level: false,
+                is_revoked: false,
             }],
             pools: vec![],
         }

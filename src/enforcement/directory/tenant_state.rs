@@ -89,7 +89,8 @@ impl Terms {
         match key.label.period {
             // Of a grant that is not known any more nothing is left to give.
             Period::Grant { id } => {
-                let units = self.tenant.grant(id).map_or(0, |grant| grant.amount);
+                let grant = self.tenant.grant(id).filter(|grant| !grant.is_revoked);
+                let units = grant.map_or(0, |grant| grant.amount);
                 Some(Ceiling { units: Some(units), version: self.tenant.version })
             }
             _ => self.plan.meter(key.meter.as_str()).map(|meter| self.ceiling(meter)),

@@ -83,7 +83,7 @@ impl World {
                     self.later(CALL_TIMEOUT_US, Event::CallTimesOut { run, key, sequence });
                     return;
                 }
-                Step::Deny { why, remaining } => self.deny(run, key, why, remaining),
+                Step::Deny { why, remaining, .. } => self.deny(run, key, why, remaining),
                 Step::Unavailable => self.unavailable(run, key),
                 Step::Wait { until } | Step::Rest { until: Some(until) } => {
                     let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);

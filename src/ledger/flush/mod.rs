@@ -10,6 +10,7 @@
 pub mod batch;
 mod distinct;
 mod keys;
+mod lowering;
 mod quarantine;
 pub mod sums;
 mod write;
@@ -383,6 +384,7 @@ async fn count(
         }
     }
     write_events(tx, batch.run, &raw).await?;
+    lowering::share_out(tx, &mut sums).await?;
     part.flushed.undone = write_sums(tx, batch.run, &sums).await?;
     Ok(part)
 }

@@ -82,6 +82,8 @@ pub fn floor_to_microsecond(at: Timestamp) -> Timestamp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     pub amount_sum: i128,
+    /// Of `amount_sum`, units of a summed meter that other counters cover.
+    pub covered: i128,
     pub events: u64,
     pub amount_max: i64,
     /// Time and amount of the latest event; of several at the same time, the largest amount.
@@ -94,6 +96,7 @@ impl Tally {
     fn of(event: &UsageEvent) -> Self {
         Self {
             amount_sum: event.amount.into(),
+            covered: event.covered().into(),
             events: 1,
             amount_max: event.amount,
             last: (floor_to_microsecond(event.time), event.amount),
@@ -103,6 +106,7 @@ impl Tally {
 
     fn add(&mut self, other: &Self) {
         self.amount_sum += other.amount_sum;
+        self.covered += other.covered;
         self.events += other.events;
         self.amount_max = self.amount_max.max(other.amount_max);
         self.last = self.last.max(other.last);
@@ -136,6 +140,8 @@ pub struct Sum {
     pub parts: BTreeMap<CellKey, Share>,
     /// Units that they drew on pools.
     pub drawn: BTreeMap<Draw, i128>,
+    /// Units that levels went down by, by where these may come free.
+    pub lowered: BTreeMap<Vec<CellKey>, i128>,
 }
 
 /// Whose use of which pool's window.
@@ -147,22 +153,41 @@ pub struct Draw {
     pub label: WindowLabel,
 }
 
+impl Draw {
+    /// What `tenant` uses of the counter `key`, if that is a pool's.
+    pub fn of(tenant: &TenantId, key: &CellKey) -> Option<Self> {
+        let (tenant, meter) = (tenant.clone(), key.meter.clone());
+        Some(Self { tenant, pool: key.tenant.pool()?, meter, label: key.label })
+    }
+}
+
 impl Sum {
     /// The sum of one event.
     pub fn of(event: &UsageEvent) -> Self {
-        let mut parts = BTreeMap::new();
-        let mut drawn = BTreeMap::new();
+        let (tally, share) = (Tally::of(event), Share::of(event));
+        let mut sum = Self {
+            aggregation: event.aggregation,
+            tally,
+            share,
+            parts: BTreeMap::new(),
+            drawn: BTreeMap::new(),
+            lowered: BTreeMap::new(),
+        };
+        if event.lowers() > 0 {
+            let may_free: Vec<_> = event.parts.iter().map(|part| part.key.clone()).collect();
+            if !may_free.is_empty() {
+                sum.lowered.insert(may_free, event.lowers().into());
+            }
+            return sum;
+        }
         for part in &event.parts {
             let share = Share::of_part(event, part);
-            add_to(&mut parts, &part.key, share);
-            if let Some(pool) = part.key.tenant.pool() {
-                let (tenant, meter) = (event.key.tenant.clone(), part.key.meter.clone());
-                let draw = Draw { tenant, pool, meter, label: part.key.label };
-                *drawn.entry(draw).or_default() += share.used();
+            add_to(&mut sum.parts, &part.key, share);
+            if let Some(draw) = Draw::of(&event.key.tenant, &part.key) {
+                *sum.drawn.entry(draw).or_default() += share.used();
             }
         }
-        let (tally, share) = (Tally::of(event), Share::of(event));
-        Self { aggregation: event.aggregation, tally, share, parts, drawn }
+        sum
     }
 
     /// Adds `other`, which comes later.
@@ -175,6 +200,9 @@ impl Sum {
         }
         for (draw, units) in &other.drawn {
             *self.drawn.entry(draw.clone()).or_default() += units;
+        }
+        for (may_free, units) in &other.lowered {
+            *self.lowered.entry(may_free.clone()).or_default() += units;
         }
     }
 }
@@ -190,6 +218,9 @@ pub struct Sums {
     /// What tenants have used of pools.
     pub drawn: BTreeMap<Draw, i128>,
     pub shares: BTreeMap<CellKey, Share>,
+    /// What levels went down by, by the slot of the events and where it may come free; not among the
+    /// rest before [`super::lowering::share_out`] has decided.
+    pub lowered: BTreeMap<(Slot, Vec<CellKey>), i128>,
 }
 
 impl Sums {
@@ -210,6 +241,29 @@ impl Sums {
         }
         for (draw, units) in &sum.drawn {
             *self.drawn.entry(draw.clone()).or_default() += units;
+        }
+        for (may_free, units) in &sum.lowered {
+            *self.lowered.entry((slot.clone(), may_free.clone())).or_default() += units;
+        }
+    }
+
+    /// Lowers `key` by `units` of the level of `slot`.
+    pub(super) fn lower(&mut self, slot: &Slot, key: &CellKey, units: i128) {
+        let share = Share { undone: units, ..Share::default() };
+        self.add_share(key, share);
+        if *key == slot.key {
+            if let Some(window) = self.windows.get_mut(key) {
+                window.share.add(share);
+            }
+            return;
+        }
+        add_to(&mut self.covering, key, share);
+        if let Some(draw) = Draw::of(&slot.key.tenant, key) {
+            *self.drawn.entry(draw).or_default() -= units;
+        }
+        let tallies = [self.hours.get_mut(slot), self.days.get_mut(&slot.day())];
+        for tally in tallies.into_iter().flatten() {
+            tally.covered -= units;
         }
     }
 
@@ -336,10 +390,18 @@ mod tests {
     fn a_level_that_goes_down_comes_free_where_it_was_covered() {
         let mut down = event(-9, 0, "2026-03-01T00:00:00Z");
         let grant = CellKey { label: "grant_7:0:0".parse().unwrap(), ..down.key.clone() };
-        down.parts = vec![Part { key: grant.clone(), units: 3, recorded: 0 }];
-        let sums = sums(std::slice::from_ref(&down));
+        let part = |key: &CellKey| Part { key: key.clone(), units: 0, recorded: 0 };
+        down.parts = vec![part(&grant), part(&down.key)];
+        let slot = Slot::of(&down);
+        let mut sums = sums(std::slice::from_ref(&down));
+        assert!(sums.shares.is_empty(), "nothing is said before the ledger has looked");
+        assert_eq!(sums.lowered.values().copied().collect::<Vec<_>>(), [9]);
+        sums.lower(&slot, &grant, 3);
+        sums.lower(&slot, &down.key, 6);
         assert_eq!(sums.shares[&grant], Share { consumed: 0, recorded: 0, undone: 3 });
-        assert_eq!(sums.shares[&down.key].used(), -6);
+        assert_eq!(sums.windows[&down.key].share.used(), -6);
+        let hour = &sums.hours[&slot];
+        assert_eq!((hour.amount_sum, hour.covered), (-9, -3));
     }
 
     #[test]

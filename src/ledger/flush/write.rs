@@ -120,6 +120,7 @@ struct TallyColumns {
     amount_maxima: Vec<i64>,
     last_amounts: Vec<i64>,
     last_ats: Vec<jiff_sqlx::Timestamp>,
+    covered: Vec<i64>,
 }
 
 impl TallyColumns {
@@ -129,6 +130,7 @@ impl TallyColumns {
         self.amount_maxima.push(tally.amount_max);
         self.last_amounts.push(tally.last.1);
         self.last_ats.push(tally.last.0.to_sqlx());
+        self.covered.push(bigint("covered", tally.covered)?);
         Ok(())
     }
 }
@@ -166,7 +168,8 @@ async fn write_hours(
         &columns.tallies.events,
         &columns.tallies.amount_maxima,
         &columns.tallies.last_amounts,
-        &columns.tallies.last_ats as _
+        &columns.tallies.last_ats as _,
+        &columns.tallies.covered
     )
     .execute(tx)
     .await?;
@@ -193,7 +196,8 @@ async fn write_days(
         &columns.tallies.events,
         &columns.tallies.amount_maxima,
         &columns.tallies.last_amounts,
-        &columns.tallies.last_ats as _
+        &columns.tallies.last_ats as _,
+        &columns.tallies.covered
     )
     .execute(tx)
     .await?;

@@ -1,14 +1,15 @@
--- Adds a batch's tallies to usage_hourly. $1..$11 one array per column, sorted by key.
+-- Adds a batch's tallies to usage_hourly. $1..$12 one array per column, sorted by key.
 INSERT INTO usage_hourly (
     tenant, meter, label, subject, hour, group_values,
-    amount_sum, events, amount_max, last_amount, last_at
+    amount_sum, events, amount_max, last_amount, last_at, covered
 )
 SELECT * FROM UNNEST(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[],
-    $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[]
+    $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::bigint[]
 )
 ON CONFLICT (tenant, meter, hour, label, subject, group_values) DO UPDATE SET
     amount_sum = usage_hourly.amount_sum + excluded.amount_sum,
+    covered = usage_hourly.covered + excluded.covered,
     events = usage_hourly.events + excluded.events,
     amount_max = greatest(usage_hourly.amount_max, excluded.amount_max),
     -- The latest by event time; of several at the same time, the largest.

@@ -1,9 +1,17 @@
 //! A stretch of a journal becomes part of the ledger once.
 
-use tollgate::ledger::{
-    floors::FlushedTotals,
-    flush::{FlushOutcome, Flushed},
-    runs::{ClosedHow, RunStanding},
+use std::sync::Arc;
+
+use tollgate::{
+    domain::{
+        cell_key::CellKey,
+        usage::{Part, UsageEvent},
+    },
+    ledger::{
+        floors::FlushedTotals,
+        flush::{FlushOutcome, Flushed},
+        runs::{ClosedHow, RunStanding},
+    },
 };
 
 use super::world::{World, at, batch, event, key, keyed, properties, tenant};
@@ -171,5 +179,70 @@ async fn a_hundred_thousand_keyed_events_of_one_record_are_one_batch() {
     assert_eq!((flushed.counted, flushed.duplicates), (99_990, 10));
     let listed = world.ledger.tenant_windows(&tenant("t3"), None, 10).await.unwrap();
     assert_eq!(listed[0].used, 9_999);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_level_comes_free_where_it_is_covered_whoever_says_it_and_no_unit_twice() {
+    let world = World::new().await;
+    let (one, other) = (world.run().await, world.run().await);
+    let own = key("t1", "tokens");
+    let grant = CellKey { label: "grant_7:0:0".parse().unwrap(), ..own.clone() };
+    let part = |key: &CellKey, units| Part { key: key.clone(), units, recorded: 0 };
+    let up = UsageEvent { parts: vec![part(&grant, 3)], from_lease: 10, ..event("t1", 13) };
+    world.flush(one, 0, &[up]).await;
+    let down = |key: &str, amount| UsageEvent {
+        parts: vec![part(&grant, 0), part(&own, 0)],
+        ..keyed("t1", amount, key)
+    };
+    // Both runs have seen 3 units on the grant. The second finds 1 left of them.
+    world.flush(one, 1, &[down("a", -2)]).await;
+    let flushed = world.flush(other, 0, &[down("a", -2), down("b", -3), down("c", -4)]).await;
+    assert_eq!((flushed.counted, flushed.duplicates), (2, 1));
+    assert_eq!((world.used(&grant).await, world.used(&own).await), (0, 4));
+    let undone: Vec<_> =
+        flushed.undone.iter().map(|(key, totals)| (key.clone(), totals.undone)).collect();
+    assert_eq!(undone, [(own.clone(), 6), (grant.clone(), 1)]);
+    // What no row covers is a debt of the last.
+    world.flush(other, 3, &[down("d", -5)]).await;
+    assert_eq!((world.used(&grant).await, world.used(&own).await), (0, -1));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn levels_of_many_runs_come_free_at_once_without_a_deadlock() {
+    let world = Arc::new(World::new().await);
+    let own = key("t1", "tokens");
+    let grants: Vec<_> = (1..=3)
+        .map(|id| CellKey { label: format!("grant_{id}:0:0").parse().unwrap(), ..own.clone() })
+        .collect();
+    let first = world.run().await;
+    let parts = grants.iter().map(|key| Part { key: key.clone(), units: 200, recorded: 0 });
+    let up = UsageEvent { parts: parts.collect(), from_lease: 400, ..event("t1", 1_000) };
+    world.flush(first, 0, &[up]).await;
+    let tasks = (0..4).map(|number| {
+        let (world, own, mut grants) = (world.clone(), own.clone(), grants.clone());
+        tokio::spawn(async move {
+            let run = world.run().await;
+            grants.rotate_left(number % 3);
+            for flush in 0..20 {
+                let part = |key: &CellKey, units| Part { key: key.clone(), units, recorded: 0 };
+                let places = grants.iter().chain([&own]).map(|key| part(key, 0)).collect();
+                let down = UsageEvent { parts: places, ..event("t1", -12) };
+                let up = UsageEvent { parts: vec![part(&grants[0], 2)], ..event("t1", 2) };
+                world.flush(run, flush * 2, &[down, up]).await;
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let mut left = world.used(&own).await;
+    for grant in &grants {
+        let used = world.used(grant).await;
+        assert!(used >= 0, "{grant} stands at {used}");
+        left += used;
+    }
+    assert_eq!(left, 1_000 - 4 * 20 * 10);
     world.check().await;
 }

@@ -4,7 +4,13 @@ pub mod world;
 
 use jiff::Timestamp;
 use tollgate::{
-    jobs::runner::HandRunEnd, ledger::subscriptions::WindowsAfter, pricing::overage::OverageFacts,
+    domain::{
+        cell_key::CellKey,
+        usage::{Part, UsageEvent},
+    },
+    jobs::runner::HandRunEnd,
+    ledger::subscriptions::WindowsAfter,
+    pricing::overage::OverageFacts,
 };
 
 use self::world::{World, at, by_hand, succeeded};
@@ -196,6 +202,35 @@ async fn a_level_is_charged_each_month_by_its_peak() {
     let (may, june) = (month("2015-05-01", 75), month("2015-06-01", 0));
     assert_eq!(world.amounts().await, [march, april, may, june]);
     assert_eq!(world.charges().await[2].explanation["billed_on"], "peak");
+}
+
+#[tokio::test]
+async fn what_a_grant_covers_of_a_level_is_not_charged_again() {
+    let world = World::with_catalog("hosting").await;
+    world.tenant("acme", "starter").await;
+    let part = |units: i64| Part {
+        key: CellKey {
+            label: "grant_7:0:0".parse().unwrap(),
+            ..world.event("acme", "disk", 1, at("2015-03-10T10:20:00Z")).key
+        },
+        units: u64::try_from(units).unwrap(),
+        recorded: 0,
+    };
+    let changed = |amount: i64, parts: Vec<Part>, time: &str| UsageEvent {
+        parts,
+        ..world.event("acme", "disk", amount, at(time))
+    };
+    // Of 30 GB the plan includes 10, and a grant covers 15.
+    let up = changed(30 * GB, vec![part(15 * GB)], "2015-03-10T10:20:00Z");
+    // It comes free on the grant first.
+    let down = changed(-20 * GB, vec![part(0)], "2015-04-02T00:00:00Z");
+    let own = Part { key: up.key.clone(), units: 0, recorded: 0 };
+    let down = UsageEvent { parts: vec![part(0), own], ..down };
+    world.flush(vec![up, down]).await;
+    world.charge("2015-06-01T02:00:00Z").await;
+    let month = |start: &str, minor| ("acme".to_owned(), start.to_owned(), minor);
+    let months = [month("2015-03-01", 75), month("2015-04-01", 75), month("2015-05-01", 0)];
+    assert_eq!(world.amounts().await, months);
 }
 
 #[tokio::test]

@@ -56,13 +56,21 @@ fn one_grant(
     path: &FieldPath,
     findings: &mut Findings,
 ) {
-    meter(catalog, &grant.meter, path, findings);
+    let meter = meter(catalog, &grant.meter, path, findings);
+    let is_recurring = grant.kind == GrantKind::Recurring;
+    if is_recurring && meter.is_some_and(|meter| meter.kind == MeterKind::Level) {
+        findings.add(
+            path.key("kind"),
+            format!("is recurring, and {} is a level, which never starts again", grant.meter),
+            "set kind: top_up: what it gives stays until it expires",
+        );
+    }
     findings.at_least_one(path.key("amount"), grant.amount.get());
     findings.price(path.key("price"), grant.price, catalog.currency);
     if grant.kind == GrantKind::Promotional && grant.price.is_some() {
         findings.add(path.key("price"), "is on a promotional grant", "remove it: it is free");
     }
-    if grant.kind != GrantKind::Recurring {
+    if !is_recurring {
         let fields =
             [("every", grant.every.is_some()), ("rollover_cap", grant.rollover_cap.is_some())];
         for (field, _) in fields.iter().filter(|(_, given)| *given) {
