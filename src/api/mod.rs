@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod catalogs;
+pub mod emergency;
 pub mod feature;
 pub mod fields;
 pub mod quota;

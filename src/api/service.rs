@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
     access::guarded::messages,
+    emergency::{emergency_request, emergency_response},
     feature::{feature_query, feature_response, features_query, features_response},
     quota::{quota_request, quota_response, release_request, release_response},
     rate::{rate_request, rate_response},
@@ -170,8 +171,10 @@ impl TollgateService for EngineService {
 
     async fn request_emergency_usage(
         &self,
-        _: Request<RequestEmergencyUsageRequest>,
+        request: Request<RequestEmergencyUsageRequest>,
     ) -> Result<Response<RequestEmergencyUsageResponse>, Status> {
-        Err(not_there_yet("RequestEmergencyUsage"))
+        let request = emergency_request(request.into_inner()).map_err(invalid)?;
+        let answer = self.engine.request_emergency(request).await.map_err(refused)?;
+        Ok(Response::new(emergency_response(answer)))
     }
 }

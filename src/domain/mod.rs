@@ -5,6 +5,7 @@ pub mod amount;
 pub mod catalog;
 pub mod cell_key;
 pub mod distinct;
+pub mod emergency;
 pub mod features;
 pub mod grant;
 pub mod ids;

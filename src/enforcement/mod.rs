@@ -11,6 +11,7 @@ pub mod counter;
 mod covering;
 pub mod directory;
 pub mod embedded;
+mod emergency;
 pub mod engine;
 pub mod error;
 pub mod features;

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{cleanup, overages, schedule::Schedule};
+use super::{cleanup, overages, rollover, schedule::Schedule};
 use crate::domain::invalid::Invalid;
 
 /// Settings of the worker's jobs.
@@ -15,6 +15,8 @@ pub struct JobsConfig {
     pub zone: String,
     /// When overages are charged, as a cron pattern: minute, hour, day of month, month, weekday.
     pub overages: String,
+    /// When unused parts of recurring grants are carried over, as a cron pattern.
+    pub rollover: String,
     /// When old data is cleaned up, as a cron pattern.
     pub cleanup: String,
     /// How long the history of runs is kept, in days; the latest run of each job stays.
@@ -28,6 +30,7 @@ impl Default for JobsConfig {
         Self {
             zone: "UTC".to_owned(),
             overages: overages::SCHEDULE.to_owned(),
+            rollover: rollover::SCHEDULE.to_owned(),
             cleanup: cleanup::SCHEDULE.to_owned(),
             history_days: 90,
             usage_keys_days: 35,
@@ -39,7 +42,9 @@ impl JobsConfig {
     /// Checks the settings; the error names the field.
     pub fn check(&self) -> Result<(), Invalid> {
         let zone = self.time_zone()?;
-        for (field, pattern) in [("overages", &self.overages), ("cleanup", &self.cleanup)] {
+        for (field, pattern) in
+            [("overages", &self.overages), ("rollover", &self.rollover), ("cleanup", &self.cleanup)]
+        {
             Schedule::new(pattern, zone.clone())
                 .map_err(|invalid| Invalid { field: field.to_owned(), ..invalid })?;
         }

@@ -7,5 +7,6 @@ pub mod error;
 pub mod job;
 pub mod overages;
 pub mod registry;
+pub mod rollover;
 pub mod runner;
 pub mod schedule;

@@ -6,7 +6,7 @@ use super::{
     cleanup::{self, Retention},
     config::JobsConfig,
     job::Job,
-    overages,
+    overages, rollover,
 };
 use crate::{domain::invalid::Invalid, ledger::Ledger};
 
@@ -19,6 +19,7 @@ pub fn jobs(ledger: &Ledger, config: &JobsConfig) -> Result<Vec<Job>, Invalid> {
         Retention { usage_keys: DAY * config.usage_keys_days, job_runs: DAY * config.history_days };
     Ok(vec![
         overages::job(ledger.clone(), &config.overages, zone.clone())?,
+        rollover::job(ledger.clone(), &config.rollover, zone.clone())?,
         cleanup::job(ledger.clone(), &config.cleanup, zone, retention)?,
     ])
 }

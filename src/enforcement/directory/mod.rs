@@ -44,7 +44,7 @@ use crate::{
         ids::{CatalogName, TenantId},
         tenant::{PlanVersion, Tenant},
     },
-    ledger::tenants::ChangeCursor,
+    ledger::{Ledger, tenants::ChangeCursor},
 };
 
 /// How long a name that nobody knows is refused from memory.
@@ -237,6 +237,23 @@ impl Directory {
         }
         *self.lock_cursor() = cursor;
         Ok((counters, has_more))
+    }
+
+    /// Reads a known tenant again, at once. Answers the counters whose ceilings changed.
+    pub async fn reload(&self, tenant: &TenantId) -> Result<Vec<Arc<Counter>>, EngineError> {
+        let _loading = self.loading.read().await;
+        let Some(state) = self.known(tenant) else { return Ok(vec![]) };
+        let Some(loaded) = self.source.tenant(tenant).await? else { return Ok(vec![]) };
+        self.is_unsaved.store(true, Ordering::Relaxed);
+        Ok(state.replace_terms(self.terms(loaded).await?))
+    }
+
+    /// The shared ledger, unless everything is in a file.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match &self.source {
+            Source::Ledger(ledger) => Some(ledger),
+            Source::File(_) => None,
+        }
     }
 
     /// The pools of a tenant follow its account's clock.

@@ -6,10 +6,14 @@
 //! closed: what reaches it later is in the ledger and in no charge, and the figure that the charge
 //! was made of tells the difference. A level is charged for each month on the billing anchor.
 //!
+//! What grants covered is no overage. A bought grant is charged its price, emergency usage what was
+//! used of it.
+//!
 //! A charge's key is its window, so the job may run again, or twice at once, and changes nothing.
 
 mod charge;
 mod clock;
+mod grants;
 mod levels;
 mod pass;
 mod plans;
@@ -69,6 +73,9 @@ async fn run(ledger: Ledger, context: JobContext) -> JobResult {
 
 impl Pass {
     async fn charge(&mut self, subscribers: &[Subscriber]) -> Result<(), JobError> {
+        // Before the totals: what the marks promise is in them then.
+        let clock = BillingClock::new(&self.context, self.ledger.oldest_open_mark().await?);
+        self.charge_grants(subscribers, clock).await?;
         let mut meters = Vec::new();
         for subscriber in subscribers {
             let mut priced = BTreeSet::new();
@@ -83,8 +90,6 @@ impl Pass {
         if meters.is_empty() {
             return Ok(());
         }
-        // Before the totals: what the marks promise is in them then.
-        let clock = BillingClock::new(&self.context, self.ledger.oldest_open_mark().await?);
         let mut after = None;
         loop {
             self.context.check_stop()?;
