@@ -8,6 +8,7 @@ mod files;
 mod imports;
 mod layers;
 mod metrics;
+mod reasons;
 mod rules;
 mod source;
 
@@ -23,6 +24,7 @@ fn the_house_is_in_order() {
     let mut problems = rules::check(&house);
     problems.extend(files::check(root));
     problems.extend(metrics::check(root, &house.modules));
+    problems.extend(reasons::check(root, &house.modules));
     problems.sort();
     assert!(problems.is_empty(), "\n\n{}\n", problems.join("\n"));
 }
