@@ -121,28 +121,29 @@ impl Tls {
     /// what they began with. Files that cannot be used change nothing.
     pub async fn follow(&self, stop: CancellationToken) {
         let follow = async {
+            let mut told = None;
             loop {
                 tokio::time::sleep(LOOK_INTERVAL).await;
-                self.look();
+                let trouble = self.look().err().map(|error| error.to_string());
+                metrics::gauge!("tollgate_tls_stale").set(f64::from(u8::from(trouble.is_some())));
+                if let Some(error) = trouble.as_ref().filter(|_| trouble != told) {
+                    tracing::warn!(%error, "the last certificate stays in force");
+                }
+                told = trouble;
             }
         };
         stop.run_until_cancelled(follow).await;
     }
 
-    fn look(&self) {
-        let (Some(cert), Some(key)) = (&self.config.cert, &self.config.key) else { return };
+    /// Fails while the files cannot be used; they may be half written.
+    fn look(&self) -> Result<(), TlsError> {
+        let (Some(cert), Some(key)) = (&self.config.cert, &self.config.key) else { return Ok(()) };
         let client_ca = self.config.client_ca.as_deref();
-        if changed(cert, key, client_ca) == self.acceptors.load().read {
-            return;
+        if changed(cert, key, client_ca) != self.acceptors.load().read {
+            self.acceptors.store(Arc::new(read(cert, key, client_ca)?));
+            tracing::info!("a new certificate is in force");
         }
-        match read(cert, key, client_ca) {
-            Ok(acceptors) => {
-                tracing::info!("a new certificate is in force");
-                self.acceptors.store(Arc::new(acceptors));
-            }
-            // The files may be half written; they are looked at again.
-            Err(error) => tracing::warn!(%error, "the last certificate stays in force"),
-        }
+        Ok(())
     }
 }
 
@@ -258,10 +259,10 @@ mod tests {
                 .unwrap();
         };
         put(&other.cert, &config.cert);
-        tls.look();
+        assert!(tls.look().is_err());
         assert!(Arc::ptr_eq(&before, &tls.acceptors.load_full()), "the key is another's");
         put(&other.key, &config.key);
-        tls.look();
+        tls.look().unwrap();
         assert!(!Arc::ptr_eq(&before, &tls.acceptors.load_full()));
     }
 }

@@ -80,6 +80,7 @@ const GAUGES: &[Described] = &[
     ("tollgate_redis_connections", "Connections to Redis that serve calls"),
     ("tollgate_reservations_live", "Reservations that hold units"),
     ("tollgate_tenants_live", "Tenants in this sidecar's memory"),
+    ("tollgate_tls_stale", "1 while the changed files of the certificate cannot be used"),
 ];
 
 const HISTOGRAMS: &[Described] = &[
