@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
-use super::config::HttpConfig;
+use super::{
+    config::HttpConfig,
+    refused::{BODY_TOO_LARGE, BODY_TOO_SLOW, unsupported},
+};
 use crate::{
     api::{refusal::Refusal, status::status},
     domain::invalid::Invalid,
@@ -75,10 +78,8 @@ impl Bodies {
             Ok(Read { bytes, _room: room })
         };
         tokio::time::timeout(BODY_WAIT_MAX, reading).await.unwrap_or_else(|_| {
-            Err(Status::deadline_exceeded(format!(
-                "the body was not received within {} s",
-                BODY_WAIT_MAX.as_secs()
-            )))
+            let told = format!("the body was not received within {} s", BODY_WAIT_MAX.as_secs());
+            Err(status(Refusal::new(Code::DeadlineExceeded, BODY_TOO_SLOW, told)))
         })
     }
 
@@ -93,7 +94,7 @@ impl Bodies {
     fn too_large(&self) -> Status {
         status(Refusal::new(
             Code::OutOfRange,
-            "BODY_TOO_LARGE",
+            BODY_TOO_LARGE,
             format!(
                 "the body is larger than the {} bytes of http.body_bytes_max; send smaller batches",
                 self.body_bytes_max
@@ -103,7 +104,7 @@ impl Bodies {
 }
 
 /// A page in a browser can send every other type to a port on loopback without asking first.
-fn require_json(headers: &HeaderMap) -> Result<(), Status> {
+pub fn require_json(headers: &HeaderMap) -> Result<(), Status> {
     let told = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
     let essence = told.map(|told| told.split(';').next().unwrap_or_default().trim());
     if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
@@ -113,7 +114,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Status> {
         Some(told) => format!("is {}", cut(told)),
         None => "is missing".to_owned(),
     };
-    Err(status(Invalid::new("content-type", problem, "send JSON as application/json").into()))
+    Err(unsupported(Invalid::new("content-type", problem, "send JSON as application/json")))
 }
 
 /// Reads JSON; the error names the field as the caller wrote it.
@@ -144,7 +145,8 @@ fn unreadable(path: &str, error: &serde_json::Error) -> Invalid {
     Invalid::new(field, format!("cannot be read ({told})"), remedy)
 }
 
-fn cut(text: &str) -> String {
+/// What of a caller's text is told back.
+pub fn cut(text: &str) -> String {
     let end = (0..=text.len().min(TOLD_BYTES_MAX)).rev().find(|at| text.is_char_boundary(*at));
     text[..end.unwrap_or(0)].to_owned()
 }

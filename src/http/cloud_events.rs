@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::Request,
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -25,7 +25,11 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
-use super::{body::Bodies, body::parse, refused::Refused};
+use super::{
+    body::{Bodies, cut, parse},
+    mirror::{carrying, contained},
+    refused::{Refused, unsupported},
+};
 use crate::{
     api::{status::status, usage::BATCH_EVENTS_MAX},
     domain::invalid::{Invalid, Problems},
@@ -57,21 +61,63 @@ async fn record<T: TollgateService>(
     bodies: &Bodies,
 ) -> Result<Response, Status> {
     let (head, body) = request.into_parts();
+    let mode = EventMode::of(&head.headers).map_err(unsupported)?;
     let body = bodies.read(&head.headers, body).await?;
-    let events = read(&head.headers, &body.bytes).map_err(|problems| status(problems.into()))?;
+    let events = read(mode, &head.headers, &body.bytes);
+    let events = events.map_err(|problems| status(problems.into()))?;
     let message = v1::RecordUsageRequest { events, durability: 0 };
-    let mut call = tonic::Request::new(message);
-    *call.extensions_mut() = head.extensions;
-    let receipt = service.record_usage(call).await?.into_inner();
-    Ok(Json(receipt).into_response())
+    let receipt = contained(service.record_usage(carrying(message, head.extensions))).await?;
+    Ok(Json(receipt.into_inner()).into_response())
 }
 
-/// The usage that a request carries, in whichever mode.
-fn read(headers: &HeaderMap, body: &[u8]) -> Result<Vec<v1::UsageEvent>, Problems> {
-    let content_type = text(headers, header::CONTENT_TYPE.as_str());
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let events = match essence.as_str() {
-        BATCH => {
+/// How a request carries events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EventMode {
+    /// One, with everything in the body.
+    Structured,
+    /// One, with only the data in the body.
+    Binary,
+    /// Several in the body.
+    Batch,
+}
+
+impl EventMode {
+    fn of(headers: &HeaderMap) -> Result<Self, Invalid> {
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let content_type = String::from_utf8_lossy(content_type.unwrap_or_default());
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        let essence = essence.to_ascii_lowercase();
+        let is_binary = headers.contains_key("ce-specversion");
+        match essence.as_str() {
+            BATCH => Ok(Self::Batch),
+            ONE => Ok(Self::Structured),
+            // SDKs leave the type of JSON out.
+            "" | "application/json" if is_binary => Ok(Self::Binary),
+            json if is_binary && json.ends_with("+json") => Ok(Self::Binary),
+            _ if is_binary => {
+                let problem = format!("is {}", cut(&essence));
+                let remedy = "send the data as application/json";
+                Err(Invalid::new("content-type", problem, remedy))
+            }
+            _ => {
+                let problem = format!("is {:?}, and there is no ce-specversion", cut(&essence));
+                let remedy = format!("send {ONE}, {BATCH}, or an event in binary mode");
+                Err(Invalid::new("content-type", problem, remedy))
+            }
+        }
+    }
+}
+
+/// The usage that a request carries.
+fn read(
+    mode: EventMode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Vec<v1::UsageEvent>, Problems> {
+    let events = match mode {
+        EventMode::Structured => vec![parse(body)?],
+        EventMode::Binary => vec![binary(headers, body)?],
+        EventMode::Batch => {
             let events: Vec<Value> = parse(body)?;
             if events.len() > BATCH_EVENTS_MAX {
                 let problem = format!("has {} entries", events.len());
@@ -79,13 +125,6 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Result<Vec<v1::UsageEvent>, Problem
                 return Err(Invalid::new("events", problem, remedy).into());
             }
             events
-        }
-        ONE => vec![parse(body)?],
-        _ if headers.contains_key("ce-specversion") => vec![binary(headers, &essence, body)?],
-        _ => {
-            let problem = format!("is {content_type:?}, and there is no ce-specversion");
-            let remedy = format!("send {ONE}, {BATCH}, or an event in binary mode");
-            return Err(Invalid::new("content-type", problem, remedy).into());
         }
     };
     let mut problems = Problems::default();
@@ -100,34 +139,21 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Result<Vec<v1::UsageEvent>, Problem
 }
 
 /// An event in binary mode, in the form that structured mode has.
-fn binary(headers: &HeaderMap, essence: &str, body: &[u8]) -> Result<Value, Invalid> {
+fn binary(headers: &HeaderMap, body: &[u8]) -> Result<Value, Invalid> {
     let mut event = Map::new();
     for (name, value) in headers {
         if let Some(attribute) = name.as_str().strip_prefix(HEADER) {
             let decoded = percent_decode(value.as_bytes()).decode_utf8().map_err(|_| {
                 Invalid::new(name.as_str(), "is not UTF-8", "percent-encode what is not ASCII")
             })?;
-            event.insert(attribute.to_owned(), decoded.into());
+            if event.insert(attribute.to_owned(), decoded.into()).is_some() {
+                return Err(Invalid::new(name.as_str(), "is given twice", "give it once"));
+            }
         }
-    }
-    // SDKs leave the type of JSON out.
-    let is_json = matches!(essence, "" | "application/json") || essence.ends_with("+json");
-    if !is_json {
-        let problem = format!("is {essence:?}");
-        let remedy = "send the data as application/json";
-        return Err(Invalid::new("content-type", problem, remedy));
     }
     event.insert("datacontenttype".to_owned(), "application/json".into());
     event.insert("data".to_owned(), parse(body)?);
     Ok(Value::Object(event))
-}
-
-fn text(headers: &HeaderMap, name: &str) -> String {
-    headers
-        .get(name)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()))
-        .unwrap_or_default()
-        .into()
 }
 
 /// What an event says was used.
@@ -136,6 +162,8 @@ fn usage_event(event: Value) -> Result<v1::UsageEvent, Invalid> {
         let remedy = "give specversion 1.0, id, source, type, subject and data";
         Invalid::new("event", format!("is no CloudEvent ({error})"), remedy)
     })?;
+    names_it("id", event.id())?;
+    names_it("source", event.source())?;
     let tenant = event.subject().unwrap_or_default();
     if tenant.is_empty() {
         return Err(Invalid::new("subject", "is missing", "give the tenant"));
@@ -162,11 +190,23 @@ fn usage_event(event: Value) -> Result<v1::UsageEvent, Invalid> {
     parse(&usage).map_err(|invalid| invalid.within("data"))
 }
 
+/// Checks what names an event: without it, all such events would be one.
+fn names_it(field: &str, value: &str) -> Result<(), Invalid> {
+    if value.is_empty() {
+        return Err(Invalid::new(field, "is empty", "give what names the event for good"));
+    }
+    if value.chars().any(char::is_control) {
+        let remedy = "leave it out, as CloudEvents 1.0 says of all text";
+        return Err(Invalid::new(field, "contains a control character", remedy));
+    }
+    Ok(())
+}
+
 /// The key of an event: the same for the same source and id, and for no others. They may be longer
 /// than a key, and of other characters.
 fn key(event: &Event) -> String {
     let mut hash = Sha256::new();
-    // No source can contain it.
+    // Neither contains it (`names_it`).
     hash.update(event.source().as_bytes());
     hash.update([0]);
     hash.update(event.id().as_bytes());
@@ -194,8 +234,12 @@ mod tests {
         HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())])
     }
 
+    fn read_as(headers: &HeaderMap, body: &[u8]) -> Result<Vec<v1::UsageEvent>, Problems> {
+        read(EventMode::of(headers)?, headers, body)
+    }
+
     fn structured(event: &Value) -> Result<v1::UsageEvent, String> {
-        let read = read(&headers(ONE), event.to_string().as_bytes());
+        let read = read_as(&headers(ONE), event.to_string().as_bytes());
         let mut read = read.map_err(|problems| problems.listed()[0].field.clone())?;
         Ok(read.remove(0))
     }
@@ -227,8 +271,12 @@ mod tests {
                 headers.insert(name, value.parse().unwrap());
             }
         }
-        let read = read(&headers, whole["data"].to_string().as_bytes()).unwrap();
+        let body = whole["data"].to_string();
+        let read = read_as(&headers, body.as_bytes()).unwrap();
         assert_eq!(read, [structured(&event()).unwrap()]);
+        headers.append("ce-id", "43".parse().unwrap());
+        let problems = read_as(&headers, body.as_bytes()).unwrap_err();
+        assert_eq!(problems.listed()[0].field, "ce-id", "it has two names");
     }
 
     #[test]
@@ -236,10 +284,10 @@ mod tests {
         let mut bad = event();
         bad["subject"] = "".into();
         let batch = Value::from(vec![event(), bad]).to_string();
-        let problems = read(&headers(BATCH), batch.as_bytes()).unwrap_err();
+        let problems = read_as(&headers(BATCH), batch.as_bytes()).unwrap_err();
         assert_eq!(problems.listed()[0].field, "events[1].subject");
         let batch = Value::from(vec![event(), event()]).to_string();
-        assert_eq!(read(&headers(BATCH), batch.as_bytes()).unwrap().len(), 2);
+        assert_eq!(read_as(&headers(BATCH), batch.as_bytes()).unwrap().len(), 2);
     }
 
     #[test]
@@ -253,7 +301,9 @@ mod tests {
         assert_eq!(told(&|event| event["specversion"] = "9".into()), "events[0].event");
         assert_eq!(told(&|event| event["data"]["amount"] = "x".into()), "events[0].data.amount");
         assert_eq!(told(&|event| event["data"]["tenant"] = "b".into()), "events[0].data.tenant");
-        let none = read(&headers("text/plain"), b"").unwrap_err();
+        assert_eq!(told(&|event| event["id"] = "".into()), "events[0].id");
+        assert_eq!(told(&|event| event["source"] = "a\0b".into()), "events[0].source");
+        let none = read_as(&headers("text/plain"), b"").unwrap_err();
         assert_eq!(none.listed()[0].field, "content-type");
     }
 }

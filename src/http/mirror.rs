@@ -76,7 +76,8 @@ pub fn routes<T: TollgateService>(service: &Arc<T>, bodies: &Bodies, clock: &Clo
     )
 }
 
-type Answered<M> = Result<tonic::Response<M>, Status>;
+/// How a call ends.
+pub type Answered<M> = Result<tonic::Response<M>, Status>;
 
 /// One call with one answer.
 async fn answer<Q, A, C>(request: Request, bodies: &Bodies, clock: &Clock, call: C) -> Response
@@ -145,14 +146,14 @@ fn failed(status: &Status) -> Result<Event, axum::Error> {
 }
 
 /// The message as a call, with what the layers before have found out about the caller.
-fn carrying<Q>(message: Q, extensions: Extensions) -> tonic::Request<Q> {
+pub fn carrying<Q>(message: Q, extensions: Extensions) -> tonic::Request<Q> {
     let mut request = tonic::Request::new(message);
     *request.extensions_mut() = extensions;
     request
 }
 
 /// A handler that panics fails its own call only.
-async fn contained<A>(call: impl Future<Output = Answered<A>>) -> Answered<A> {
+pub async fn contained<A>(call: impl Future<Output = Answered<A>>) -> Answered<A> {
     // What a handler shares with others is guarded against poisoning where it is locked.
     AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
         metrics::counter!("tollgate_http_handler_panics_total").increment(1);

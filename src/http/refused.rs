@@ -12,6 +12,11 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::{
+    api::{refusal::Refusal, status::status},
+    domain::invalid::Invalid,
+};
+
 /// What the type URLs of details begin with.
 const TYPE: &str = "type.googleapis.com/google.rpc.";
 
@@ -27,7 +32,8 @@ impl IntoResponse for Refused {
             "message": self.0.message(),
             "details": told(&details),
         });
-        let status = http_status(self.0.code());
+        let reason = details.error_info().map_or("", |info| info.reason.as_str());
+        let status = http_status(self.0.code(), reason);
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         if let Some(wait) = details.retry_info().and_then(|info| info.retry_delay) {
@@ -40,14 +46,32 @@ impl IntoResponse for Refused {
     }
 }
 
+/// A body of a kind that the path does not take.
+pub fn unsupported(invalid: Invalid) -> Status {
+    status(Refusal { reason: CONTENT_TYPE, ..invalid.into() })
+}
+
 /// `Retry-After` counts whole seconds; early is too early.
 pub fn whole_seconds(wait: Duration) -> HeaderValue {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     HeaderValue::from(seconds)
 }
 
-/// The mapping that `google/rpc/code.proto` gives.
-pub fn http_status(code: Code) -> StatusCode {
+/// The reason of a body that is longer than it may be.
+pub const BODY_TOO_LARGE: &str = "BODY_TOO_LARGE";
+/// The reason of a body that took too long to arrive.
+pub const BODY_TOO_SLOW: &str = "BODY_TOO_SLOW";
+/// The reason of a body of a kind that the path does not take.
+pub const CONTENT_TYPE: &str = "CONTENT_TYPE";
+
+/// The mapping that `google/rpc/code.proto` gives, except where HTTP has a word of its own.
+pub fn http_status(code: Code, reason: &str) -> StatusCode {
+    match reason {
+        BODY_TOO_LARGE => return StatusCode::PAYLOAD_TOO_LARGE,
+        BODY_TOO_SLOW => return StatusCode::REQUEST_TIMEOUT,
+        CONTENT_TYPE => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        _ => {}
+    }
     match code {
         Code::Ok => StatusCode::OK,
         Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {

@@ -1,11 +1,14 @@
 //! The calls over HTTP: the document that describes them, and public clients.
 
-use std::net::SocketAddr;
+use std::{
+    io::{BufRead, Write},
+    net::{SocketAddr, TcpStream},
+};
 
 use serde_json::{Value, json};
 
 use super::{CATALOG, cluster::Cluster};
-use crate::fixture::{ask, python};
+use crate::fixture::{ask, ask_in_full, python};
 
 fn post(at: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
     let headers = [("content-type", "application/json")];
@@ -14,7 +17,12 @@ fn post(at: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
 }
 
 async fn serving() -> (Cluster, super::cluster::Sidecar, SocketAddr) {
-    let cluster = Cluster::with_catalog("proving", CATALOG).await;
+    serving_with(&[]).await
+}
+
+async fn serving_with(flags: &[(&str, &str)]) -> (Cluster, super::cluster::Sidecar, SocketAddr) {
+    let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
+    flags.iter().for_each(|(flag, value)| cluster.flag(flag, value));
     cluster.world.tenant("acme", "basic").await;
     let sidecar = cluster.start("a").await;
     let at = cluster.address("a", "http");
@@ -55,10 +63,11 @@ async fn a_public_validator_accepts_the_document_and_it_says_what_is_answered() 
         path.display().to_string()
     };
     let document = write("openapi.json", &document);
+    let count = answers.len();
     let answers = write("answers.json", &Value::from(answers).to_string());
     let checked =
         tokio::task::block_in_place(|| python("check_openapi.py", &[&document, &answers]));
-    assert!(checked.contains("12 answers"), "{checked}");
+    assert!(checked.contains(&format!("{count} answers")), "{checked}");
     sidecar.process.stop();
     drop(cluster);
 }
@@ -90,6 +99,61 @@ async fn a_denial_is_429_with_a_time_to_come_back_unless_200_is_preferred() {
     let (status, _) = ask(at, "POST", "/v1/check-quota", &headers, &body.to_string());
     assert_eq!(status, 200);
     let (status, _) = ask(at, "POST", "/v1/check-quota", &[("content-type", "text/plain")], "{}");
-    assert_eq!(status, 400, "what a page in a browser may send is not taken");
+    assert_eq!(status, 415, "what a page in a browser may send is not taken");
     sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_no_message_is_refused_and_counts_nothing() {
+    let (_cluster, sidecar, at) = serving_with(&[("--http-body-bytes-max", "65536")]).await;
+    let json = [("content-type", "application/json")];
+    let event = |amount: &str| {
+        format!(r#"{{"events":[{{"tenant":"acme","meter":"tokens","amount":{amount}}}]}}"#)
+    };
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let twice = r#"{"tenant":"acme","tenant":"globex","meter":"tokens","amount":1}"#.to_owned();
+    let both = r#"{"events":[{"tenant":"acme","meter":"tokens","amount":1,
+        "idempotencyKey":"a","idempotency_key":"b"}]}"#;
+    let amounts = ["1e400", "18446744073709551616", "9007199254740993", "-1", "1.5", "true", "[]"];
+    let bodies = amounts.map(event).into_iter().chain([
+        deep.clone(),
+        format!(r#"{{"events":{deep}}}"#),
+        both.to_owned(),
+        "{}{}".to_owned(),
+        "null".to_owned(),
+        "\u{feff}{}".to_owned(),
+    ]);
+    for body in bodies {
+        let answer = ask(at, "POST", "/v1/usage", &json, &body);
+        assert_eq!(answer.0, 400, "{body:.200}: {}", answer.1);
+    }
+    assert_eq!(ask(at, "POST", "/v1/check-quota", &json, &twice).0, 400, "named twice");
+    let large = event(&format!("1{}", " ".repeat(70_000)));
+    let (status, told) = ask(at, "POST", "/v1/usage", &json, &large);
+    assert_eq!(status, 413, "{told}");
+    let chunked = [json[0], ("transfer-encoding", "chunked")];
+    let part = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    assert_eq!(send(at, &chunked, &part), 413, "nobody said how long it is");
+    for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let headers = [("content-type", kind)];
+        assert_eq!(ask(at, "POST", "/v1/usage", &headers, &event("1")).0, 415, "{kind}");
+        assert_eq!(ask(at, "POST", "/v1/events", &headers, &event("1")).0, 415, "{kind}");
+    }
+    let answer = ask_in_full(at, "GET", "/v1/usage", &[], "");
+    assert_eq!((answer.status, answer.headers["allow"].as_str()), (405, "POST"));
+    let (status, told) = ask(at, "POST", "/v1/usage", &json, &event("1"));
+    assert_eq!(status, 200, "{told}");
+    sidecar.wait_until_used("acme", "tokens", 1).await;
+    sidecar.process.stop();
+}
+
+/// The status of a request that says its length by itself.
+fn send(at: SocketAddr, headers: &[(&str, &str)], body: &str) -> u16 {
+    let mut stream = TcpStream::connect(at).unwrap();
+    let told: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!("POST /v1/usage HTTP/1.1\r\nHost: here\r\n{told}\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::BufReader::new(stream).read_line(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
