@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     domain::{
-        catalog::features::FeatureValue,
+        catalog::features::{FeatureType, FeatureValue},
         features::{
             access::{FeatureReason, SunsetNotice},
             offered::OfferedFeature,
@@ -61,12 +61,23 @@ pub fn feature_access(offered: OfferedFeature) -> v1::FeatureAccess {
     v1::FeatureAccess {
         enabled: access.is_enabled(),
         feature: access.feature.into(),
+        r#type: kind(access.kind).into(),
         reason: reason(access.reason).into(),
         value: access.value.and_then(value),
         override_expires_at: access.override_expires_at.map(fields::wire_instant),
         sunset_at: access.sunset_at.map(fields::wire_instant),
         available_in_plan: available_in_plan.map(String::from).unwrap_or_default(),
         sunset_notice: access.sunset_notice.map(notice),
+    }
+}
+
+fn kind(kind: FeatureType) -> v1::FeatureType {
+    match kind {
+        FeatureType::Boolean => v1::FeatureType::Boolean,
+        FeatureType::Number => v1::FeatureType::Number,
+        FeatureType::String => v1::FeatureType::String,
+        FeatureType::Enum => v1::FeatureType::Enum,
+        FeatureType::Json => v1::FeatureType::Json,
     }
 }
 

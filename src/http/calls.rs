@@ -10,7 +10,9 @@ use axum::{
 };
 use tonic::Status;
 
-use super::{body::Bodies, cloud_events, config::HttpConfig, mirror, openapi, refused::Refused};
+use super::{
+    body::Bodies, cloud_events, config::HttpConfig, mirror, ofrep, openapi, refused::Refused,
+};
 use crate::{clock::Clock, proto::v1::tollgate_service_server::TollgateService};
 
 /// The routes of `service`. A path or a method that there is not is told as any other failed call.
@@ -18,6 +20,7 @@ pub fn router<T: TollgateService>(service: &Arc<T>, config: &HttpConfig, clock: 
     let bodies = Bodies::new(config);
     mirror::routes(service, &bodies, clock)
         .merge(cloud_events::routes(service, &bodies))
+        .merge(ofrep::routes(service, &bodies))
         .route(
             "/openapi.json",
             get(async || ([(CONTENT_TYPE, "application/json")], openapi::text())),

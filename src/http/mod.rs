@@ -10,6 +10,7 @@ pub mod config;
 mod denial;
 pub mod guard;
 mod mirror;
+mod ofrep;
 mod openapi;
 pub mod refused;
 pub mod serve;

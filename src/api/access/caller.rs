@@ -6,7 +6,11 @@ use governor::clock::{Clock as _, DefaultClock};
 use tonic::Code;
 
 use super::{super::refusal::Refusal, book::Known, unauthenticated};
-use crate::{clock::Clock, domain::token::Need, proto::NamesTenants};
+use crate::{
+    clock::Clock,
+    domain::{ids::TenantId, token::Need},
+    proto::NamesTenants,
+};
 
 /// Longest sleep until a token's end is looked at again: clocks may be set.
 const EXPIRY_LOOK_MAX: Duration = Duration::from_secs(60);
@@ -21,6 +25,11 @@ pub struct Caller {
 impl Caller {
     pub(super) fn new(known: Arc<Known>, clock: Clock) -> Self {
         Self { known, clock }
+    }
+
+    /// The only tenant that the token is for; `None` = any.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        self.known.token.tenant.as_ref()
     }
 
     /// Fails when the token was revoked or has expired meanwhile.

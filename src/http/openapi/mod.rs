@@ -3,6 +3,7 @@
 //! `docs/openapi.json` is a copy of it for those who have no sidecar at hand.
 
 mod comments;
+mod flags;
 mod others;
 mod paths;
 mod schemas;
@@ -38,6 +39,7 @@ fn document() -> Value {
     let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
     let mut schemas = schemas::all(&files, PACKAGE);
     schemas.extend(others::schemas());
+    schemas.extend(flags::schemas());
     let wait = "How many seconds to wait before it makes sense to come back.";
     let limits = "draft-ietf-httpapi-ratelimit-headers-10";
     json!({
@@ -114,16 +116,17 @@ mod tests {
     #[test]
     fn every_route_is_in_the_document() {
         let document = document();
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http");
+        let mut paths = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/src/http").into()];
         let mut routes = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "rs") {
+        while let Some(path) = paths.pop() {
+            let path: std::path::PathBuf = path;
+            if path.is_dir() {
+                paths.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
             let served = text.split("#[cfg(test)]").next().unwrap();
-            for route in served.split("route(").skip(1) {
+            for route in served.split(".route(").skip(1) {
                 let route = route.trim_start();
                 // Those of the calls come from the descriptors on both sides.
                 let Some(literal) = route.strip_prefix('"') else { continue };
@@ -132,7 +135,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert!(routes >= 5, "{routes}");
+        assert!(routes >= 7, "{routes}");
     }
 
     #[test]

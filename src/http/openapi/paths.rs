@@ -47,6 +47,7 @@ pub fn all(files: &FileDescriptorSet, package: &str) -> Map<String, Value> {
         }
     }
     paths.extend(super::others::all());
+    paths.extend(super::flags::all());
     paths
 }
 

@@ -16,6 +16,8 @@ pub enum Door {
     Grpc,
     /// The same calls as JSON.
     Http,
+    /// Features as OpenFeature's flags.
+    Ofrep,
 }
 
 /// A look at a limit.
@@ -31,7 +33,7 @@ impl Door {
     /// Those that answer about limits.
     pub const WITH_LIMITS: [Self; 2] = [Self::Grpc, Self::Http];
     /// Those that answer about features.
-    pub const WITH_FEATURES: [Self; 2] = [Self::Grpc, Self::Http];
+    pub const WITH_FEATURES: [Self; 3] = [Self::Grpc, Self::Http, Self::Ofrep];
 
     /// May the tenant use so much of the meter?
     pub async fn look(
@@ -70,6 +72,7 @@ impl Door {
                     is_exceeded: answer["reason"] == "QUOTA_REASON_LIMIT_EXCEEDED",
                 }
             }
+            Self::Ofrep => panic!("OFREP knows no limits"),
         }
     }
 
@@ -95,6 +98,13 @@ impl Door {
                 let asked = json!({ "tenant": tenant, "feature": feature });
                 call(sidecar, "check-feature", &asked)["feature"]["enabled"] == true
             }
+            Self::Ofrep => {
+                let flag = evaluate(sidecar, &format!("/{feature}"), tenant);
+                let value = flag["value"].as_bool().unwrap();
+                let reason = if value { "STATIC" } else { "DISABLED" };
+                assert_eq!((&flag["key"], &flag["reason"]), (&json!(feature), &json!(reason)));
+                value
+            }
         }
     }
 
@@ -117,8 +127,22 @@ impl Door {
                 let name = |access: &Value| access["feature"].as_str().unwrap().to_owned();
                 features.map(|access| (name(access), access["enabled"] == true)).collect()
             }
+            Self::Ofrep => {
+                let answer = evaluate(sidecar, "", tenant);
+                let flags = answer["flags"].as_array().unwrap().iter();
+                let name = |flag: &Value| flag["key"].as_str().unwrap().to_owned();
+                flags.map(|flag| (name(flag), flag["value"].as_bool().unwrap())).collect()
+            }
         }
     }
+}
+
+/// Flags by OFREP.
+fn evaluate(sidecar: &AssistantSidecar, flag: &str, tenant: &str) -> Value {
+    let asked = json!({ "context": { "targetingKey": tenant } }).to_string();
+    let (status, body) = post(sidecar.http, &format!("/ofrep/v1/evaluate/flags{flag}"), &asked);
+    assert_eq!(status, 200, "{flag} {asked}: {body}");
+    serde_json::from_str(&body).unwrap()
 }
 
 /// One call as JSON.

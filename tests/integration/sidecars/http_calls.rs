@@ -34,6 +34,7 @@ async fn a_public_validator_accepts_the_document_and_it_says_what_is_answered() 
     let (cluster, sidecar, at) = serving().await;
     let quota = |meter: &str, amount: i64, mode: &str| json!({ "tenant": "acme", "meter": meter, "amount": amount, "mode": mode });
     let event = json!({ "tenant": "acme", "meter": "tokens", "amount": "5" });
+    let acme = json!({ "targetingKey": "acme" });
     let asked = [
         ("/v1/check-quota", quota("calls", 1, "MODE_CONSUME"), 200, "CheckQuotaResponse"),
         ("/v1/check-quota", quota("calls", 1, "MODE_RESERVE"), 200, "CheckQuotaResponse"),
@@ -47,6 +48,9 @@ async fn a_public_validator_accepts_the_document_and_it_says_what_is_answered() 
         ("/v1/get-usage", json!({ "tenant": "acme" }), 200, "GetUsageResponse"),
         ("/v1/list-features", json!({ "tenant": "acme" }), 200, "ListFeaturesResponse"),
         ("/v1/no-such-call", json!({}), 404, "Status"),
+        ("/ofrep/v1/evaluate/flags", json!({ "context": acme }), 200, "OfrepFlags"),
+        ("/ofrep/v1/evaluate/flags/none", json!({ "context": acme }), 404, "OfrepFailure"),
+        ("/ofrep/v1/evaluate/flags", json!({}), 400, "OfrepFailure"),
     ];
     let mut answers = Vec::new();
     for (path, body, expected, schema) in asked {

@@ -18,6 +18,7 @@ mod http_calls;
 mod large_amounts;
 mod load;
 mod metrics;
+mod ofrep;
 mod outages;
 mod pools;
 mod rates;
