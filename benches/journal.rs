@@ -50,6 +50,7 @@ fn event(number: u128) -> UsageEvent {
         from_lease: 1_234,
         reservation: None,
         parts: vec![],
+        operation: None,
     }
 }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    catalog::names::OperationName,
     cell_key::CellKey,
     ids::{IdempotencyKey, MeterName, Subject, TenantId},
     meter::Aggregation,
@@ -76,6 +77,9 @@ pub struct UsageEvent {
     /// may come free, in order, without units; the last takes what the others do not, and without
     /// parts it is all `key`'s.
     pub parts: Vec<Part>,
+    /// The operation that it is a part of. The parts of one operation are in one record, one behind
+    /// the other, with the operation's key, and count together or not at all.
+    pub operation: Option<OperationName>,
 }
 
 /// Units of an event that count in another counter than the event's own: a grant or a pool has
@@ -90,6 +94,13 @@ pub struct Part {
 }
 
 impl UsageEvent {
+    /// Whether both are parts of one operation, when one record has them side by side.
+    pub fn is_of_same_operation(&self, other: &Self) -> bool {
+        self.operation.is_some()
+            && (&self.operation, &self.idempotency_key, &self.key.tenant)
+                == (&other.operation, &other.idempotency_key, &other.key.tenant)
+    }
+
     /// Units that other counters cover.
     pub fn covered(&self) -> u64 {
         self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.units))
@@ -109,5 +120,76 @@ impl UsageEvent {
             Aggregation::Count => 1,
             _ => self.amount,
         }
+    }
+}
+
+/// What an operation is recognised by when it is repeated: its name and all that it takes. Absent
+/// where `parts` are not an operation's.
+pub fn operation_content<'a>(parts: impl IntoIterator<Item = &'a UsageEvent>) -> Option<String> {
+    let mut parts = parts.into_iter().peekable();
+    let operation = parts.peek()?.operation.as_ref()?;
+    let of_part = |part: &'a UsageEvent| (&part.key.meter, &part.key.subject, part.amount);
+    let mut taken: Vec<_> = parts.map(of_part).collect();
+    // Another version of the catalog may take the same in another order.
+    taken.sort_unstable();
+    let mut content = operation.to_string();
+    for (meter, subject, amount) in taken {
+        content.push_str(&format!(", {amount} of {meter}"));
+        if let Some(subject) = subject {
+            content.push_str(&format!(" for {:?}", subject.as_str()));
+        }
+    }
+    Some(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(meter: &str, subject: Option<&str>, amount: i64) -> UsageEvent {
+        UsageEvent {
+            key: CellKey {
+                tenant: TenantId::new("acme").unwrap(),
+                meter: MeterName::new(meter).unwrap(),
+                subject: subject.map(|subject| Subject::new(subject).unwrap()),
+                label: "month:0:1".parse().unwrap(),
+            },
+            aggregation: Aggregation::Sum,
+            amount,
+            distinct_value: None,
+            time: Timestamp::UNIX_EPOCH,
+            idempotency_key: Some(IdempotencyKey::new("k").unwrap()),
+            properties: Properties::default(),
+            group_by: vec![],
+            event_retention_days: 0,
+            from_lease: 0,
+            reservation: None,
+            parts: vec![],
+            operation: Some(OperationName::new("ask").unwrap()),
+        }
+    }
+
+    #[test]
+    fn an_operation_is_recognised_by_its_name_and_all_that_it_takes_in_any_order() {
+        let parts = [part("tokens", Some("ann"), 12), part("jobs", None, 1)];
+        let content = operation_content(&parts).unwrap();
+        assert_eq!(content, "ask, 1 of jobs, 12 of tokens for \"ann\"");
+        let [tokens, jobs] = parts.clone();
+        assert_eq!(operation_content([&jobs, &tokens]), Some(content.clone()));
+        assert_ne!(operation_content(&parts[..1]), Some(content));
+        let single = UsageEvent { operation: None, ..parts[0].clone() };
+        assert_eq!(operation_content(&[single]), None);
+    }
+
+    #[test]
+    fn events_of_no_operation_never_belong_together() {
+        let of_operation = part("tokens", None, 1);
+        let single = UsageEvent { operation: None, ..of_operation.clone() };
+        assert!(of_operation.is_of_same_operation(&part("jobs", None, 9)));
+        assert!(!single.is_of_same_operation(&single.clone()));
+        assert!(!of_operation.is_of_same_operation(&single));
+        let key = IdempotencyKey::new("other").unwrap();
+        let other = UsageEvent { idempotency_key: Some(key), ..of_operation.clone() };
+        assert!(!of_operation.is_of_same_operation(&other));
     }
 }

@@ -172,6 +172,7 @@ pub fn event(meter: &Meter, key: CellKey, particulars: Particulars) -> Result<Us
         from_lease: 0,
         reservation: None,
         parts: vec![],
+        operation: None,
     })
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{frame::Kind, record::Record};
 use crate::{
     domain::{
+        catalog::names::OperationName,
         cell_key::CellKey,
         ids::{IdempotencyKey, RunId, TenantId},
         invalid::Invalid,
@@ -102,6 +103,7 @@ fn usage_to_wire<'e>(events: &'e [UsageEvent]) -> wire::Usage {
             properties: properties_to_wire(&event.properties),
             reservation: event.reservation.map(reservation_to_wire),
             parts,
+            operation: event.operation.as_ref().map(|operation| operation.as_str().to_owned()),
         });
     }
     usage
@@ -151,6 +153,7 @@ fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
             from_lease: event.from_lease,
             reservation: event.reservation.map(|id| reservation_from_wire(Some(id))).transpose()?,
             parts: event.parts.into_iter().map(part).collect::<Result<_, BodyError>>()?,
+            operation: event.operation.map(OperationName::new).transpose()?,
         })
     };
     usage.events.into_iter().map(event).collect()

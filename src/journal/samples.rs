@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::record::Record;
 use crate::domain::{
     amount::AMOUNT_MAX,
+    catalog::names::OperationName,
     cell_key::CellKey,
     ids::{GrantId, IdempotencyKey, MeterName, RunId, Subject, TenantId},
     meter::Aggregation,
@@ -49,6 +50,7 @@ pub fn event(tenant: &str, key: Option<&str>, amount: i64) -> UsageEvent {
         from_lease: 0,
         reservation: None,
         parts: vec![],
+        operation: None,
     }
 }
 
@@ -132,11 +134,12 @@ fn any_event(keys: Vec<CellKey>) -> impl Strategy<Value = UsageEvent> {
         any_properties(),
         proptest::option::of(any_reservation()),
         proptest::collection::vec((any_key(), 0..=AMOUNT_MAX), 0..3),
+        proptest::option::of("[a-z][a-z0-9_.-]{0,63}"),
     );
     (meter, rest).prop_map(|(meter, rest)| {
         let (key, aggregation, group_by, event_retention_days) = meter;
         let ((amount, from_lease), distinct_value, time, idempotency_key, properties, ..) = rest;
-        let (reservation, parts) = (rest.5, rest.6);
+        let (reservation, parts, operation) = (rest.5, rest.6, rest.7);
         UsageEvent {
             key,
             aggregation,
@@ -153,6 +156,7 @@ fn any_event(keys: Vec<CellKey>) -> impl Strategy<Value = UsageEvent> {
                 .into_iter()
                 .map(|(key, units)| Part { key, units, recorded: units / 2 })
                 .collect(),
+            operation: operation.map(|name| OperationName::new(name).unwrap()),
         }
     })
 }

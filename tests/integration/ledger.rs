@@ -4,6 +4,7 @@ mod alerts;
 mod concurrency;
 mod epochs;
 mod flush;
+mod operations;
 mod quarantine;
 mod query_data;
 mod retention;

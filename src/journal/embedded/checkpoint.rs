@@ -132,21 +132,33 @@ fn total_from_wire(total: wire::Total) -> Result<(CellKey, Total), BodyError> {
 }
 
 fn used_key_to_wire((used, content): (&Use, &Content)) -> wire::UsedKey {
-    wire::UsedKey {
+    let key = wire::UsedKey {
         tenant: used.tenant.as_str().to_owned(),
         idempotency_key: used.key.as_str().to_owned(),
-        meter: content.meter.as_str().to_owned(),
-        subject: content.subject.as_ref().map(|subject| subject.as_str().to_owned()),
-        amount: content.amount,
         used_at_seconds: used.at.as_second(),
+        ..wire::UsedKey::default()
+    };
+    match content {
+        Content::Event { meter, subject, amount } => wire::UsedKey {
+            meter: meter.as_str().to_owned(),
+            subject: subject.as_ref().map(|subject| subject.as_str().to_owned()),
+            amount: *amount,
+            ..key
+        },
+        Content::Operation(operation) => {
+            wire::UsedKey { operation: Some(operation.clone()), ..key }
+        }
     }
 }
 
 fn used_key_from_wire(used: wire::UsedKey) -> Result<(Use, Content), BodyError> {
-    let content = Content {
-        meter: used.meter.parse()?,
-        subject: used.subject.map(|subject| subject.parse()).transpose()?,
-        amount: used.amount,
+    let content = match used.operation {
+        Some(operation) => Content::Operation(operation),
+        None => Content::Event {
+            meter: used.meter.parse()?,
+            subject: used.subject.map(|subject| subject.parse()).transpose()?,
+            amount: used.amount,
+        },
     };
     let used = Use {
         at: second_from_wire(used.used_at_seconds)?,

@@ -62,8 +62,11 @@ impl State {
         let mut mark = self.marks.get(&run).copied().unwrap_or(Position::START);
         for entry in entries.iter().filter(|entry| entry.position > mark) {
             if let Record::Usage(events) = &entry.record {
-                for event in events {
-                    self.absorb_event(run, event, now, &mut absorbed, &mut undone);
+                for used in events.chunk_by(UsageEvent::is_of_same_operation) {
+                    let fate = self.used_keys.claim(used, now);
+                    for event in used {
+                        self.absorb_event(run, event, (&fate, now), &mut absorbed, &mut undone);
+                    }
                 }
             }
         }
@@ -87,12 +90,13 @@ impl State {
         &mut self,
         run: RunId,
         event: &UsageEvent,
-        now: Timestamp,
+        (fate, now): (&Fate, Timestamp),
         absorbed: &mut Absorbed,
         undone: &mut Vec<CellKey>,
     ) {
+        // Grants are Postgres' matter: no event has parts here.
         let mut share = Share::of(event);
-        match self.used_keys.claim(event, now) {
+        match fate {
             Fate::First => {
                 absorbed.counted += 1;
                 match self.totals.get_mut(&event.key) {

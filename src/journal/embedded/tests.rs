@@ -6,9 +6,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::*;
+use super::{used_keys::Content, *};
 use crate::{
     domain::{
+        catalog::names::OperationName,
         cell_key::CellKey,
         distinct::EXACT_VALUES_MAX,
         meter::Aggregation,
@@ -80,6 +81,40 @@ fn a_key_with_another_content_is_left_out_undone_and_counted_as_conflict() {
     other.key.label.start += 1;
     // The window is no part of the content: a retry may come after its end.
     assert_eq!(store.absorb(run(1), &[entry(200, vec![other])], at(0)).duplicates, 1);
+}
+
+/// The parts of an operation as one record has them.
+fn parts(key: &str, amounts: [i64; 2]) -> Vec<UsageEvent> {
+    let part = |(meter, amount): (&str, i64)| {
+        let mut part = event("acme", Some(key), amount);
+        part.key.meter = meter.parse().unwrap();
+        part.operation = Some(OperationName::new("ask").unwrap());
+        part
+    };
+    ["tokens", "jobs"].into_iter().zip(amounts).map(part).collect()
+}
+
+#[test]
+fn an_operation_has_one_key_and_its_parts_one_fate_also_over_a_checkpoint() {
+    let disk = disk();
+    let mut store = open(&disk);
+    let first = parts("k", [12, 1]);
+    let absorbed = store.absorb(run(1), &[entry(100, first.clone())], at(0));
+    assert_eq!((absorbed.counted, absorbed.duplicates, absorbed.conflicts), (2, 0, 0));
+    // A key of the client's own is another key.
+    let own = event("acme", Some("k#tokens"), 5);
+    assert_eq!(store.absorb(run(1), &[entry(200, vec![own])], at(0)).counted, 1);
+    store.checkpoint(at(0)).unwrap();
+    let mut store = open(&disk);
+    let repeat = store.absorb(run(2), &[entry(100, first.clone())], at(0));
+    assert_eq!((repeat.counted, repeat.duplicates, repeat.undone.len()), (0, 2, 2));
+    // Half of it is what it was before: all of it is left out.
+    let other = store.absorb(run(2), &[entry(200, parts("k", [12, 2]))], at(0));
+    assert_eq!((other.counted, other.duplicates, other.conflicts), (0, 0, 2));
+    let single = store.absorb(run(2), &[entry(300, vec![event("acme", Some("k"), 12)])], at(0));
+    assert_eq!((single.counted, single.conflicts), (0, 1));
+    let used = |event: &UsageEvent| store.total(&event.key).unwrap().used();
+    assert_eq!([used(&first[0]), used(&first[1])], [17, 1]);
 }
 
 #[test]
@@ -306,7 +341,8 @@ proptest! {
             let mut found = Model::default();
             found.used.extend(store.totals().map(|(key, total)| (key.clone(), total.used())));
             found.keys.extend(store.state.used_keys.iter().map(|(used, content)| {
-                (format!("{}/{}", used.tenant, used.key), content.amount)
+                let Content::Event { amount, .. } = content else { panic!("{content:?}") };
+                (format!("{}/{}", used.tenant, used.key), *amount)
             }));
             if found != model {
                 model.add(&in_doubt.unwrap_or_else(|| panic!("{found:?} {model:?}")));

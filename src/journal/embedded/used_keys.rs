@@ -6,18 +6,33 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{
     ids::{IdempotencyKey, MeterName, Subject, TenantId},
-    usage::UsageEvent,
+    usage::{UsageEvent, operation_content},
 };
 
 /// What a key was used for: a repeat has the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    pub meter: MeterName,
-    pub subject: Option<Subject>,
-    pub amount: i64,
+pub enum Content {
+    Event {
+        meter: MeterName,
+        subject: Option<Subject>,
+        amount: i64,
+    },
+    /// As [`operation_content`] says it.
+    Operation(String),
 }
 
-/// What an event's key says about it.
+impl Content {
+    /// Of an event alone, or with the other parts of its operation.
+    fn of(event: &UsageEvent, parts: &[UsageEvent]) -> Self {
+        if let Some(operation) = operation_content(parts) {
+            return Self::Operation(operation);
+        }
+        let (meter, subject) = (event.key.meter.clone(), event.key.subject.clone());
+        Self::Event { meter, subject, amount: event.amount }
+    }
+}
+
+/// What the key of an event, or of an operation, says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It has no key, or the key was not used before: it counts.
@@ -53,19 +68,17 @@ impl UsedKeys {
         Self { contents: HashMap::new(), uses: VecDeque::new(), keys_max, retention, forgotten: 0 }
     }
 
-    /// Tells the event's fate, and remembers the key of a first one.
-    pub fn claim(&mut self, event: &UsageEvent, now: Timestamp) -> Fate {
-        let Some(key) = &event.idempotency_key else { return Fate::First };
-        let content = Content {
-            meter: event.key.meter.clone(),
-            subject: event.key.subject.clone(),
-            amount: event.amount,
-        };
-        match self.contents.get(&event.key.tenant).and_then(|keys| keys.get(key)) {
+    /// Tells the fate of an event, or of an operation's parts together, and remembers the key of a
+    /// first one.
+    pub fn claim(&mut self, used: &[UsageEvent], now: Timestamp) -> Fate {
+        let [first, ..] = used else { return Fate::First };
+        let Some(key) = &first.idempotency_key else { return Fate::First };
+        let (tenant, content) = (&first.key.tenant, Content::of(first, used));
+        match self.contents.get(tenant).and_then(|keys| keys.get(key)) {
             Some(used) if *used == content => Fate::Duplicate,
             Some(used) => Fate::Conflict(used.clone()),
             None => {
-                let used = Use { at: now, tenant: event.key.tenant.clone(), key: key.clone() };
+                let used = Use { at: now, tenant: tenant.clone(), key: key.clone() };
                 self.remember(used, content);
                 Fate::First
             }

@@ -21,6 +21,7 @@ pub struct FlushBatch {
     pub(super) to: u64,
     /// Absent: the stretch says nothing of what else was acknowledged by when.
     pub(super) through: Option<Timestamp>,
+    /// The parts of an operation lie side by side.
     pub(super) keyed: Vec<FlushedEvent>,
     pub(super) unkeyed: BTreeMap<Slot, UnkeyedSum>,
     /// Counters that the run touches, whether or not anything is counted.
@@ -44,6 +45,13 @@ pub(super) struct UnkeyedSum {
     pub(super) position: u64,
     /// The events themselves, where the meter keeps them.
     pub(super) raw: Vec<FlushedEvent>,
+}
+
+impl FlushedEvent {
+    /// Whether the two, which are neighbours in the batch, are parts of one operation.
+    pub(super) fn is_of_same_operation(&self, other: &Self) -> bool {
+        self.position == other.position && self.event.is_of_same_operation(&other.event)
+    }
 }
 
 impl FlushBatch {

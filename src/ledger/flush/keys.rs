@@ -1,4 +1,4 @@
-//! Idempotency keys: which events of a batch are the first of their key.
+//! Idempotency keys: which uses in a batch are the first of their key.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,14 @@ use sqlx::PgConnection;
 
 use super::batch::FlushedEvent;
 use crate::{
-    domain::{ids::RunId, usage::UsageEvent},
+    domain::{ids::RunId, usage::operation_content},
     ledger::{cell_rows::subject_column, error::LedgerError, runs::position_column},
 };
 
 /// How often keys are claimed again that were purged between being found taken and being looked at.
 const CLAIMS_MAX: u32 = 3;
 
-/// What the ledger makes of an event with a key.
+/// What the ledger makes of an event, or an operation, with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KeyedFate {
     /// The first of its key: it counts.
@@ -24,82 +24,94 @@ pub(super) enum KeyedFate {
     Conflict(String),
 }
 
-/// What a key was used for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a key was used for: an event of some amount of a meter, or an operation with all its parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Fingerprint {
     meter: String,
     subject: String,
     amount: i64,
+    /// See [`operation_content`]; empty for an event, which the other fields describe.
+    operation: String,
 }
 
 impl Fingerprint {
-    fn of(event: &UsageEvent) -> Self {
+    fn of(used: &[FlushedEvent]) -> Self {
+        let [FlushedEvent { event, .. }, ..] = used else { return Self::default() };
+        if event.operation.is_some() {
+            let parts = used.iter().map(|part| &part.event);
+            let operation = operation_content(parts).unwrap_or_default();
+            return Self { operation, ..Self::default() };
+        }
         Self {
             meter: event.key.meter.as_str().to_owned(),
             subject: subject_column(event.key.subject.as_ref()).to_owned(),
             amount: event.amount,
+            operation: String::new(),
         }
     }
 
-    /// What a later event of the same key is, whose fingerprint is `other`.
+    /// What a later use of the same key is, whose fingerprint is `other`.
     fn fate_of(&self, other: &Self) -> KeyedFate {
         if self == other {
             return KeyedFate::Duplicate;
         }
-        let Self { meter, subject, amount } = self;
-        KeyedFate::Conflict(format!(
-            "the key was used before for {amount} of meter {meter:?}, subject {subject:?}"
-        ))
+        let Self { meter, subject, amount, operation } = self;
+        KeyedFate::Conflict(match operation.is_empty() {
+            true => format!(
+                "the key was used before for {amount} of meter {meter:?}, subject {subject:?}"
+            ),
+            false => format!("the key was used before for the operation {operation}"),
+        })
     }
 }
 
-/// Tells the fate of each of `events`, all of which have keys, and claims the keys of the first.
+/// Tells the fate of each of `uses`, all of which have keys, and claims the keys of the first. The
+/// events of one use have one key.
 pub(super) async fn claim_keys(
     tx: &mut PgConnection,
     run: RunId,
-    events: &[&FlushedEvent],
+    uses: &[&[FlushedEvent]],
 ) -> Result<Vec<KeyedFate>, LedgerError> {
-    let mut firsts: HashMap<(&str, &str), usize> = HashMap::with_capacity(events.len());
-    for (index, flushed) in events.iter().enumerate() {
-        firsts.entry(key_of(&flushed.event)).or_insert(index);
+    let mut firsts: HashMap<(&str, &str), usize> = HashMap::with_capacity(uses.len());
+    for (index, used) in uses.iter().enumerate() {
+        firsts.entry(key_of(used)).or_insert(index);
     }
     // Sorted, so that two flushes with the same keys wait for one another in one direction only.
     let mut unclaimed: Vec<usize> = firsts.values().copied().collect();
-    unclaimed.sort_unstable_by_key(|index| key_of(&events[*index].event));
+    unclaimed.sort_unstable_by_key(|index| key_of(uses[*index]));
 
     let mut used_before: HashMap<(&str, &str), Fingerprint> = HashMap::new();
     for _ in 0..CLAIMS_MAX {
-        unclaimed = claim(tx, run, events, &unclaimed).await?;
+        unclaimed = claim(tx, run, uses, &unclaimed).await?;
         if unclaimed.is_empty() {
             break;
         }
-        for (index, fingerprint) in read_claimed(tx, events, &unclaimed).await? {
-            used_before.insert(key_of(&events[index].event), fingerprint);
+        for (index, fingerprint) in read_claimed(tx, uses, &unclaimed).await? {
+            used_before.insert(key_of(uses[index]), fingerprint);
         }
-        unclaimed.retain(|index| !used_before.contains_key(&key_of(&events[*index].event)));
+        unclaimed.retain(|index| !used_before.contains_key(&key_of(uses[*index])));
     }
     if let Some(index) = unclaimed.first() {
-        let (tenant, key) = key_of(&events[*index].event);
+        let (tenant, key) = key_of(uses[*index]);
         return Err(LedgerError::Failed(sqlx::Error::Protocol(format!(
             "key {key:?} of tenant {tenant:?} is taken when it is claimed and gone when it is read"
         ))));
     }
 
-    let fate = |(index, flushed): (usize, &&FlushedEvent)| {
-        let key = key_of(&flushed.event);
-        let own = Fingerprint::of(&flushed.event);
+    let fate = |(index, used): (usize, &&[FlushedEvent])| {
+        let key = key_of(used);
+        let own = Fingerprint::of(used);
         match (used_before.get(&key), firsts.get(&key)) {
             (Some(earlier), _) => earlier.fate_of(&own),
-            (None, Some(first)) if *first != index => {
-                Fingerprint::of(&events[*first].event).fate_of(&own)
-            }
+            (None, Some(first)) if *first != index => Fingerprint::of(uses[*first]).fate_of(&own),
             _ => KeyedFate::First,
         }
     };
-    Ok(events.iter().enumerate().map(fate).collect())
+    Ok(uses.iter().enumerate().map(fate).collect())
 }
 
-fn key_of(event: &UsageEvent) -> (&str, &str) {
+fn key_of(used: &[FlushedEvent]) -> (&str, &str) {
+    let [FlushedEvent { event, .. }, ..] = used else { return ("", "") };
     let key = event.idempotency_key.as_ref().map_or("", |key| key.as_str());
     (event.key.tenant.as_str(), key)
 }
@@ -108,7 +120,7 @@ fn key_of(event: &UsageEvent) -> (&str, &str) {
 async fn claim(
     tx: &mut PgConnection,
     run: RunId,
-    events: &[&FlushedEvent],
+    uses: &[&[FlushedEvent]],
     indexes: &[usize],
 ) -> Result<Vec<usize>, LedgerError> {
     let count = indexes.len();
@@ -117,17 +129,19 @@ async fn claim(
     let mut meters = Vec::with_capacity(count);
     let mut subjects = Vec::with_capacity(count);
     let mut amounts = Vec::with_capacity(count);
+    let mut operations = Vec::with_capacity(count);
     let mut positions = Vec::with_capacity(count);
     for index in indexes {
-        let FlushedEvent { position, event } = events[*index];
-        let (tenant, key) = key_of(event);
-        let fingerprint = Fingerprint::of(event);
+        let used = uses[*index];
+        let (tenant, key) = key_of(used);
+        let fingerprint = Fingerprint::of(used);
         tenants.push(tenant.to_owned());
         keys.push(key.to_owned());
         meters.push(fingerprint.meter);
         subjects.push(fingerprint.subject);
         amounts.push(fingerprint.amount);
-        positions.push(position_column(*position)?);
+        operations.push(fingerprint.operation);
+        positions.push(position_column(used.first().map_or(0, |event| event.position))?);
     }
     let taken = sqlx::query_file!(
         "src/ledger/queries/claim_keys.sql",
@@ -137,6 +151,7 @@ async fn claim(
         &meters,
         &subjects,
         &amounts,
+        &operations,
         &positions
     )
     .fetch_all(tx)
@@ -148,14 +163,14 @@ async fn claim(
 /// What the keys of `indexes` were used for, as far as they are still there.
 async fn read_claimed(
     tx: &mut PgConnection,
-    events: &[&FlushedEvent],
+    uses: &[&[FlushedEvent]],
     indexes: &[usize],
 ) -> Result<Vec<(usize, Fingerprint)>, LedgerError> {
     let own = |(tenant, key): (&str, &str)| (tenant.to_owned(), key.to_owned());
     let (tenants, keys): (Vec<_>, Vec<_>) =
-        indexes.iter().map(|index| own(key_of(&events[*index].event))).unzip();
+        indexes.iter().map(|index| own(key_of(uses[*index]))).unzip();
     let rows = sqlx::query!(
-        "SELECT asked.ordinal AS \"ordinal!\", k.meter, k.subject, k.amount
+        "SELECT asked.ordinal AS \"ordinal!\", k.meter, k.subject, k.amount, k.operation
          FROM UNNEST($1::text[], $2::text[])
              WITH ORDINALITY AS asked (tenant, idempotency_key, ordinal)
          JOIN usage_keys k USING (tenant, idempotency_key)",
@@ -164,11 +179,12 @@ async fn read_claimed(
     )
     .fetch_all(tx)
     .await?;
-    let fingerprint = |meter, subject, amount| Fingerprint { meter, subject, amount };
     Ok(rows
         .into_iter()
         .map(|row| {
-            (indexes[row.ordinal as usize - 1], fingerprint(row.meter, row.subject, row.amount))
+            let (meter, subject, amount) = (row.meter, row.subject, row.amount);
+            let fingerprint = Fingerprint { meter, subject, amount, operation: row.operation };
+            (indexes[row.ordinal as usize - 1], fingerprint)
         })
         .collect())
 }

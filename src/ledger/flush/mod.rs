@@ -5,7 +5,7 @@
 //! nothing. Events with an idempotency key are counted by whoever claims the key first. What
 //! cannot be counted for its content goes to the quarantine and blocks nothing else; the fast way
 //! takes the whole batch at once, and only when Postgres refuses it, halves are tried until the
-//! culprits are alone.
+//! culprits are alone. The parts of an operation share one key and one fate.
 
 pub mod batch;
 mod distinct;
@@ -17,6 +17,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
 
@@ -35,7 +36,10 @@ use super::{
     pool::Ledger,
     runs::{RunStanding, position_column},
 };
-use crate::domain::{cell_key::CellKey, ids::RunId};
+use crate::domain::{
+    cell_key::CellKey,
+    ids::{RunId, TenantId},
+};
 
 /// How often a flush makes its partitions anew, when they are dropped under its hands.
 const PARTITION_ATTEMPTS_MAX: u32 = 3;
@@ -76,36 +80,55 @@ enum Care {
 /// What is counted or refused as one.
 #[derive(Clone, Copy)]
 enum Item<'a> {
-    Keyed(&'a FlushedEvent),
+    /// What one use of a key stands for: an event, or all parts of an operation.
+    Keyed(&'a [FlushedEvent]),
     Unkeyed(&'a Slot, &'a UnkeyedSum),
 }
 
 impl<'a> Item<'a> {
-    fn key(self) -> &'a CellKey {
+    fn tenant(self) -> &'a TenantId {
         match self {
-            Self::Keyed(flushed) => &flushed.event.key,
-            Self::Unkeyed(slot, _) => &slot.key,
+            // There is no item of no events.
+            Self::Keyed(events) => &events[0].event.key.tenant,
+            Self::Unkeyed(slot, _) => &slot.key.tenant,
         }
     }
 
-    fn slot(self) -> Slot {
+    /// When it was, to the hour.
+    fn starts(self) -> impl Iterator<Item = Timestamp> + use<'a> {
+        let (events, slot) = match self {
+            Self::Keyed(events) => (events, None),
+            Self::Unkeyed(slot, _) => (&[][..], Some(slot)),
+        };
+        let of_event = |flushed: &FlushedEvent| Slot::of(&flushed.event).start;
+        events.iter().map(of_event).chain(slot.map(|slot| slot.start))
+    }
+
+    fn keeps_raw_events(self) -> bool {
         match self {
-            Self::Keyed(flushed) => Slot::of(&flushed.event),
-            Self::Unkeyed(slot, _) => slot.clone(),
+            Self::Keyed(events) => events.iter().any(|one| one.event.event_retention_days > 0),
+            Self::Unkeyed(_, unkeyed) => !unkeyed.raw.is_empty(),
         }
     }
 
-    fn quarantined(self, reason: QuarantineReason, problem: String) -> Quarantined {
+    /// Undoes what the run counted for it.
+    fn take_back(self, sums: &mut Sums) {
         match self {
-            Self::Keyed(flushed) => Quarantined::event(flushed, reason, problem),
-            Self::Unkeyed(slot, sum) => Quarantined::sum(slot, sum, reason, problem),
+            Self::Keyed(events) => {
+                for FlushedEvent { event, .. } in events {
+                    sums.take_back(&event.key, &Sum::of(event));
+                }
+            }
+            Self::Unkeyed(slot, unkeyed) => sums.take_back(&slot.key, &unkeyed.sum),
         }
     }
 
-    fn sum(self) -> Sum {
+    fn quarantine(self, reason: QuarantineReason, problem: &str, into: &mut Vec<Quarantined>) {
         match self {
-            Self::Keyed(flushed) => Sum::of(&flushed.event),
-            Self::Unkeyed(_, unkeyed) => unkeyed.sum.clone(),
+            Self::Keyed(events) => {
+                into.extend(events.iter().map(|event| Quarantined::event(event, reason, problem)))
+            }
+            Self::Unkeyed(slot, sum) => into.push(Quarantined::sum(slot, sum, reason, problem)),
         }
     }
 }
@@ -170,15 +193,11 @@ impl Ledger {
         let mut wanted = BTreeSet::new();
         let mut has_raw = false;
         for item in items(batch) {
-            let start = item.slot().start;
-            if is_in_range(start) {
+            for start in item.starts().filter(|start| is_in_range(*start)) {
                 wanted.insert(Partition::hourly(start));
                 wanted.insert(Partition::daily(start));
             }
-            has_raw |= match item {
-                Item::Keyed(flushed) => flushed.event.event_retention_days > 0,
-                Item::Unkeyed(_, unkeyed) => !unkeyed.raw.is_empty(),
-            };
+            has_raw |= item.keeps_raw_events();
         }
         self.ensure_partitions(wanted).await?;
         if has_raw {
@@ -189,7 +208,7 @@ impl Ledger {
 }
 
 fn items(batch: &FlushBatch) -> impl Iterator<Item = Item<'_>> {
-    let keyed = batch.keyed.iter().map(Item::Keyed);
+    let keyed = batch.keyed.chunk_by(FlushedEvent::is_of_same_operation).map(Item::Keyed);
     keyed.chain(batch.unkeyed.iter().map(|(slot, unkeyed)| Item::Unkeyed(slot, unkeyed)))
 }
 
@@ -240,7 +259,7 @@ async fn sort_out<'a>(
     tx: &mut PgConnection,
     batch: &'a FlushBatch,
 ) -> Result<(Vec<Item<'a>>, Part), LedgerError> {
-    let asked: BTreeSet<&str> = items(batch).map(|item| item.key().tenant.as_str()).collect();
+    let asked: BTreeSet<&str> = items(batch).map(|item| item.tenant().as_str()).collect();
     let asked: Vec<String> = asked.into_iter().map(str::to_owned).collect();
     let rows = sqlx::query!("SELECT tenant FROM tenants WHERE tenant = ANY($1)", &asked)
         .fetch_all(&mut *tx)
@@ -250,10 +269,10 @@ async fn sort_out<'a>(
     let mut fit = Vec::new();
     let mut unfit = Vec::new();
     for item in items(batch) {
-        if !known.contains(item.key().tenant.as_str()) {
-            let problem = format!("there is no tenant {:?}", item.key().tenant.as_str());
+        if !known.contains(item.tenant().as_str()) {
+            let problem = format!("there is no tenant {:?}", item.tenant().as_str());
             unfit.push((item, QuarantineReason::UnknownTenant, problem));
-        } else if !is_in_range(item.slot().start) {
+        } else if !item.starts().all(is_in_range) {
             let problem = format!(
                 "its time is not between {} and {}",
                 partition::TIME_MIN,
@@ -279,8 +298,8 @@ async fn take_back(
         return Ok(part);
     }
     for (item, reason, problem) in unfit {
-        sums.take_back(item.key(), &item.sum());
-        part.quarantined.push(item.quarantined(reason, problem));
+        item.take_back(&mut sums);
+        item.quarantine(reason, &problem, &mut part.quarantined);
     }
     part.flushed.quarantined = part.quarantined.iter().map(|entry| entry.events).sum();
     sqlx::query!("SAVEPOINT back").execute(&mut *tx).await?;
@@ -350,10 +369,10 @@ async fn count(
     let mut part = Part::default();
     let mut sums = Sums::default();
     let mut raw: Vec<&FlushedEvent> = Vec::new();
-    let mut keyed: Vec<&FlushedEvent> = Vec::new();
+    let mut keyed: Vec<&[FlushedEvent]> = Vec::new();
     for item in fit {
         match item {
-            Item::Keyed(flushed) => keyed.push(flushed),
+            Item::Keyed(events) => keyed.push(events),
             Item::Unkeyed(slot, unkeyed) => {
                 part.flushed.counted += unkeyed.sum.tally.events;
                 sums.count(slot, &unkeyed.sum);
@@ -361,25 +380,28 @@ async fn count(
             }
         }
     }
-    for (flushed, fate) in keyed.iter().zip(claim_keys(tx, batch.run, &keyed).await?) {
-        let event = &flushed.event;
+    for (events, fate) in keyed.iter().zip(claim_keys(tx, batch.run, &keyed).await?) {
+        let count = events.len() as u64;
         match fate {
             KeyedFate::First => {
-                part.flushed.counted += 1;
-                sums.count(&Slot::of(event), &Sum::of(event));
-                if event.event_retention_days > 0 {
-                    raw.push(flushed);
+                part.flushed.counted += count;
+                for flushed in *events {
+                    let event = &flushed.event;
+                    sums.count(&Slot::of(event), &Sum::of(event));
+                    if event.event_retention_days > 0 {
+                        raw.push(flushed);
+                    }
                 }
             }
             KeyedFate::Duplicate => {
-                part.flushed.duplicates += 1;
-                sums.take_back(&event.key, &Sum::of(event));
+                part.flushed.duplicates += count;
+                Item::Keyed(events).take_back(&mut sums);
             }
             KeyedFate::Conflict(problem) => {
-                part.flushed.quarantined += 1;
-                sums.take_back(&event.key, &Sum::of(event));
-                let reason = QuarantineReason::KeyConflict;
-                part.quarantined.push(Quarantined::event(flushed, reason, problem));
+                part.flushed.quarantined += count;
+                let (item, reason) = (Item::Keyed(events), QuarantineReason::KeyConflict);
+                item.take_back(&mut sums);
+                item.quarantine(reason, &problem, &mut part.quarantined);
             }
         }
     }

@@ -9,11 +9,7 @@ use super::{
     write::aggregation_name,
 };
 use crate::{
-    domain::{
-        cell_key::CellKey,
-        ids::RunId,
-        usage::{Part, UsageEvent},
-    },
+    domain::{catalog::names::OperationName, cell_key::CellKey, ids::RunId},
     ledger::{cell_rows::subject_column, error::LedgerError, runs::position_column},
 };
 
@@ -55,7 +51,7 @@ pub(super) struct Quarantined {
 }
 
 impl Quarantined {
-    pub(super) fn event(flushed: &FlushedEvent, reason: QuarantineReason, problem: String) -> Self {
+    pub(super) fn event(flushed: &FlushedEvent, reason: QuarantineReason, problem: &str) -> Self {
         let FlushedEvent { position, event } = flushed;
         let properties: serde_json::Map<_, _> =
             event.properties.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -69,10 +65,12 @@ impl Quarantined {
             "idempotency_key": event.idempotency_key.as_ref().map(|key| key.as_str()),
             "properties": properties,
             "from_lease": event.from_lease,
-            "covered": covered(event),
+            "covered": covered(event.parts.iter().map(|part| (&part.key, part.units.into()))),
+            "operation": event.operation.as_ref().map(OperationName::as_str),
             "reservation": event.reservation.map(|id| id.to_string()),
         });
         let key = event.key.clone();
+        let problem = problem.to_owned();
         Self { key, reason, problem, content, position: *position, events: 1 }
     }
 
@@ -80,7 +78,7 @@ impl Quarantined {
         slot: &Slot,
         unkeyed: &UnkeyedSum,
         reason: QuarantineReason,
-        problem: String,
+        problem: &str,
     ) -> Self {
         let sum = &unkeyed.sum;
         let content = json!({
@@ -95,11 +93,14 @@ impl Quarantined {
             "amount_max": sum.tally.amount_max,
             "last_at": sum.tally.last.0.to_string(),
             "last_amount": sum.tally.last.1,
+            "covered": covered(sum.parts.iter().map(|(key, share)| {
+                (key, share.consumed.max(share.undone).to_string().into())
+            })),
         });
         Self {
             key: slot.key.clone(),
             reason,
-            problem,
+            problem: problem.to_owned(),
             content,
             position: unkeyed.position,
             events: sum.tally.events,
@@ -112,9 +113,8 @@ impl Quarantined {
 }
 
 /// Units that other counters covered, by counter.
-fn covered(event: &UsageEvent) -> Value {
-    let part = |part: &Part| (part.key.to_string(), part.units.into());
-    Value::Object(event.parts.iter().map(part).collect())
+fn covered<'a>(parts: impl Iterator<Item = (&'a CellKey, Value)>) -> Value {
+    Value::Object(parts.map(|(key, units)| (key.to_string(), units)).collect())
 }
 
 /// Writes the entries.

@@ -319,6 +319,7 @@ mod tests {
             from_lease,
             reservation: None,
             parts: vec![],
+            operation: None,
         }
     }
 

@@ -151,6 +151,7 @@ pub fn event(tenant: &str, amount: i64) -> UsageEvent {
         from_lease: 0,
         reservation: None,
         parts: vec![],
+        operation: None,
     }
 }
 

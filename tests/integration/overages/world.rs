@@ -222,6 +222,7 @@ impl World {
             from_lease: 0,
             reservation: None,
             parts: vec![],
+            operation: None,
         }
     }
 
