@@ -2,7 +2,10 @@
 //!
 //! The first line is the baseline in the same run: the look-up that any check has to begin with.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
@@ -11,8 +14,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
     clock::Clock,
     domain::{
-        catalog::Catalog,
+        catalog::{Catalog, names::OperationName},
         ids::{MeterName, RunId, TenantId},
+        operation::OperationRequest,
         properties::Properties,
         quota::{QuotaMode, QuotaRequest},
         usage::Durability,
@@ -46,6 +50,16 @@ currency: USD
 meters:
   - { name: calls, title: Calls, kind: counter, unit: call, period: month }
   - { name: soft, title: Soft calls, kind: counter, unit: call, period: month }
+features:
+  - { name: chat, title: Chat }
+rates:
+  - { name: api, title: API requests, scope: sidecar }
+operations:
+  - name: answer
+    title: An answer
+    features: [chat]
+    rates: [api]
+    meters: [{ meter: calls, amount: 1 }, { meter: soft, amount: 1 }]
 plans:
   - name: basic
     title: Basic
@@ -53,6 +67,8 @@ plans:
     limits:
       calls: 1000000000000
       soft: { limit: 1000, enforcement: soft }
+    features: { chat: true }
+    rate_limits: { api: [{ requests: 1000000, per: second, burst: 1000000 }] }
 tenants:
   - { id: acme, plan: basic }
 ";
@@ -139,6 +155,23 @@ fn checks(criterion: &mut Criterion) {
             bencher.to_async(&runtime).iter(|| engine.check_quota(request.clone()));
         });
     }
+    let name = "CHECK of an operation: a feature, a rate, a hard and a soft limit";
+    let operation = OperationRequest {
+        tenant: acme,
+        operation: OperationName::new("answer").expect("a valid name"),
+        subject: None,
+        amounts: BTreeMap::new(),
+        mode: QuotaMode::Check,
+        idempotency_key: None,
+        durability: None,
+        properties: Properties::default(),
+        attributes: BTreeMap::new(),
+    };
+    let answer = runtime.block_on(engine.check_operation(&operation)).expect("an answer");
+    assert!(answer.is_allowed(), "{answer:?}");
+    group.bench_function(name, |bencher| {
+        bencher.to_async(&runtime).iter(|| engine.check_operation(&operation));
+    });
     group.finish();
 }
 

@@ -4,14 +4,18 @@
 //! not only the first. `service` answers the calls, whichever face they came through.
 
 pub mod access;
+pub mod any_check;
 pub mod catalogs;
+pub mod check_stream;
 pub mod emergency;
 pub mod feature;
 pub mod fields;
+pub mod operation;
 pub mod quota;
 pub mod rate;
 pub mod record_stream;
 pub mod refusal;
+pub mod remedy;
 pub mod service;
 pub mod status;
 pub mod tls;

@@ -11,7 +11,7 @@ use crate::{
     proto::v1,
 };
 
-use super::fields;
+use super::{fields, remedy::remedies};
 
 /// Checks a request; every problem is told.
 pub fn quota_request(wire: v1::CheckQuotaRequest) -> Result<QuotaRequest, Problems> {
@@ -60,6 +60,7 @@ pub fn quota_response(answer: QuotaAnswer) -> v1::CheckQuotaResponse {
         overage: fields::units(answer.overage),
         resets_at: answer.resets_at.map(fields::wire_instant),
         reservation: answer.reservation.map(reservation),
+        remedies: remedies(answer.remedies),
     }
 }
 
@@ -78,7 +79,8 @@ pub fn release_response(released: u64) -> v1::ReleaseReservationResponse {
     v1::ReleaseReservationResponse { released: fields::units(released) }
 }
 
-fn mode(number: i32, ttl: Option<pbjson_types::Duration>) -> Result<QuotaMode, Invalid> {
+/// What a check does; a time to live goes with RESERVE alone.
+pub fn mode(number: i32, ttl: Option<pbjson_types::Duration>) -> Result<QuotaMode, Invalid> {
     let mode = match v1::Mode::try_from(number) {
         Ok(v1::Mode::Check) => QuotaMode::Check,
         Ok(v1::Mode::Consume) => QuotaMode::Consume,
@@ -130,6 +132,7 @@ fn reason(reason: QuotaReason) -> v1::QuotaReason {
     }
 }
 
+/// Where it was decided.
 pub(super) fn decided_by(decided_by: DecidedBy) -> v1::DecidedBy {
     match decided_by {
         DecidedBy::Memory => v1::DecidedBy::Memory,
@@ -247,6 +250,7 @@ mod tests {
             overage: 0,
             resets_at: None,
             reservation: None,
+            remedies: vec![],
         };
         let wire = quota_response(answer);
         assert_eq!((wire.limit, wire.used, wire.remaining), (-1, 3, -1));

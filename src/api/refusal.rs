@@ -37,7 +37,7 @@ pub struct Refusal {
 /// Something that was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// `tenant`, `meter`, `rate_limit`, `feature` or `reservation`.
+    /// `tenant`, `meter`, `rate_limit`, `feature`, `operation` or `reservation`.
     pub kind: &'static str,
     pub name: String,
 }
@@ -136,6 +136,10 @@ fn not_found(unknown: &[Unknown]) -> Refusal {
         }
         Some(UnknownName::Feature { feature, .. }) => {
             ("UNKNOWN_FEATURE", Some(Resource { kind: "feature", name: feature.to_string() }))
+        }
+        Some(UnknownName::Operation { operation, .. }) => {
+            let name = operation.to_string();
+            ("UNKNOWN_OPERATION", Some(Resource { kind: "operation", name }))
         }
         Some(UnknownName::Reservation(id)) => {
             ("UNKNOWN_RESERVATION", Some(Resource { kind: "reservation", name: id.to_string() }))

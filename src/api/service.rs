@@ -8,8 +8,11 @@ use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
     access::guarded::messages,
+    any_check::{any_result, check_batch},
+    check_stream::check_stream,
     emergency::{emergency_request, emergency_response},
     feature::{feature_query, feature_response, features_query, features_response},
+    operation::{operation_request, operation_response},
     quota::{quota_request, quota_response, release_request, release_response},
     rate::{rate_request, rate_response},
     record_stream::record_stream,
@@ -55,11 +58,6 @@ fn invalid(problems: Problems) -> Status {
 
 fn refused(error: EngineError) -> Status {
     status(Refusal::from(error))
-}
-
-/// The API is designed whole; some of its calls follow.
-fn not_there_yet(call: &str) -> Status {
-    Status::unimplemented(format!("{call} is not there yet; this version does not serve it"))
 }
 
 #[tonic::async_trait]
@@ -151,22 +149,36 @@ impl TollgateService for EngineService {
         Ok(Response::new(features_response(features)))
     }
 
-    async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        Err(not_there_yet("Check"))
+    async fn check(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        let request = operation_request(request.into_inner()).map_err(invalid)?;
+        let answer = self.engine.check_operation(&request).await.map_err(refused)?;
+        Ok(Response::new(operation_response(answer)))
     }
 
     async fn check_batch(
         &self,
-        _: Request<CheckBatchRequest>,
+        request: Request<CheckBatchRequest>,
     ) -> Result<Response<CheckBatchResponse>, Status> {
-        Err(not_there_yet("CheckBatch"))
+        let checks = check_batch(request.into_inner()).map_err(invalid)?;
+        let results = self.engine.check_batch(checks).await;
+        let results = results.into_iter().map(any_result).collect();
+        Ok(Response::new(CheckBatchResponse { results }))
     }
 
     async fn check_stream(
         &self,
-        _: Request<Streaming<CheckStreamRequest>>,
+        request: Request<Streaming<CheckStreamRequest>>,
     ) -> Result<Response<BoxStream<CheckStreamResponse>>, Status> {
-        Err(not_there_yet("CheckStream"))
+        let engine = self.engine.clone();
+        let check = move |check| {
+            let engine = engine.clone();
+            async move { engine.check_any(check).await }
+        };
+        let answers = check_stream(messages(request), check, self.shutdown.clone());
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn request_emergency_usage(

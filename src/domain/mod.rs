@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod amount;
+pub mod any_check;
 pub mod catalog;
 pub mod cell_key;
 pub mod distinct;
@@ -13,13 +14,16 @@ pub mod invalid;
 pub mod limit;
 pub mod meter;
 pub mod money;
+pub mod operation;
 pub mod period;
 pub mod pool;
 pub mod properties;
 pub mod quota;
 pub mod rate;
+pub mod remedy;
 pub mod reservation;
 pub mod share;
+pub mod standing;
 pub mod tenant;
 pub mod token;
 pub mod usage;

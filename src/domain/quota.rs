@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     ids::{IdempotencyKey, MeterName, Subject, TenantId},
     properties::Properties,
+    remedy::Remedy,
     reservation::Reservation,
     usage::Durability,
 };
@@ -94,4 +95,6 @@ pub struct QuotaAnswer {
     pub resets_at: Option<Timestamp>,
     /// Present when RESERVE was allowed.
     pub reservation: Option<Reservation>,
+    /// What the tenant could do about a denial, the nearest first.
+    pub remedies: Vec<Remedy>,
 }

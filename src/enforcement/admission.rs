@@ -66,6 +66,15 @@ impl Admitted {
         self.decided_by
     }
 
+    /// Units that only the outage policy stands for.
+    pub fn unbacked(&self, asked: &Asked<'_>) -> u64 {
+        match (self.decided_by, asked.meter.meter.aggregation) {
+            (DecidedBy::Fallback, Aggregation::DistinctCount) => 1,
+            (DecidedBy::Fallback, _) => asked.units,
+            _ => 0,
+        }
+    }
+
     /// Whether grants cover some of it.
     pub fn is_granted(&self) -> bool {
         self.covers.iter().any(|cover| cover.counter().key.label.is_of_grant())
@@ -101,8 +110,27 @@ impl Admitted {
         own.into_iter().chain(covers)
     }
 
+    /// Gives back what was taken, because another part of the operation denied; the answer is that
+    /// of a look.
+    pub fn untaken(self, engine: &Engine, asked: &Asked<'_>) -> QuotaAnswer {
+        let (window, decided_by) = (self.window, self.decided_by);
+        let figures = match &self.counter {
+            Some(counter) => Figures::of(counter),
+            None => engine.value_figures(asked.meter, &self.key),
+        };
+        let reason = match decided_by {
+            DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
+            _ if self.is_granted() => QuotaReason::WithinGrant,
+            _ if asked.pool.is_some() => QuotaReason::WithinLimit,
+            _ => reason_allowed(asked.meter, figures.used.saturating_add(asked.units)),
+        };
+        drop(self);
+        asked.answer(&window, figures, Decision { reason, decided_by })
+    }
+
     /// Counts what the journal now has, and answers.
     pub fn settle(self, engine: &Engine, asked: &Asked<'_>, position: Position) -> QuotaAnswer {
+        engine.metrics.units_unbacked.increment(self.unbacked(asked));
         let now = engine.leasing.now();
         let is_granted = self.is_granted();
         let is_covered = !self.covers.is_empty();
@@ -208,10 +236,7 @@ impl Engine {
             Split::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
             // Once its own counter has said that there is no more, only a grant could allow it.
             Split::Unavailable { is_first } => match asked.meter.limit.on_outage {
-                OutagePolicy::Allow if is_first => {
-                    self.metrics.units_unbacked.increment(asked.units);
-                    admitted(None, DecidedBy::Fallback)
-                }
+                OutagePolicy::Allow if is_first => admitted(None, DecidedBy::Fallback),
                 OutagePolicy::Allow | OutagePolicy::Deny => {
                     let figures = Figures::of(&counter);
                     Admission::Denied(denied_by_outage(asked, &counter.window, figures))
@@ -309,7 +334,6 @@ impl Engine {
                 Admission::Denied(denial)
             }
             None if asked.meter.limit.on_outage == OutagePolicy::Allow => {
-                self.metrics.units_unbacked.increment(1);
                 Admission::Admitted(unleased(key, window, DecidedBy::Fallback))
             }
             None => {

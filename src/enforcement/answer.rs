@@ -96,5 +96,6 @@ pub fn answer(
         overage: overage(meter, figures.used),
         resets_at: window.and_then(|window| window.end),
         reservation: None,
+        remedies: vec![],
     }
 }

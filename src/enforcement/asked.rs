@@ -16,6 +16,7 @@ use crate::domain::{
     ids::Subject,
     invalid::Invalid,
     quota::{DecidedBy, QuotaAnswer, QuotaReason, QuotaRequest},
+    standing::Standing,
     usage::UsageEvent,
     window::Window,
 };
@@ -64,6 +65,13 @@ impl Asked<'_> {
     /// Units that the request lowers a level by.
     pub(super) fn lowers(&self) -> u64 {
         if self.meter.meter.is_summed() { self.request.amount.min(0).unsigned_abs() } else { 0 }
+    }
+
+    /// What a denied tenant could do, by where it stands.
+    pub(super) fn with_standing<A>(&self, ask: impl FnOnce(Standing<'_>) -> A) -> A {
+        let catalog = self.terms.catalog();
+        let plan = &self.terms.plan;
+        ask(Standing { catalog: &catalog, plan, now: self.now, operation: None })
     }
 
     pub(super) fn denial(&self, reason: QuotaReason) -> QuotaAnswer {

@@ -1,7 +1,7 @@
 //! Why the engine gives no answer. A denial is an answer and is not here.
 
 use crate::domain::{
-    catalog::names::RateName,
+    catalog::names::{OperationName, RateName},
     ids::{FeatureName, MeterName, TenantId},
     invalid::{Invalid, Problems},
     reservation::ReservationId,
@@ -40,6 +40,13 @@ pub enum UnknownName {
         /// The one of the catalog's that is most likely meant.
         near: Option<FeatureName>,
     },
+    /// Not in the tenant's version of its plan, nor in its catalog.
+    Operation {
+        tenant: TenantId,
+        operation: OperationName,
+        /// The one of the catalog's that is most likely meant.
+        near: Option<OperationName>,
+    },
     Reservation(ReservationId),
 }
 
@@ -69,6 +76,15 @@ impl From<Unknown> for Invalid {
                 match near {
                     Some(near) => format!("did you mean {near}?"),
                     None => "give a feature of that catalog (`tollgate catalog show`)".to_owned(),
+                },
+            ),
+            UnknownName::Operation { tenant, operation, near } => (
+                format!("there is no operation {operation} in the catalog of tenant {tenant}"),
+                match near {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => {
+                        "give an operation of that catalog (`tollgate catalog show`)".to_owned()
+                    }
                 },
             ),
             UnknownName::Reservation(id) => (

@@ -2,66 +2,95 @@
 
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use super::{
     admission::Admission,
     answer::{Decision, Figures, answer, reason_allowed},
     asked::Asked,
+    directory::tenant_state::Terms,
     engine::{Engine, effective_durability},
     error::EngineError,
     labelling,
-    repeats::Verb,
-    settling::Settling,
+    repeats::{Remembered, Verb},
+    settling::{Decided, Owed, Settling},
 };
 use crate::domain::{
     amount::check_amount,
-    catalog::compiled_plan::PlanMeter,
+    catalog::{compiled_catalog::CompiledCatalog, compiled_plan::PlanMeter},
     invalid::Invalid,
     meter::{Aggregation, MeterKind},
     quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
+    standing::Standing,
 };
 
 impl Engine {
     /// Answers one quota check. A denial is an answer; an error means that nothing was decided.
     pub async fn check_quota(&self, request: QuotaRequest) -> Result<QuotaAnswer, EngineError> {
         let began = Instant::now();
-        self.check_open()?;
-        let state = self.tenant(&request.tenant, "tenant").await?;
-        let terms = state.terms();
-        let plan = terms.plan.clone();
-        let meter = labelling::meter(&plan, &terms.tenant, &request.meter)?;
-        let now = terms.tenant.now(self.clock.now());
-        let subject = labelling::counted_subject(meter, request.subject.as_ref())?;
-        let units = requested_units(meter, &request)?;
-        let pool = self.pool_draw(&terms, meter, now).await?;
-        let asked = Asked { request: &request, state, terms, meter, subject, now, units, pool };
-        let answer = self.decide(&asked).await?;
+        let decided = self.decide_quota(request).await?;
+        let answer = self.acknowledged(decided).await?;
         self.metrics.answered(&answer, began.elapsed());
         Ok(answer)
     }
 
-    async fn decide(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
+    /// Decides one quota check; its answer may leave when what it owes is acknowledged.
+    pub(super) async fn decide_quota(
+        &self,
+        request: QuotaRequest,
+    ) -> Result<Decided<QuotaAnswer>, EngineError> {
+        self.check_open()?;
+        let state = self.tenant(&request.tenant, "tenant").await?;
+        let terms = state.terms();
+        let plan = terms.plan.clone();
+        let now = terms.tenant.now(self.clock.now());
+        let meter = match labelling::meter(&plan, &terms.tenant, &request.meter) {
+            Ok(meter) => meter,
+            Err(unknown) => {
+                let catalog = terms.catalog();
+                return match catalog.has_meter(request.meter.as_str()) {
+                    true => Ok(not_in_plan(&request, &terms, &catalog, now).into()),
+                    false => Err(unknown.into()),
+                };
+            }
+        };
+        let subject = labelling::counted_subject(meter, request.subject.as_ref())?;
+        let units = requested_units(meter, &request)?;
+        let pool = self.pool_draw(&terms, meter, now).await?;
+        let asked = Asked { request: &request, state, terms, meter, subject, now, units, pool };
+        let mut decided = self.decide(&asked).await?;
+        if !decided.answer.allowed {
+            let units = asked.units;
+            decided.answer.remedies = asked.with_standing(|standing| {
+                standing.of_quota(&asked.meter.meter.name, units, &decided.answer)
+            });
+        }
+        Ok(decided)
+    }
+
+    async fn decide(&self, asked: &Asked<'_>) -> Result<Decided<QuotaAnswer>, EngineError> {
         if !asked.terms.tenant.subscription.status.is_served() {
-            return Ok(asked.denial(QuotaReason::SubscriptionInactive));
+            return Ok(asked.denial(QuotaReason::SubscriptionInactive).into());
         }
         if asked.meter.meter.kind == MeterKind::Static {
-            return Ok(static_answer(asked));
+            return Ok(static_answer(asked).into());
         }
         match asked.request.mode {
-            QuotaMode::Check => self.look(asked).await,
+            QuotaMode::Check => self.look(asked).await.map(Decided::from),
             QuotaMode::Consume => self.consume(asked).await,
-            QuotaMode::Reserve { ttl } => self.reserve(asked, ttl).await,
+            QuotaMode::Reserve { ttl } => self.reserve(asked, ttl).await.map(Decided::from),
         }
     }
 
-    async fn consume(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
+    async fn consume(&self, asked: &Asked<'_>) -> Result<Decided<QuotaAnswer>, EngineError> {
         let durability = self.durability(asked)?;
         let mut settling = match self.begin(asked, durability).await? {
             Ok(settling) => settling,
-            Err(first_answer) => return Ok(first_answer),
+            Err(first_answer) => return Ok(first_answer.into()),
         };
         let admitted = match self.admit(asked).await? {
             Admission::Admitted(admitted) => admitted,
-            Admission::Denied(denial) => return Ok(denial),
+            Admission::Denied(denial) => return Ok(denial.into()),
         };
         let event = admitted.event(asked)?;
         let has_ceiling = asked.meter.limit.ceiling().is_some();
@@ -72,11 +101,9 @@ impl Engine {
         // A negative amount counts when the ledger has it.
         let counted = admitted.counted(asked);
         let answer = admitted.settle(self, asked, pending.position());
-        settling.answered(Some(answer.clone()), Some(pending.position()));
+        settling.answered(Some(Remembered::Quota(answer.clone())), Some(pending.position()));
         settling.counted(counted);
-        self.acknowledge(pending, settling).await?;
-        self.metrics.events_recorded.increment(1);
-        Ok(answer)
+        Ok(Decided { answer, owed: Some(Owed { pending, settling, events: 1 }) })
     }
 
     pub(super) fn durability(
@@ -96,7 +123,7 @@ impl Engine {
         let Some(key) = &asked.request.idempotency_key else {
             return Ok(Ok(Settling::new(vec![])));
         };
-        let content = super::repeats::Content {
+        let content = super::repeats::Content::Units {
             meter: asked.meter.meter.name.clone(),
             subject: asked.subject.clone(),
             amount: asked.request.amount,
@@ -115,7 +142,11 @@ impl Engine {
                     self.wait_durable(position, durability).await?;
                 }
                 self.metrics.events_repeated.increment(1);
-                let answer = first.quota.unwrap_or_else(|| self.recorded_answer(asked));
+                let answer = match first.answer {
+                    Some(Remembered::Quota(answer)) => answer,
+                    // Another content's, which this one would be in conflict with.
+                    Some(Remembered::Operation(_)) | None => self.recorded_answer(asked),
+                };
                 Ok(Err(QuotaAnswer { decided_by: DecidedBy::Replay, ..answer }))
             }
         }
@@ -140,16 +171,18 @@ impl Engine {
 
 /// How a key that is taken by other content is told.
 pub(super) fn conflict(field: &str, other: &super::repeats::Content) -> Invalid {
-    let subject = other.subject.as_ref().map_or(String::new(), |s| format!(", subject {s}"));
     Invalid::new(
         field,
-        format!("was used before for {} of {}{subject}", other.amount, other.meter),
+        format!("was used before for {other}"),
         "send a repeat with the same content, or give new usage a key of its own",
     )
 }
 
 /// Checks the amount against the meter and the mode.
-fn requested_units(meter: &PlanMeter, request: &QuotaRequest) -> Result<u64, EngineError> {
+pub(super) fn requested_units(
+    meter: &PlanMeter,
+    request: &QuotaRequest,
+) -> Result<u64, EngineError> {
     let kind = meter.meter.kind;
     if kind == MeterKind::Static {
         if request.mode == QuotaMode::Check {
@@ -167,6 +200,39 @@ fn requested_units(meter: &PlanMeter, request: &QuotaRequest) -> Result<u64, Eng
         Aggregation::Count => 1,
         _ => u64::try_from(request.amount).unwrap_or(0),
     })
+}
+
+/// A meter that only other plans of the catalog have.
+fn not_in_plan(
+    request: &QuotaRequest,
+    terms: &Terms,
+    catalog: &CompiledCatalog,
+    now: Timestamp,
+) -> QuotaAnswer {
+    let mut answer = missing_meter();
+    if !terms.tenant.subscription.status.is_served() {
+        answer.reason = QuotaReason::SubscriptionInactive;
+    }
+    let standing = Standing { catalog, plan: &terms.plan, now, operation: None };
+    let units = u64::try_from(request.amount).unwrap_or(0);
+    answer.remedies = standing.of_quota(&request.meter, units, &answer);
+    answer
+}
+
+/// The denial of what the plan has nothing of.
+pub(super) fn missing_meter() -> QuotaAnswer {
+    QuotaAnswer {
+        allowed: false,
+        reason: QuotaReason::NotInPlan,
+        decided_by: DecidedBy::Memory,
+        limit: Some(0),
+        used: 0,
+        remaining: Some(0),
+        overage: 0,
+        resets_at: None,
+        reservation: None,
+        remedies: vec![],
+    }
 }
 
 fn static_answer(asked: &Asked<'_>) -> QuotaAnswer {

@@ -380,7 +380,7 @@ fn batch_keys(labelled: &[Labelled]) -> Result<(BatchKeys, Vec<usize>), EngineEr
     for (number, one) in labelled.iter().enumerate() {
         let Some(key) = &one.event.idempotency_key else { continue };
         let event_key = &one.event.key;
-        let content = Content {
+        let content = Content::Units {
             meter: event_key.meter.clone(),
             subject: event_key.subject.clone(),
             amount: one.event.amount,

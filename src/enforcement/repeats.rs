@@ -6,9 +6,12 @@
 //! between, and exactness never depends on it. Therefore it may forget: it holds two generations,
 //! and when the young one is full the old one is dropped.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use ahash::RandomState;
@@ -17,23 +20,61 @@ use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::Notify;
 
 use crate::domain::{
+    catalog::names::OperationName,
     ids::{IdempotencyKey, MeterName, Subject, TenantId},
+    operation::OperationAnswer,
     quota::QuotaAnswer,
 };
 
 /// What one key stands for. A repeat with another content is a conflict, never a repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    pub meter: MeterName,
-    pub subject: Option<Subject>,
-    pub amount: i64,
+pub enum Content {
+    Units {
+        meter: MeterName,
+        subject: Option<Subject>,
+        amount: i64,
+    },
+    /// An operation as a whole, with what it takes of each meter.
+    Operation {
+        operation: OperationName,
+        subject: Option<Subject>,
+        amounts: Vec<(MeterName, i64)>,
+    },
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = match self {
+            Self::Units { meter, subject, amount } => {
+                write!(f, "{amount} of {meter}")?;
+                subject
+            }
+            Self::Operation { operation, subject, amounts } => {
+                write!(f, "the operation {operation}")?;
+                for (meter, amount) in amounts {
+                    write!(f, ", {amount} of {meter}")?;
+                }
+                subject
+            }
+        };
+        subject.as_ref().map_or(Ok(()), |subject| write!(f, ", subject {subject}"))
+    }
+}
+
+/// An answer that can be given again.
+#[derive(Clone, Debug)]
+pub enum Remembered {
+    /// To a CONSUME or RESERVE.
+    Quota(QuotaAnswer),
+    /// To a CONSUME or RESERVE of an operation.
+    Operation(Arc<OperationAnswer>),
 }
 
 /// What was answered first.
 #[derive(Clone, Debug)]
 pub struct FirstAnswer<P> {
-    /// The answer to a CONSUME or RESERVE; `None` when the usage was recorded.
-    pub quota: Option<QuotaAnswer>,
+    /// `None` when the usage was recorded.
+    pub answer: Option<Remembered>,
     /// Where the journal holds it: a repeat is acknowledged no earlier than the first was. `None`
     /// when nothing was journalled.
     pub position: Option<P>,
@@ -228,11 +269,11 @@ mod tests {
     }
 
     fn content(amount: i64) -> Content {
-        Content { meter: MeterName::new("calls").unwrap(), subject: None, amount }
+        Content::Units { meter: MeterName::new("calls").unwrap(), subject: None, amount }
     }
 
     fn first(position: u64) -> FirstAnswer<u64> {
-        FirstAnswer { quota: None, position: Some(position) }
+        FirstAnswer { answer: None, position: Some(position) }
     }
 
     async fn claim(repeats: &Repeats<u64>, name: &str) -> Claim<u64> {
@@ -255,7 +296,7 @@ mod tests {
         let repeats = Repeats::new(100);
         let held = claim(&repeats, "a").await;
         let begun = repeats.begin(&tenant(), Verb::Use, &key("a"), &content(2)).await;
-        assert!(matches!(begun, Begun::Conflict(Content { amount: 1, .. })));
+        assert!(matches!(begun, Begun::Conflict(Content::Units { amount: 1, .. })));
         drop(held);
     }
 

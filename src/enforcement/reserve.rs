@@ -5,12 +5,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    admission::Admission,
+    admission::{Admission, Admitted},
     answer::{Decision, Figures, reason_allowed},
     asked::Asked,
     engine::Engine,
     error::{EngineError, Unknown, UnknownName},
     holds::Hold,
+    repeats::Remembered,
 };
 use crate::domain::{
     ids::TenantId,
@@ -31,7 +32,7 @@ impl Engine {
         asked: &Asked<'_>,
         ttl: Option<Duration>,
     ) -> Result<QuotaAnswer, EngineError> {
-        let ttl = self.ttl(ttl)?;
+        self.ttl(ttl)?;
         let durability = self.durability(asked)?;
         let mut settling = match self.begin(asked, durability).await? {
             Ok(settling) => settling,
@@ -41,12 +42,26 @@ impl Engine {
             Admission::Admitted(admitted) => admitted,
             Admission::Denied(denial) => return Ok(denial),
         };
+        let answer = self.hold(asked, admitted, ttl)?;
+        settling.answered(Some(Remembered::Quota(answer.clone())), None);
+        Ok(answer)
+    }
+
+    /// Keeps what was admitted as a hold.
+    pub(super) fn hold(
+        &self,
+        asked: &Asked<'_>,
+        admitted: Admitted,
+        ttl: Option<Duration>,
+    ) -> Result<QuotaAnswer, EngineError> {
+        let ttl = self.ttl(ttl)?;
         let Some(counter) = admitted.counter() else {
             // `requested_units` has refused meters that are not sums.
             return Err(EngineError::Unavailable("nothing to hold".into()));
         };
         let decided_by = admitted.decided_by();
         let is_granted = admitted.is_granted();
+        let unbacked = admitted.unbacked(asked);
         let Some(taken) = admitted.into_held(&self.leasing) else {
             return Err(EngineError::Unavailable("nothing to hold".into()));
         };
@@ -57,6 +72,7 @@ impl Engine {
             refused.taken.unreserve();
             EngineError::Overloaded { what: "reservations", bound: self.config.reservations_max }
         })?;
+        self.metrics.units_unbacked.increment(unbacked);
         let figures = Figures::of(&counter);
         let reason = match decided_by {
             DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
@@ -66,12 +82,10 @@ impl Engine {
         };
         let decision = Decision { reason, decided_by };
         let id = ReservationId { run: self.run, number };
-        let answer = QuotaAnswer {
+        Ok(QuotaAnswer {
             reservation: Some(Reservation { id, amount: asked.units, expires_at }),
             ..asked.answer(&counter.window, figures, decision)
-        };
-        settling.answered(Some(answer.clone()), None);
-        Ok(answer)
+        })
     }
 
     fn ttl(&self, asked: Option<Duration>) -> Result<SignedDuration, Invalid> {

@@ -7,13 +7,10 @@ use super::{
     engine::Engine,
     error::EngineError,
     leasing::Leasing,
-    repeats::{Claim, FirstAnswer},
+    repeats::{Claim, FirstAnswer, Remembered},
 };
 use crate::{
-    domain::{
-        quota::QuotaAnswer,
-        usage::{Durability, UsageEvent},
-    },
+    domain::usage::{Durability, UsageEvent},
     journal::{Pending, position::Position, record::Record, shared::Health},
 };
 
@@ -46,8 +43,8 @@ impl Settling {
     }
 
     /// The journal has the record: from now on this is the answer.
-    pub fn answered(&mut self, quota: Option<QuotaAnswer>, position: Option<Position>) {
-        self.first = Some(FirstAnswer { quota, position });
+    pub fn answered(&mut self, answer: Option<Remembered>, position: Option<Position>) {
+        self.first = Some(FirstAnswer { answer, position });
     }
 
     /// What the record stands for was counted.
@@ -77,7 +74,38 @@ impl Drop for Settling {
     }
 }
 
+/// An answer, and what it has to wait for before it may leave.
+#[derive(Debug)]
+pub struct Decided<A> {
+    pub answer: A,
+    /// Absent: nothing was journalled for it.
+    pub owed: Option<Owed>,
+}
+
+/// A record that an answer tells of.
+#[derive(Debug)]
+pub struct Owed {
+    pub pending: Pending,
+    pub settling: Settling,
+    pub events: u64,
+}
+
+impl<A> From<A> for Decided<A> {
+    fn from(answer: A) -> Self {
+        Self { answer, owed: None }
+    }
+}
+
 impl Engine {
+    /// Waits until what was decided is as durable as was asked.
+    pub(super) async fn acknowledged<A>(&self, decided: Decided<A>) -> Result<A, EngineError> {
+        if let Some(Owed { pending, settling, events }) = decided.owed {
+            self.acknowledge(pending, settling).await?;
+            self.metrics.events_recorded.increment(events);
+        }
+        Ok(decided.answer)
+    }
+
     /// Hands events to the journal as one record.
     pub(super) fn hand_over(
         &self,

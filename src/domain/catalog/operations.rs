@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     canonical::is_default,
+    features::FeatureValue,
     names::{OperationName, RateName},
     quantity::Quantity,
 };
@@ -93,7 +94,7 @@ pub struct OperationDef {
     /// Rate limits that one of it counts against.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RateName>,
-    /// Meters that it takes from.
+    /// Meters that it takes from; at most one that counts distinct values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub meters: Vec<OperationMeter>,
     /// Whether emergency usage may be asked for it.
@@ -112,13 +113,25 @@ pub struct OperationFeature {
     pub any_of: Vec<Value>,
 }
 
+impl OperationFeature {
+    /// Whether a tenant that has this value of the feature may do the operation.
+    pub fn will_do(&self, value: Option<&FeatureValue>) -> bool {
+        match value {
+            Some(value) if self.any_of.is_empty() => value.is_on(),
+            Some(value) => self.any_of.contains(&value.to_json()),
+            None => false,
+        }
+    }
+}
+
 /// A meter that an operation takes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-short" = "meter"))]
 pub struct OperationMeter {
     pub meter: MeterName,
-    /// Units that one operation takes; absent = the caller says (or 1).
+    /// Units that one operation takes; absent = the caller says with each check. A meter that is named
+    /// twice is added up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Quantity>,
 }

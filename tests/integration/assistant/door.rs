@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tollgate::proto::v1::{
-    CheckFeatureRequest, CheckQuotaRequest, FeatureReason, ListFeaturesRequest, Mode, QuotaReason,
+    CheckFeatureRequest, CheckQuotaRequest, CheckRequest, DeniedBy, FeatureReason,
+    ListFeaturesRequest, Mode, QuotaReason,
 };
 
 use super::sidecar::AssistantSidecar;
@@ -27,6 +28,16 @@ pub struct Looked {
     /// -1 = unlimited.
     pub limit: i64,
     pub is_exceeded: bool,
+}
+
+/// A look at an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookedAtOperation {
+    pub denied_by: Option<String>,
+    /// Each feature that it needs, and whether the tenant has it.
+    pub features: BTreeMap<String, bool>,
+    /// The limit of each meter that it takes from; -1 = unlimited.
+    pub limits: BTreeMap<String, i64>,
 }
 
 impl Door {
@@ -73,6 +84,72 @@ impl Door {
                 }
             }
             Self::Ofrep => panic!("OFREP knows no limits"),
+        }
+    }
+
+    /// May the tenant do the operation with these amounts?
+    pub async fn look_at_operation(
+        self,
+        sidecar: &AssistantSidecar,
+        tenant: &str,
+        operation: &str,
+        amounts: &[(&str, i64)],
+    ) -> LookedAtOperation {
+        match self {
+            Self::Grpc => {
+                let amounts = amounts.iter().map(|(meter, amount)| ((*meter).into(), *amount));
+                let request = CheckRequest {
+                    tenant: tenant.into(),
+                    operation: operation.into(),
+                    amounts: amounts.collect(),
+                    mode: Mode::Check.into(),
+                    ..Default::default()
+                };
+                let answer = sidecar.grpc.clone().check(request).await.unwrap().into_inner();
+                let denied_by = match answer.denied_by() {
+                    DeniedBy::Unspecified => None,
+                    part => Some(format!("{} {}", part.as_str_name(), answer.denied_name)),
+                };
+                assert_eq!(answer.allowed, denied_by.is_none(), "{answer:?}");
+                let features = answer.features.into_iter();
+                let quotas = answer.quotas.into_iter();
+                LookedAtOperation {
+                    denied_by,
+                    features: features.map(|one| (one.feature, one.enabled)).collect(),
+                    limits: quotas.map(|(meter, quota)| (meter, quota.limit)).collect(),
+                }
+            }
+            Self::Http => {
+                let amounts: BTreeMap<_, _> = amounts.iter().copied().collect();
+                let asked = json!({
+                    "tenant": tenant, "operation": operation, "amounts": amounts,
+                    "mode": "MODE_CHECK",
+                });
+                let answer = call(sidecar, "check", &asked);
+                let part = answer["deniedBy"].as_str();
+                let denied_by = part.filter(|part| *part != "DENIED_BY_UNSPECIFIED").map(|part| {
+                    format!("{part} {}", answer["deniedName"].as_str().unwrap_or_default())
+                });
+                assert_eq!(answer["allowed"] == true, denied_by.is_none(), "{answer}");
+                let features = answer["features"].as_array().cloned().unwrap_or_default();
+                let name = |feature: &Value| feature["feature"].as_str().unwrap().to_owned();
+                let quotas = answer["quotas"].as_object().cloned().unwrap_or_default();
+                let limit = |quota: &Value| {
+                    quota["limit"].as_str().map_or(0, |limit| limit.parse().unwrap())
+                };
+                LookedAtOperation {
+                    denied_by,
+                    features: features
+                        .iter()
+                        .map(|feature| (name(feature), feature["enabled"] == true))
+                        .collect(),
+                    limits: quotas
+                        .iter()
+                        .map(|(meter, quota)| (meter.clone(), limit(quota)))
+                        .collect(),
+                }
+            }
+            Self::Ofrep => panic!("knows no operations"),
         }
     }
 

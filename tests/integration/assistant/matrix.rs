@@ -7,10 +7,10 @@ use super::{
     sidecar::{AssistantSidecar, PLANS},
 };
 
-const UNLIMITED: i64 = -1;
+pub const UNLIMITED: i64 = -1;
 
 /// By meter, the limits of the plans in their order.
-const LIMITS: [(&str, [i64; 5]); 8] = [
+pub const LIMITS: [(&str, [i64; 5]); 8] = [
     ("queries", [100, 2_000, 10_000, 50_000, UNLIMITED]),
     ("locations", [1, 1, 5, 25, UNLIMITED]),
     ("conversation_days", [7, 30, 90, 365, UNLIMITED]),

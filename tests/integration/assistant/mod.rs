@@ -2,5 +2,6 @@
 
 mod door;
 mod matrix;
+mod operations;
 mod providers;
 mod sidecar;

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tollgate::{
     domain::cell_key::CellKey,
-    proto::v1::{Mode, QuotaReason, UsageEvent},
+    proto::v1::{CheckRequest, Mode, QuotaReason, UsageEvent},
 };
 
 use super::{
@@ -337,4 +337,58 @@ async fn a_grant_ends_at_its_instant_and_when_it_is_revoked() {
     cluster.operate(&["grant", "revoke", "timely", listed[0]["grant"].as_str().unwrap()]);
     wait_for(1).await;
     sidecar.process.stop();
+}
+
+/// Two meters, so that the second one can deny what a grant has covered of the first, which has
+/// enough for everything that is under way at a time.
+const WITH_OPERATION: &str = r"
+catalog: proving
+currency: USD
+meters:
+  - { name: calls, kind: counter, unit: call, period: month }
+  - { name: tokens, kind: counter, unit: token, period: month }
+  - { name: jobs, kind: counter, unit: job, period: month }
+operations:
+  - { name: work, meters: [{ meter: tokens, amount: 30 }, { meter: jobs, amount: 1 }] }
+plans:
+  - name: basic
+    prices: { monthly: 0 }
+    limits: { calls: 100, tokens: 100, jobs: 5 }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_is_covered_by_grants_too_and_gives_them_back_when_another_part_denies() {
+    let mut cluster = Cluster::with_catalog("proving", WITH_OPERATION).await;
+    cluster.flag("--enforcement-recall-wait-ms", RECALL_WAIT_MS);
+    cluster.world.tenant("acme", "basic").await;
+    let extra = grant(&cluster, "tokens", 2_000, &[]).await;
+    let own = current_key(&cluster.world, "acme", "tokens").await;
+    let jobs = current_key(&cluster.world, "acme", "jobs").await;
+    let sidecars = [cluster.start("a").await, cluster.start("b").await];
+    let work = || CheckRequest {
+        tenant: "acme".into(),
+        operation: "work".into(),
+        mode: Mode::Consume.into(),
+        ..Default::default()
+    };
+    let clients = (0..CLIENTS).map(|number| {
+        let mut client = sidecars[number as usize % 2].client.clone();
+        tokio::spawn(async move {
+            let mut admitted = 0;
+            loop {
+                let answer = client.check(work()).await.unwrap().into_inner();
+                if !answer.allowed {
+                    assert_eq!(answer.denied_name, "jobs", "{answer:?}");
+                    return admitted;
+                }
+                admitted += 1;
+            }
+        })
+    });
+    let admitted = join_all(clients.collect::<Vec<_>>()).await.into_iter();
+    assert_eq!(admitted.map(|end| end.unwrap()).sum::<i64>(), 5);
+    // 150 tokens: the plan's 100 and 50 of the grant; the rest is there for whoever asks.
+    assert_eq!(sidecars[1].spend_all("acme", "tokens").await, 1_950);
+    all_agree(&cluster, &[(&own, 100), (&extra, 2_000), (&jobs, 5)]).await;
+    sidecars.into_iter().for_each(|sidecar| sidecar.process.stop());
 }

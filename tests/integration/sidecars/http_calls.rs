@@ -161,3 +161,36 @@ fn send(at: SocketAddr, headers: &[(&str, &str)], body: &str) -> u16 {
     std::io::BufReader::new(stream).read_line(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_and_a_batch_of_checks_are_answered_as_json_too() {
+    let (_cluster, sidecar, at) = serving().await;
+    let work = |tokens: &str, mode: &str| json!({ "tenant": "acme", "operation": "work", "amounts": { "calls": tokens }, "mode": mode });
+    let (status, answer) = post(at, "/v1/check", &work("9999", "MODE_CONSUME"));
+    assert_eq!((status, &answer["allowed"]), (200, &json!(true)), "{answer}");
+    assert_eq!(answer["quotas"]["calls"]["used"], "9999", "{answer}");
+    let headers = [("content-type", "application/json")];
+    let body = work("2", "MODE_CONSUME").to_string();
+    let (status, body) = ask(at, "POST", "/v1/check", &headers, &body);
+    let denied: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &denied["deniedName"]), (429, &json!("calls")), "{denied}");
+    assert_eq!(denied["remedies"][0]["kind"], "REMEDY_KIND_WAIT_UNTIL", "{denied}");
+
+    let quota = |amount: i64| json!({ "quota": { "tenant": "acme", "meter": "calls", "amount": amount, "mode": "MODE_CHECK" } });
+    let checks = json!({ "checks": [
+        { "operation": work("1", "MODE_CONSUME") },
+        { "operation": work("1", "MODE_CONSUME") },
+        quota(1),
+        {},
+        { "feature": { "tenant": "acme", "feature": "nothing" } },
+    ] });
+    let (status, batch) = post(at, "/v1/check-batch", &checks);
+    assert_eq!(status, 200, "{batch}");
+    let results = batch["results"].as_array().unwrap();
+    assert_eq!(results.len(), 5, "{batch}");
+    assert_eq!(results[0]["operation"]["allowed"], true, "{batch}");
+    assert_eq!(results[1]["operation"]["deniedBy"], "DENIED_BY_QUOTA", "{batch}");
+    assert_eq!(results[2]["quota"]["reason"], "QUOTA_REASON_LIMIT_EXCEEDED", "{batch}");
+    assert_eq!([&results[3]["error"]["code"], &results[4]["error"]["code"]], [3, 5], "{batch}");
+    sidecar.process.stop();
+}

@@ -19,6 +19,7 @@ mod large_amounts;
 mod load;
 mod metrics;
 mod ofrep;
+mod operations;
 mod outages;
 mod pools;
 mod rates;
@@ -28,6 +29,7 @@ mod replay;
 mod stopping;
 mod tls;
 mod values;
+mod volume;
 mod window_end;
 mod without_redis;
 
@@ -50,6 +52,8 @@ meters:
     unit: visitor
     period: month
   - { name: upload, title: Largest upload, kind: counter, aggregation: max, unit: byte, period: month }
+operations:
+  - { name: work, title: Work, meters: [calls] }
 plans:
   - name: basic
     title: Basic

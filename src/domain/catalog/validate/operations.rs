@@ -4,9 +4,10 @@ use crate::domain::{
         definition::CatalogDefinition,
         features::FeatureType,
         field_path::FieldPath,
+        meters::MeterDef,
         operations::{OperationDef, OperationFeature},
     },
-    meter::MeterKind,
+    meter::{Aggregation, MeterKind},
 };
 
 pub(super) fn check(catalog: &CatalogDefinition, root: &FieldPath, findings: &mut Findings) {
@@ -34,14 +35,22 @@ fn one(
         findings.known(path.key("rates").item(index), "rate", rate.as_str(), rates);
     }
     let meters = path.key("meters");
-    findings.unique(&meters, "meter", operation.meters.iter().map(|one| one.meter.as_str()));
+    let mut distinct_before = None;
     for (index, taken) in operation.meters.iter().enumerate() {
         let path = meters.item(index).key("meter");
         let names = catalog.meters.iter().map(|meter| meter.name.as_str());
         findings.known(path.clone(), "meter", taken.meter.as_str(), names);
         let meter = catalog.meters.iter().find(|meter| meter.name == taken.meter);
         if meter.is_some_and(|meter| meter.kind == MeterKind::Static) {
-            findings.add(path, "is static: nothing can be taken from it", "remove it");
+            findings.add(path.clone(), "is static: nothing can be taken from it", "remove it");
+        }
+        let is_distinct = |meter: &&MeterDef| meter.aggregation == Aggregation::DistinctCount;
+        // A distinct value cannot be taken back when another part denies: it comes last, alone.
+        if let Some(meter) = meter.filter(is_distinct)
+            && let Some(before) = distinct_before.replace(&meter.name)
+        {
+            let problem = format!("counts distinct values, as {before} does");
+            findings.add(path, problem, "let an operation take from one such meter");
         }
     }
 }

@@ -11,7 +11,10 @@ use std::{
 
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
-use tollgate::proto::v1::{CheckQuotaRequest, Mode, WatchUsageRequest};
+use tollgate::proto::v1::{
+    AnyCheck, CheckBatchRequest, CheckQuotaRequest, CheckRequest, CheckStreamRequest, Mode,
+    WatchUsageRequest, any_check::Check,
+};
 use tonic::{
     Code, Request,
     transport::{Channel, Endpoint},
@@ -170,7 +173,7 @@ async fn walk_calls(guarded: &Guarded, pool: &DescriptorPool) -> usize {
 
 /// Whether all that is asked for is a feature, which takes nothing.
 fn asks_for_a_feature(request: &DynamicMessage) -> bool {
-    request.to_string().contains("feature:{")
+    request.to_string().contains("feature{")
 }
 
 fn walk_paths(guarded: &Guarded, pool: &DescriptorPool) -> usize {
@@ -280,6 +283,54 @@ async fn who_may_only_look_takes_nothing_and_a_revoked_token_ends_its_streams() 
         .await
         .unwrap();
     assert!(stored.iter().all(|(hash,)| hash.len() == 32), "hashes alone are kept");
+    guarded.sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_entry_of_a_batch_and_of_a_stream_is_compared_with_the_token() {
+    let guarded = Guarded::start().await;
+    let viewer = guarded.cluster.token("dashboard", &["--role", "viewer", "--tenant", "acme"]);
+    guarded.wait_for(&viewer, true).await;
+    let mut client = Client::new(guarded.channel.clone());
+    let work = |tenant: &str, mode: Mode| {
+        let request = CheckRequest {
+            tenant: tenant.into(),
+            operation: "work".into(),
+            amounts: [("calls".to_owned(), 1)].into(),
+            mode: mode.into(),
+            ..Default::default()
+        };
+        AnyCheck { check: Some(Check::Operation(request)) }
+    };
+    let batch = |last: AnyCheck| CheckBatchRequest {
+        checks: vec![work("acme", Mode::Check), work("acme", Mode::Check), last],
+    };
+    let own = with_token(batch(work("acme", Mode::Consume)), &guarded.acme);
+    assert_eq!(client.check_batch(own).await.unwrap().into_inner().results.len(), 3);
+    for (last, token) in [
+        (work("globex", Mode::Check), &guarded.acme),
+        (work("acme", Mode::Check), &guarded.globex),
+        (work("acme", Mode::Consume), &viewer),
+    ] {
+        let others = with_token(batch(last), token);
+        let refused = client.check_batch(others).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    }
+
+    let numbered = |id, check| CheckStreamRequest { id, check: Some(check) };
+    for (last, token) in
+        [(work("globex", Mode::Check), &guarded.acme), (work("acme", Mode::Consume), &viewer)]
+    {
+        let (requests, received) = tokio::sync::mpsc::channel(2);
+        let stream = tokio_stream::wrappers::ReceiverStream::new(received);
+        requests.send(numbered(7, work("acme", Mode::Check))).await.unwrap();
+        let answers = client.check_stream(with_token(stream, token)).await.unwrap();
+        let mut answers = answers.into_inner();
+        assert_eq!(answers.message().await.unwrap().unwrap().id, 7);
+        requests.send(numbered(8, last)).await.unwrap();
+        let refused = answers.message().await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    }
     guarded.sidecar.process.stop();
 }
 

@@ -1,0 +1,187 @@
+//! `CheckStream`: checks decided beside each other, answered by their id as they are decided.
+
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::{BoxFuture, ready},
+    stream::FuturesUnordered,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{
+    any_check::{any_check, any_result},
+    refusal::Refusal,
+};
+use crate::{
+    domain::any_check::{AnyAnswer, AnyCheck},
+    enforcement::error::EngineError,
+    proto::v1::{CheckStreamRequest, CheckStreamResponse},
+};
+
+/// Checks of one stream that are read and not answered yet; then reading stops.
+pub const CHECKS_UNANSWERED_MAX: usize = 256;
+
+type Answered = Result<CheckStreamResponse, Status>;
+
+/// Answers what `requests` brings with `check`, in a task of its own.
+pub fn check_stream<C, F>(
+    requests: impl Stream<Item = Result<CheckStreamRequest, Status>> + Send + Unpin + 'static,
+    check: C,
+    shutdown: CancellationToken,
+) -> ReceiverStream<Answered>
+where
+    C: Fn(AnyCheck) -> F + Send + 'static,
+    F: Future<Output = Result<AnyAnswer, EngineError>> + Send + 'static,
+{
+    let (answers, receiver) = mpsc::channel(1);
+    let stream = CheckStream { requests, check, unanswered: FuturesUnordered::new(), answers };
+    tokio::spawn(stream.run(shutdown));
+    ReceiverStream::new(receiver)
+}
+
+struct CheckStream<S, C> {
+    requests: S,
+    check: C,
+    unanswered: FuturesUnordered<BoxFuture<'static, CheckStreamResponse>>,
+    answers: mpsc::Sender<Answered>,
+}
+
+impl<S, C, F> CheckStream<S, C>
+where
+    S: Stream<Item = Result<CheckStreamRequest, Status>> + Send + Unpin,
+    C: Fn(AnyCheck) -> F + Send,
+    F: Future<Output = Result<AnyAnswer, EngineError>> + Send + 'static,
+{
+    async fn run(mut self, shutdown: CancellationToken) {
+        let end = self.read_all(&shutdown).await;
+        while let Some(answer) = self.unanswered.next().await {
+            if self.answers.send(Ok(answer)).await.is_err() {
+                return;
+            }
+        }
+        if let Err(status) = end {
+            // A caller that has left needs no reason.
+            let _ = self.answers.send(Err(status)).await;
+        }
+    }
+
+    /// Until the caller has sent all, or the stream has to end.
+    async fn read_all(&mut self, shutdown: &CancellationToken) -> Result<(), Status> {
+        loop {
+            let has_room = self.unanswered.len() < CHECKS_UNANSWERED_MAX;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    return Err(Refusal::from(EngineError::ShuttingDown).into());
+                }
+                Some(answer) = self.unanswered.next() => {
+                    if self.answers.send(Ok(answer)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                request = self.requests.next(), if has_room => match request {
+                    Some(request) => self.take(request?),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, request: CheckStreamRequest) {
+        let CheckStreamRequest { id, check } = request;
+        let answer = move |result| CheckStreamResponse { id, result: Some(any_result(result)) };
+        self.unanswered.push(match any_check(check.unwrap_or_default()) {
+            Ok(check) => (self.check)(check).map(answer).boxed(),
+            Err(problems) => ready(answer(Err(EngineError::InvalidRequest(problems)))).boxed(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::proto::v1::{
+        AnyCheck as WireCheck, CheckFeatureRequest, any_check::Check,
+        any_check_result::Result as Answer,
+    };
+
+    fn request(id: u64, feature: &str) -> Result<CheckStreamRequest, Status> {
+        let asked = CheckFeatureRequest {
+            tenant: "acme".into(),
+            feature: feature.into(),
+            ..Default::default()
+        };
+        let check = Some(WireCheck { check: Some(Check::Feature(asked)) });
+        Ok(CheckStreamRequest { id, check })
+    }
+
+    fn brief(answer: Answered) -> (u64, i32) {
+        let answer = answer.unwrap();
+        match answer.result.unwrap().result.unwrap() {
+            Answer::Error(error) => (answer.id, error.code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Every check fails as unavailable, which needs no engine.
+    async fn unavailable() -> Result<AnyAnswer, EngineError> {
+        Err(EngineError::Unavailable("test".into()))
+    }
+
+    #[tokio::test]
+    async fn every_check_is_answered_by_its_id_and_a_bad_one_ends_nothing() {
+        let requests =
+            futures::stream::iter([request(9, "a"), request(2, "Not a name"), request(2, "b")]);
+        let answers = check_stream(requests, |_| unavailable(), CancellationToken::new());
+        let mut answers: Vec<_> = answers.map(brief).collect().await;
+        answers.sort_unstable();
+        assert_eq!(answers, [(2, 3), (2, 14), (9, 14)]);
+    }
+
+    #[tokio::test]
+    async fn reading_stops_while_too_many_checks_are_unanswered() {
+        let read = Arc::new(Mutex::new(0));
+        let counted = read.clone();
+        let requests = futures::stream::iter(1..=1_000).map(move |id| {
+            *counted.lock().unwrap() = id;
+            request(id, "a")
+        });
+        let permits = Arc::new(Semaphore::new(0));
+        let allow = permits.clone();
+        let check = move |_| {
+            let permits = permits.clone();
+            async move {
+                permits.acquire().await.unwrap().forget();
+                unavailable().await
+            }
+        };
+        let answers = check_stream(requests, check, CancellationToken::new());
+        while *read.lock().unwrap() < CHECKS_UNANSWERED_MAX as u64 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*read.lock().unwrap(), CHECKS_UNANSWERED_MAX as u64);
+        allow.add_permits(1_000);
+        assert_eq!(answers.count().await, 1_000);
+    }
+
+    #[tokio::test]
+    async fn shutdown_ends_the_stream_and_says_so() {
+        let shutdown = CancellationToken::new();
+        let requests = futures::stream::iter([request(1, "a")]).chain(futures::stream::pending());
+        let mut answers = check_stream(requests, |_| unavailable(), shutdown.clone());
+        assert_eq!(answers.next().await.map(brief), Some((1, 14)));
+        shutdown.cancel();
+        let end = answers.next().await.unwrap().unwrap_err();
+        assert_eq!(end.code(), tonic::Code::Unavailable);
+        assert!(answers.next().await.is_none());
+    }
+}

@@ -1,0 +1,26 @@
+//! What a tenant that was denied could do about it.
+
+use jiff::Timestamp;
+
+use super::{
+    catalog::{decimal::Price, names::RuleName},
+    ids::{MeterName, PlanName},
+    money::Currency,
+};
+
+/// One way out of a denial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// A change to this plan, the lowest above the tenant's that would allow it.
+    Upgrade { plan: PlanName },
+    /// The same, where the plan is only to be had from the sales team.
+    ContactSales { plan: PlanName },
+    /// Asking again at this time, by the tenant's clock.
+    WaitUntil { at: Timestamp },
+    /// Emergency usage by this rule of the plan.
+    RequestEmergencyUsage { rule: RuleName, meter: MeterName, amount: u64 },
+    /// Buying this grant.
+    TopUp { grant: RuleName, meter: MeterName, amount: u64, price: Option<(Price, Currency)> },
+    /// Bringing the subscription back.
+    ReactivateSubscription,
+}

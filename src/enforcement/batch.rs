@@ -1,0 +1,94 @@
+//! Many checks in one call: decided one after the other, acknowledged beside each other.
+
+use std::{pin::pin, time::Instant};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+
+use super::{engine::Engine, error::EngineError, settling::Decided};
+use crate::domain::{
+    any_check::{AnyAnswer, AnyCheck},
+    invalid::Problems,
+};
+
+/// Answers of a batch that wait for the journal at a time.
+const UNACKNOWLEDGED_MAX: usize = 512;
+/// Checks that are decided before other calls of the same thread get a turn.
+const CHECKS_PER_TURN: usize = 64;
+
+impl Engine {
+    /// Answers every check by itself, in their order: each is decided when the one before is. What
+    /// was wrong with a check already is its answer.
+    pub async fn check_batch(
+        &self,
+        checks: Vec<Result<AnyCheck, Problems>>,
+    ) -> Vec<Result<AnyAnswer, EngineError>> {
+        let mut results: Vec<Option<Result<AnyAnswer, EngineError>>> = vec![];
+        results.resize_with(checks.len(), || None);
+        let mut unacknowledged = FuturesUnordered::new();
+        let mut keep = |(number, result): (usize, _)| {
+            if let Some(slot) = results.get_mut(number) {
+                *slot = Some(result);
+            }
+        };
+        for (number, check) in checks.into_iter().enumerate() {
+            if number % CHECKS_PER_TURN == CHECKS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            let mut decide = pin!(self.decide_any(check));
+            // A key may be in hand with an earlier check, of this batch or of one that waits for
+            // this: so the earlier ones are acknowledged while a check waits.
+            let decided = loop {
+                tokio::select! {
+                    biased;
+                    decided = &mut decide => break decided,
+                    Some(done) = unacknowledged.next(), if !unacknowledged.is_empty() => keep(done),
+                }
+            };
+            match decided {
+                Ok(Decided { answer, owed: None }) => keep((number, Ok(answer))),
+                Ok(decided) => {
+                    unacknowledged.push(async move { (number, self.acknowledged(decided).await) });
+                }
+                Err(error) => keep((number, Err(error))),
+            }
+            if unacknowledged.len() >= UNACKNOWLEDGED_MAX
+                && let Some(done) = unacknowledged.next().await
+            {
+                keep(done);
+            }
+        }
+        while let Some(done) = unacknowledged.next().await {
+            keep(done);
+        }
+        let lost = || Err(EngineError::Unavailable("the check was not decided".into()));
+        results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
+    }
+
+    /// Answers one check of any kind.
+    pub async fn check_any(&self, check: AnyCheck) -> Result<AnyAnswer, EngineError> {
+        let decided = self.decide_any(Ok(check)).await?;
+        self.acknowledged(decided).await
+    }
+
+    async fn decide_any(
+        &self,
+        check: Result<AnyCheck, Problems>,
+    ) -> Result<Decided<AnyAnswer>, EngineError> {
+        let began = Instant::now();
+        match check.map_err(EngineError::InvalidRequest)? {
+            AnyCheck::Quota(request) => {
+                let Decided { answer, owed } = self.decide_quota(request).await?;
+                self.metrics.answered(&answer, began.elapsed());
+                Ok(Decided { answer: AnyAnswer::Quota(answer), owed })
+            }
+            AnyCheck::Rate(request) => Ok(AnyAnswer::Rate(self.check_rate(request).await?).into()),
+            AnyCheck::Feature(query) => {
+                Ok(AnyAnswer::Feature(self.check_feature(&query).await?).into())
+            }
+            AnyCheck::Operation(request) => {
+                let Decided { answer, owed } = self.decide_operation(&request).await?;
+                Ok(Decided { answer: AnyAnswer::Operation(answer), owed })
+            }
+        }
+    }
+}

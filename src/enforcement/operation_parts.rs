@@ -1,0 +1,152 @@
+//! How much an operation takes of each of its meters.
+
+use crate::domain::{
+    amount::check_amount,
+    catalog::operations::OperationDef,
+    ids::MeterName,
+    invalid::{Invalid, Problems},
+    operation::OperationRequest,
+    quota::QuotaRequest,
+};
+
+/// What is asked of one meter.
+pub struct Part {
+    pub request: QuotaRequest,
+}
+
+/// What is asked of each meter, in the operation's order; a meter that is named twice is added up.
+pub fn parts(definition: &OperationDef, request: &OperationRequest) -> Result<Vec<Part>, Problems> {
+    let mut problems = Problems::default();
+    for meter in request.amounts.keys() {
+        if !definition.meters.iter().any(|taken| taken.meter == *meter) {
+            problems.push(Invalid::new(
+                field(meter),
+                format!("is no meter of the operation {}", definition.name),
+                "leave it out",
+            ));
+        }
+    }
+    let mut parts: Vec<Part> = vec![];
+    for (number, taken) in definition.meters.iter().enumerate() {
+        if definition.meters.iter().take(number).any(|before| before.meter == taken.meter) {
+            continue;
+        }
+        let Some(amount) = problems.keep(amount(definition, request, &taken.meter)) else {
+            continue;
+        };
+        parts.push(Part {
+            request: QuotaRequest {
+                tenant: request.tenant.clone(),
+                meter: taken.meter.clone(),
+                subject: request.subject.clone(),
+                amount,
+                mode: request.mode,
+                idempotency_key: request.idempotency_key.clone(),
+                durability: request.durability,
+                properties: request.properties.clone(),
+            },
+        });
+    }
+    problems.into_result().map(|()| parts)
+}
+
+/// What the catalog fixes of a meter, and what the caller says where it leaves something open.
+fn amount(
+    definition: &OperationDef,
+    request: &OperationRequest,
+    meter: &MeterName,
+) -> Result<i64, Invalid> {
+    let entries = || definition.meters.iter().filter(|taken| taken.meter == *meter);
+    let fixed = entries().filter_map(|taken| taken.amount).map(|amount| amount.get());
+    let fixed = fixed.fold(0, u64::saturating_add);
+    let is_open = entries().any(|taken| taken.amount.is_none());
+    let given = match (is_open, request.amounts.get(meter)) {
+        (true, Some(given)) => *given,
+        (true, None) => {
+            let remedy = "give the base units; 0 is an amount too";
+            return Err(Invalid::new(field(meter), "is missing", remedy));
+        }
+        (false, Some(_)) => {
+            let problem = format!("is fixed by the catalog ({fixed})");
+            return Err(Invalid::new(field(meter), problem, "leave it out"));
+        }
+        (false, None) => 0,
+    };
+    check_amount(&field(meter), given)?;
+    let total = i64::try_from(fixed).unwrap_or(i64::MAX).saturating_add(given);
+    check_amount(&field(meter), total)?;
+    Ok(total)
+}
+
+fn field(meter: &MeterName) -> String {
+    format!("amounts[{meter}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::{
+        catalog::names::OperationName,
+        ids::{IdempotencyKey, TenantId},
+        properties::Properties,
+        quota::QuotaMode,
+    };
+
+    fn definition() -> OperationDef {
+        serde_json::from_value(serde_json::json!({
+            "name": "ask",
+            "meters": [
+                {"meter": "tokens"}, {"meter": "jobs", "amount": 1},
+                {"meter": "tokens", "amount": 5}, {"meter": "jobs", "amount": 2},
+            ],
+        }))
+        .unwrap()
+    }
+
+    fn asked(amounts: &[(&str, i64)], key: &str) -> OperationRequest {
+        let meter = |name: &str| MeterName::new(name).unwrap();
+        OperationRequest {
+            tenant: TenantId::new("acme").unwrap(),
+            operation: OperationName::new("ask").unwrap(),
+            subject: None,
+            amounts: amounts.iter().map(|(name, amount)| (meter(name), *amount)).collect(),
+            mode: QuotaMode::Consume,
+            idempotency_key: Some(IdempotencyKey::new(key).unwrap()),
+            durability: None,
+            properties: Properties::default(),
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    fn refused(amounts: &[(&str, i64)]) -> Vec<String> {
+        let problems = parts(&definition(), &asked(amounts, "k")).map(drop).unwrap_err();
+        problems.listed().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_meter_that_is_named_twice_is_added_up_and_the_key_is_the_operations() {
+        let parts = parts(&definition(), &asked(&[("tokens", 7)], "k")).unwrap();
+        let told: Vec<_> = parts
+            .iter()
+            .map(|part| {
+                let key = part.request.idempotency_key.as_ref().unwrap();
+                (part.request.meter.as_str(), part.request.amount, key.as_str())
+            })
+            .collect();
+        assert_eq!(told, [("tokens", 12, "k"), ("jobs", 3, "k")]);
+    }
+
+    #[test]
+    fn every_wrong_amount_is_told_by_its_meter() {
+        let told = refused(&[("jobs", 1), ("seats", 1)]);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("amounts[seats]: is no meter of the operation ask"));
+        assert!(told[1].starts_with("amounts[tokens]: is missing"));
+        assert!(told[2].starts_with("amounts[jobs]: is fixed by the catalog (3)"));
+        assert!(refused(&[("tokens", -1)])[0].starts_with("amounts[tokens]: is negative"));
+        let most = (1 << 53) - 1;
+        assert!(refused(&[("tokens", most)])[0].starts_with("amounts[tokens]: is out of range"));
+    }
+}
