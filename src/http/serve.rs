@@ -164,6 +164,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_head_beyond_the_bound_and_a_client_that_says_nothing_are_turned_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/livez", get(async || "ok"));
+        let config =
+            HttpConfig { head_bytes_max: 16 << 10, head_wait_s: 1, ..HttpConfig::at(address) };
+        let stop = CancellationToken::new();
+        tokio::spawn({
+            let stop = stop.clone();
+            async move { serve(listener, router, &config, None, stop).await }
+        });
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut wordy = TcpStream::connect(address).await.unwrap();
+        let head =
+            format!("GET /livez HTTP/1.1\r\nHost: here\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+        // It may be cut off before all is said.
+        let _ = wordy.write_all(head.as_bytes()).await;
+        let mut buffer = [0; 32];
+        match wordy.read(&mut buffer).await {
+            Ok(length) => assert!(buffer[..length].starts_with(b"HTTP/1.1 431"), "{buffer:?}"),
+            Err(reset) => assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset),
+        }
+        let closed = tokio::time::timeout(Duration::from_secs(30), silent.read(&mut buffer)).await;
+        assert_eq!(closed.expect("it stays").unwrap(), 0);
+        stop.cancel();
+    }
+
+    #[tokio::test]
     async fn a_connection_beyond_the_bound_waits_for_a_place() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

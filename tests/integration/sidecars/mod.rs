@@ -30,6 +30,7 @@ mod stopping;
 mod tls;
 mod values;
 mod volume;
+mod watch_over_http;
 mod window_end;
 mod without_redis;
 
