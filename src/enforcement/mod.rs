@@ -28,6 +28,7 @@ mod look;
 mod metrics;
 mod operation;
 mod operation_parts;
+mod operation_quotas;
 mod pooled;
 mod quota;
 pub mod rates;

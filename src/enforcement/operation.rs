@@ -1,21 +1,23 @@
 //! `Check`: one named operation, all or nothing.
 //!
-//! Features are asked first, then rates, then quotas, each held until all have allowed it; what the
+//! Features are asked first, then the rates as far as this sidecar knows that one denies, then the
+//! quotas, and the rates for good at last: a permit that another part makes useless may lapse before
+//! it is given back, units of a quota never do. Each is held until all have allowed it; what the
 //! operation takes goes to the journal as one record. Whatever ends it early, a denial, an error or
 //! a caller that hangs up, drops what is held, and that gives it back. While an operation waits for
 //! one quota, what it holds of another is taken for others; the wait is bounded by the recall.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
-    admission::{Admission, Admitted},
+    admission::Admitted,
     asked::Asked,
     directory::tenant_state::{TenantState, Terms},
     engine::{Engine, effective_durability},
     error::{EngineError, Unknown, UnknownName},
-    features, labelling,
+    features,
     operation_parts::{Part, parts},
-    quota::{conflict, missing_meter, requested_units},
+    quota::{conflict, missing_meter},
     rates::{RateAdmission, RatesAsked},
     repeats::{Begun, Content, Remembered, Verb},
     settling::{Decided, Owed, Settling},
@@ -26,11 +28,9 @@ use crate::domain::{
         names::OperationName, operations::OperationDef,
     },
     features::{compiled::Attributes, offered::TenantFeatures},
-    ids::MeterName,
-    invalid::{Invalid, Problems},
     meter::Aggregation,
     operation::{DeniedBy, OperationAnswer, OperationRequest},
-    quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaRequest},
+    quota::{DecidedBy, QuotaMode, QuotaRequest},
     rate::RateMode,
     remedy::Remedy,
     standing::Standing,
@@ -41,13 +41,13 @@ use crate::domain::{
 const PERMITS: u32 = 1;
 
 /// An operation, with all that it names looked up.
-struct AskedOperation<'r> {
-    request: &'r OperationRequest,
-    definition: &'r OperationDef,
-    state: Arc<TenantState>,
-    terms: Arc<Terms>,
-    catalog: &'r CompiledCatalog,
-    now: jiff::Timestamp,
+pub(super) struct AskedOperation<'r> {
+    pub request: &'r OperationRequest,
+    pub definition: &'r OperationDef,
+    pub state: Arc<TenantState>,
+    pub terms: Arc<Terms>,
+    pub catalog: &'r CompiledCatalog,
+    pub now: jiff::Timestamp,
 }
 
 impl Engine {
@@ -106,34 +106,40 @@ impl Engine {
         if let Some(denial) = asked.ask_features(&mut answer)? {
             return Ok(asked.denied(answer, denial, 0).into());
         }
-        let rates = self.ask_rates(asked).await?;
-        answer.rates = rates.answers().to_vec();
-        if let Some((rate, _)) = answer.rates.iter().find(|(_, rate)| !rate.allowed) {
-            let denial = DeniedBy::Rate(rate.clone());
-            if request.mode == QuotaMode::Check {
-                self.look_at_all(&quotas, &mut answer).await?;
-            }
-            return Ok(asked.denied(answer, denial, 0).into());
+        if request.mode == QuotaMode::Check {
+            return self.look_at_operation(asked, parts, &quotas, answer).await.map(Decided::from);
+        }
+        if let Some(rates) = self.known_rate_denial(
+            &asked.state,
+            &asked.terms,
+            &asked.definition.rates,
+            asked.of_each_rate(),
+        )? {
+            answer.rates = rates;
+            return Ok(asked.denied_by_rate(answer).into());
         }
         if let Some(missing) = asked.missing_meter(parts) {
-            answer.quotas.push((missing.request.meter.clone(), missing_meter()));
-            let denial = DeniedBy::Quota(missing.request.meter.clone());
-            return Ok(asked.denied(answer, denial, units_of(&missing.request)).into());
+            return Ok(asked.denied_by_missing(answer, missing).into());
         }
-        if request.mode == QuotaMode::Check {
-            let denied = self.look_at_all(&quotas, &mut answer).await?;
-            return Ok(match denied {
-                Some((meter, units)) => asked.denied(answer, DeniedBy::Quota(meter), units),
-                None => answer.decided(),
-            }
-            .into());
+        // A distinct value stays once it is added: whatever else may deny comes before it.
+        let is_distinct =
+            |one: &Asked<'_>| one.meter.meter.aggregation == Aggregation::DistinctCount;
+        let summed = quotas.iter().take_while(|one| !is_distinct(one)).count();
+        let mut admitted = Vec::with_capacity(quotas.len());
+        let denied = self.admit_up_to(summed, &quotas, &mut admitted, &mut answer).await?;
+        if let Some((meter, units)) = denied {
+            return Ok(asked.denied(answer, DeniedBy::Quota(meter), units).into());
         }
-        let admitted = match self.admit_all(&quotas, &mut answer).await? {
-            Ok(admitted) => admitted,
-            Err((meter, units)) => {
-                return Ok(asked.denied(answer, DeniedBy::Quota(meter), units).into());
-            }
-        };
+        let rates = self.ask_rates(asked).await?;
+        answer.rates = rates.answers().to_vec();
+        if !rates.is_allowed() {
+            self.untake(&quotas, admitted, &mut answer);
+            return Ok(asked.denied_by_rate(answer).into());
+        }
+        let denied = self.admit_up_to(quotas.len(), &quotas, &mut admitted, &mut answer).await?;
+        if let Some((meter, units)) = denied {
+            return Ok(asked.denied(answer, DeniedBy::Quota(meter), units).into());
+        }
         match request.mode {
             QuotaMode::Reserve { ttl } => {
                 self.hold_all(quotas, admitted, ttl, &mut answer)?;
@@ -149,6 +155,29 @@ impl Engine {
                 settling,
             ),
         }
+    }
+
+    /// What a look says: of every quota, also when a rate denies.
+    async fn look_at_operation(
+        &self,
+        asked: &AskedOperation<'_>,
+        parts: &[Part],
+        quotas: &[Asked<'_>],
+        mut answer: OperationAnswer,
+    ) -> Result<OperationAnswer, EngineError> {
+        let rates = self.ask_rates(asked).await?;
+        answer.rates = rates.answers().to_vec();
+        if !rates.is_allowed() {
+            self.look_at_all(quotas, &mut answer).await?;
+            return Ok(asked.denied_by_rate(answer));
+        }
+        if let Some(missing) = asked.missing_meter(parts) {
+            return Ok(asked.denied_by_missing(answer, missing));
+        }
+        Ok(match self.look_at_all(quotas, &mut answer).await? {
+            Some((meter, units)) => asked.denied(answer, DeniedBy::Quota(meter), units),
+            None => answer.decided(),
+        })
     }
 
     /// Claims the operation's key, if it has one. The inner error is the first answer to it.
@@ -197,91 +226,8 @@ impl Engine {
     }
 
     async fn ask_rates(&self, asked: &AskedOperation<'_>) -> Result<RateAdmission, EngineError> {
-        let mode = match asked.request.mode {
-            QuotaMode::Check => RateMode::Check,
-            QuotaMode::Consume | QuotaMode::Reserve { .. } => RateMode::Consume,
-        };
-        let of_each =
-            RatesAsked { subject: asked.request.subject.as_ref(), permits: PERMITS, mode };
-        self.admit_rates(&asked.state, &asked.terms, &asked.definition.rates, of_each).await
-    }
-
-    /// What is asked of each quota that the plan has, in the plan's order whatever the operation
-    /// says: two operations that take of the same meters never hold what the other waits for. Those
-    /// that cannot be taken back come last.
-    async fn quotas<'a>(
-        &self,
-        asked: &'a AskedOperation<'_>,
-        parts: &'a [Part],
-    ) -> Result<Vec<Asked<'a>>, EngineError> {
-        let AskedOperation { state, terms, catalog, now, .. } = asked;
-        let mut quotas = Vec::with_capacity(parts.len());
-        for part in parts {
-            let request = &part.request;
-            let Some(meter) = terms.plan.meter(request.meter.as_str()) else {
-                if catalog.has_meter(request.meter.as_str()) {
-                    continue;
-                }
-                labelling::meter(&terms.plan, &terms.tenant, &request.meter)
-                    .map_err(|refused| refused.at("operation".to_owned()))?;
-                continue;
-            };
-            let subject = labelling::counted_subject(meter, request.subject.as_ref())?;
-            let units = requested_units(meter, request)
-                .map_err(|error| at_amount(error, &request.meter))?;
-            let pool = self.pool_draw(terms, meter, *now).await?;
-            let (state, terms, now) = (state.clone(), terms.clone(), *now);
-            quotas.push(Asked { request, state, terms, meter, subject, now, units, pool });
-        }
-        quotas.sort_by_key(|asked| {
-            let is_distinct = asked.meter.meter.aggregation == Aggregation::DistinctCount;
-            (is_distinct, asked.meter.index)
-        });
-        Ok(quotas)
-    }
-
-    /// Looks at every quota. Answers the first that denied, with the units asked of it.
-    async fn look_at_all(
-        &self,
-        quotas: &[Asked<'_>],
-        answer: &mut OperationAnswer,
-    ) -> Result<Option<(MeterName, u64)>, EngineError> {
-        let mut denied = None;
-        for quota in quotas {
-            let looked = self.look(quota).await.map_err(|error| of_part(error, quota))?;
-            let meter = quota.meter.meter.name.clone();
-            if !looked.allowed && denied.is_none() {
-                denied = Some((meter.clone(), quota.units));
-            }
-            answer.quotas.push((meter, looked));
-        }
-        Ok(denied)
-    }
-
-    /// Takes from every quota, or from none: the inner error is the one that denied, with the units
-    /// asked of it.
-    #[allow(clippy::type_complexity)]
-    async fn admit_all(
-        &self,
-        quotas: &[Asked<'_>],
-        answer: &mut OperationAnswer,
-    ) -> Result<Result<Vec<Admitted>, (MeterName, u64)>, EngineError> {
-        let mut admitted = Vec::with_capacity(quotas.len());
-        for quota in quotas {
-            match self.admit(quota).await.map_err(|error| of_part(error, quota))? {
-                Admission::Admitted(one) => admitted.push(one),
-                Admission::Denied(denial) => {
-                    let meter = quota.meter.meter.name.clone();
-                    for (quota, one) in quotas.iter().zip(admitted) {
-                        let name = quota.meter.meter.name.clone();
-                        answer.quotas.push((name, one.untaken(self, quota)));
-                    }
-                    answer.quotas.push((meter.clone(), denial));
-                    return Ok(Err((meter, quota.units)));
-                }
-            }
-        }
-        Ok(Ok(admitted))
+        let rates = &asked.definition.rates;
+        self.admit_rates(&asked.state, &asked.terms, rates, asked.of_each_rate()).await
     }
 
     /// Hands all that was admitted to the journal as one record, and counts it.
@@ -330,34 +276,6 @@ impl Engine {
         settling.counted(counted);
         Ok(Decided { answer, owed: Some(Owed { pending, settling, events: count }) })
     }
-
-    /// Keeps all that was admitted as holds.
-    fn hold_all(
-        &self,
-        quotas: Vec<Asked<'_>>,
-        admitted: Vec<Admitted>,
-        ttl: Option<Duration>,
-        answer: &mut OperationAnswer,
-    ) -> Result<(), EngineError> {
-        for (quota, one) in quotas.iter().zip(admitted) {
-            match self.hold(quota, one, ttl) {
-                Ok(held) => answer.quotas.push((quota.meter.meter.name.clone(), held)),
-                Err(error) => {
-                    self.let_go(&answer.quotas);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn let_go(&self, quotas: &[(MeterName, QuotaAnswer)]) {
-        for reservation in quotas.iter().filter_map(|(_, quota)| quota.reservation.as_ref()) {
-            if let Some(hold) = self.holds.remove(reservation.id.number) {
-                hold.taken.unreserve();
-            }
-        }
-    }
 }
 
 /// All that an operation holds.
@@ -404,6 +322,30 @@ impl<'r> AskedOperation<'r> {
         }
     }
 
+    fn of_each_rate(&self) -> RatesAsked<'_> {
+        let mode = match self.request.mode {
+            QuotaMode::Check => RateMode::Check,
+            QuotaMode::Consume | QuotaMode::Reserve { .. } => RateMode::Consume,
+        };
+        RatesAsked { subject: self.request.subject.as_ref(), permits: PERMITS, mode }
+    }
+
+    /// The answer when one of its rates denied.
+    fn denied_by_rate(&self, answer: OperationAnswer) -> OperationAnswer {
+        let denied = answer.rates.iter().find(|(_, rate)| !rate.allowed);
+        match denied.map(|(rate, _)| DeniedBy::Rate(rate.clone())) {
+            Some(denial) => self.denied(answer, denial, 0),
+            None => answer.decided(),
+        }
+    }
+
+    /// The answer when the plan lacks a meter.
+    fn denied_by_missing(&self, mut answer: OperationAnswer, missing: &Part) -> OperationAnswer {
+        let meter = missing.request.meter.clone();
+        answer.quotas.push((meter.clone(), missing_meter()));
+        self.denied(answer, DeniedBy::Quota(meter), units_of(&missing.request))
+    }
+
     /// The answer when `denial` denied, of a quota `units`.
     fn denied(&self, answer: OperationAnswer, denial: DeniedBy, units: u64) -> OperationAnswer {
         let (catalog, plan) = (self.catalog, &*self.terms.plan);
@@ -444,25 +386,4 @@ fn unknown(name: &OperationName, terms: &Terms, catalog: &CompiledCatalog) -> En
     let (tenant, operation) = (terms.tenant.id.clone(), name.clone());
     let name = UnknownName::Operation { tenant, operation, near };
     Unknown { field: "operation".into(), name }.into()
-}
-
-/// What is wrong with an amount, in the words of this call.
-fn at_amount(error: EngineError, meter: &MeterName) -> EngineError {
-    match error {
-        EngineError::InvalidRequest(problems) => {
-            let mut renamed = Problems::default();
-            for problem in problems.listed() {
-                let is_amount = problem.field == "amount";
-                let field =
-                    if is_amount { format!("amounts[{meter}]") } else { problem.field.clone() };
-                renamed.push(Invalid { field, ..problem.clone() });
-            }
-            EngineError::InvalidRequest(renamed)
-        }
-        other => other,
-    }
-}
-
-fn of_part(error: EngineError, quota: &Asked<'_>) -> EngineError {
-    at_amount(error, &quota.meter.meter.name)
 }

@@ -46,6 +46,30 @@ impl RateAdmission {
 }
 
 impl Engine {
+    /// What `rates` say when this sidecar knows already that one of them denies, up to that one.
+    /// Nothing is taken and nobody waits; a rate of which nothing is known denies nothing.
+    pub fn known_rate_denial(
+        &self,
+        state: &TenantState,
+        terms: &Terms,
+        rates: &[RateName],
+        asked: RatesAsked<'_>,
+    ) -> Result<Option<Vec<(RateName, RateAnswer)>>, EngineError> {
+        let mut answers = vec![];
+        for name in rates {
+            let rate = rate_of(terms, name, "operation")?;
+            let subject = counted_subject(rate, asked.subject)?;
+            let one = AskedRate { rate, subject, permits: asked.permits };
+            let Some(answer) = self.look_at_rate_offhand(state, terms, &one)? else { continue };
+            let is_denied = !answer.allowed;
+            answers.push((name.clone(), answer));
+            if is_denied {
+                return Ok(Some(answers));
+            }
+        }
+        Ok(None)
+    }
+
     /// Asks `rates` for `permits` each, on behalf of an operation: `Consume` holds them until the
     /// operation is sure, `Check` looks only. Ends at the first denial, which leaves nothing held.
     ///

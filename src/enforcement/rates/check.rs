@@ -66,6 +66,33 @@ impl Engine {
         Ok((answer, held))
     }
 
+    /// What a look says, as far as this sidecar knows by itself. A denial is counted; a look that
+    /// denies nothing is only the beginning of an answer.
+    pub(super) fn look_at_rate_offhand(
+        &self,
+        state: &TenantState,
+        terms: &Terms,
+        asked: &AskedRate<'_>,
+    ) -> Result<Option<RateAnswer>, EngineError> {
+        let answer = match self.rate_key(state, terms, asked) {
+            Err(reason) => plain(reason, asked.rate),
+            Ok(key) => {
+                let decided = match never_fits(&key, asked.permits) {
+                    Some(never) => never,
+                    None => match key.offhand(asked.permits, Want::Look) {
+                        None | Some(Decided { outcome: Outcome::Away, .. }) => return Ok(None),
+                        Some(decided) => decided,
+                    },
+                };
+                self.answer(decided, &key, asked, Want::Look)?.0
+            }
+        };
+        if !answer.allowed {
+            self.rates.metrics.answered(&answer);
+        }
+        Ok(Some(answer))
+    }
+
     /// The key that decides, or the reason where none has to.
     fn rate_key(
         &self,
@@ -92,9 +119,8 @@ impl Engine {
         permits: u32,
         want: Want,
     ) -> Result<Decided<Held>, EngineError> {
-        if key.windows().iter().any(|window| permits > window.burst) {
-            let outcome = Outcome::Short(Short { wait_ns: None });
-            return Ok(Decided { outcome, decided_by: DecidedBy::Memory });
+        if let Some(never) = never_fits(key, permits) {
+            return Ok(never);
         }
         if let Some(decided) = key.offhand(permits, want) {
             return Ok(decided);
@@ -141,6 +167,14 @@ impl Engine {
         };
         Ok((answer, held))
     }
+}
+
+/// The denial of more permits than the burst will ever have.
+fn never_fits(key: &RateKey, permits: u32) -> Option<Decided<Held>> {
+    key.windows().iter().any(|window| permits > window.burst).then(|| {
+        let outcome = Outcome::Short(Short { wait_ns: None });
+        Decided { outcome, decided_by: DecidedBy::Memory }
+    })
 }
 
 /// Finds a rate that the caller named in `field`.

@@ -102,7 +102,11 @@ impl Drop for SharedHold {
     fn drop(&mut self) {
         if self.permits > 0 {
             let now_ns = self.key.now_ns();
-            self.key.lock().purse.let_go(self.permits, now_ns);
+            let mut slow = self.key.lock();
+            slow.purse.let_go(self.permits, now_ns);
+            if slow.purse.gives_back(now_ns) {
+                self.key.drive_if_idle(&mut slow);
+            }
         }
     }
 }
@@ -253,7 +257,8 @@ impl SharedKey {
                 None => slow.waiters.push_back(waiter),
             }
         }
-        if batch.is_empty() && !slow.purse.wants_more(now_ns) {
+        let is_idle = !slow.purse.wants_more(now_ns) && !slow.purse.gives_back(now_ns);
+        if batch.is_empty() && is_idle {
             slow.is_driven = false;
             return (told, None);
         }

@@ -229,14 +229,23 @@ impl Purse {
         self.in_flight.is_none() && !is_away && self.lent > 0 && self.in_hand() < self.lent / 4
     }
 
+    /// Whether it is worth a call to give back what requests have let go. Permits of a rate that is
+    /// lent nothing in advance are few and slow to come: they would lapse before anybody spends
+    /// them. Where more is lent, what was let go is spent next.
+    pub fn gives_back(&self, now_ns: u64) -> bool {
+        let is_away = now_ns < self.away_until_ns;
+        let is_in_hand = self.in_hand() > 0 && now_ns < self.lapses_at_ns;
+        self.in_flight.is_none() && !is_away && self.lent == 0 && is_in_hand
+    }
+
     /// Builds a call for requests that wait. `None` while one is under way.
     pub fn call(&mut self, asks: Vec<Ask>, now_ns: u64) -> Option<RateCall> {
         if self.in_flight.is_some() {
             return None;
         }
         self.lapse(now_ns);
-        if !asks.is_empty() {
-            // Too little for those who wait, and needed to serve them whole.
+        if !asks.is_empty() || self.gives_back(now_ns) {
+            // Too little for those who wait, and needed to serve them whole; or nobody's.
             self.granted -= self.in_hand();
         }
         let lapse_ns = lapse_ns(&self.terms.windows);
@@ -366,6 +375,24 @@ mod tests {
         assert_eq!(ahead(&[window(1_000, 1)]), 50);
         assert_eq!(ahead(&[window(1_000, 1), window(500, 86_400)]), 0);
         assert_eq!(ahead(&[window(1_000, 1), window(12_000, 60)]), 10);
+    }
+
+    #[test]
+    fn a_permit_of_a_slow_rate_that_is_let_go_is_given_back_before_it_lapses() {
+        let mut purse = purse(&[window(10, 86_400)]);
+        let ask = Ask { permits: 1, how: AskFor::Keeping };
+        assert_eq!(purse.offhand(ask, START_NS), Offhand::Ask);
+        let call = purse.call(vec![ask], START_NS).unwrap();
+        let lent = Granted { granted: 1, met: 1, debts_ns: vec![0], instead: None };
+        purse.answered(&call, &lent, START_NS);
+        assert!(!purse.gives_back(START_NS), "it is held");
+        purse.let_go(1, START_NS + MS);
+        assert!(purse.gives_back(START_NS + MS));
+        let call = purse.call(vec![], START_NS + MS).unwrap();
+        assert_eq!((call.granted, call.spent), (0, 0));
+        let nothing = Granted { granted: 0, met: 0, debts_ns: vec![0], instead: None };
+        purse.answered(&call, &nothing, START_NS + 2 * MS);
+        assert!(!purse.gives_back(START_NS + 2 * MS));
     }
 
     #[test]

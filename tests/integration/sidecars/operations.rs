@@ -1,8 +1,11 @@
 //! Operations: all or nothing, whoever asks where.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use futures::future::join_all;
@@ -15,7 +18,7 @@ use tonic_types::StatusExt;
 
 use super::cluster::{Client, Cluster, Sidecar, current_key, event};
 
-/// `answer` needs a feature and a rate, and takes 10 tokens and a job: jobs run out first.
+/// `answer` needs a feature and two rates, and takes 10 tokens and a job: jobs run out first.
 const CATALOG: &str = r"
 catalog: proving
 currency: USD
@@ -28,21 +31,23 @@ features:
   - { name: chat }
 rates:
   - { name: api, scope: sidecar }
+  - { name: all, scope: global }
 operations:
   - name: answer
     features: [chat]
-    rates: [api]
+    rates: [all, api]
     meters: [{ meter: tokens, amount: 10 }, { meter: jobs, amount: 1 }]
   - name: ask
     meters: [tokens, { meter: tokens, amount: 5 }, { meter: jobs, amount: 1 }]
   - { name: ping, rates: [api] }
+  - { name: knock, rates: [all] }
   - { name: export, meters: [{ meter: exports, amount: 1 }] }
 plans:
   - name: basic
     prices: { monthly: 0 }
     limits: { calls: 10000, tokens: 10000, jobs: 500 }
     features: { chat: true }
-    rate_limits: { api: [{ requests: 1000, per: day }] }
+    rate_limits: { api: [{ requests: 1000, per: day }], all: [{ requests: 1000, per: day }] }
   - name: pro
     prices: { monthly: 9 }
     limits: { calls: 10000, tokens: 20000, jobs: 1000, exports: 10 }
@@ -53,6 +58,8 @@ const JOBS: i64 = 500;
 /// A permit comes back after 86 s, longer than the test takes.
 const RATE: i64 = 1_000;
 const CLIENTS: usize = 48;
+/// A second, and what a busy machine adds to it.
+const GIVEN_BACK_MAX: Duration = Duration::from_secs(15);
 
 fn operation(operation: &str, mode: Mode) -> CheckRequest {
     CheckRequest {
@@ -75,6 +82,7 @@ async fn start(sidecars: usize) -> (Cluster, Vec<Sidecar>) {
     let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
     // Longer than any hiccup of a busy machine, so that a denial is a proof.
     cluster.flag("--enforcement-recall-wait-ms", "5000");
+    cluster.flag("--redis-call-timeout-ms", "5000");
     cluster.world.tenant("acme", "basic").await;
     let mut started = vec![];
     for name in ["a", "b", "c"].into_iter().take(sidecars) {
@@ -87,6 +95,23 @@ async fn start(sidecars: usize) -> (Cluster, Vec<Sidecar>) {
 async fn permits_taken(sidecar: &Sidecar) -> i64 {
     let answer = check(&sidecar.client, operation("ping", Mode::Check)).await.unwrap();
     RATE - answer.rate_limits["api"].remaining
+}
+
+/// Takes permits of the rate that all sidecars share, until there were `count` or none came free for
+/// long: what others gave back is known within a second.
+async fn knock_until(sidecar: &Sidecar, count: i64) -> i64 {
+    let mut taken = 0;
+    let mut denied_since = Instant::now();
+    while taken < count && denied_since.elapsed() < GIVEN_BACK_MAX {
+        let answer = check(&sidecar.client, operation("knock", Mode::Consume)).await.unwrap();
+        if answer.allowed {
+            taken += 1;
+            denied_since = Instant::now();
+        } else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    taken
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,6 +150,9 @@ async fn an_operation_whose_last_part_denies_takes_nothing_of_the_others() {
         permits += permits_taken(sidecar).await;
     }
     assert_eq!(permits, JOBS, "a denied operation has kept permits");
+    assert_eq!(knock_until(&sidecars[2], RATE - JOBS).await, RATE - JOBS);
+    let knock = check(&sidecars[2].client, operation("knock", Mode::Consume)).await.unwrap();
+    assert_eq!(knock.denied_by(), DeniedBy::RateLimit, "{knock:?}");
     // What the denied ones held is there for others, all of it.
     assert_eq!(sidecars[1].spend_all("acme", "tokens").await, TOKENS - JOBS * 10);
     cluster.wait_until_redis_has(&tokens, TOKENS).await;
