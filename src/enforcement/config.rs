@@ -9,7 +9,7 @@ use crate::domain::{invalid::Invalid, usage::Durability};
 
 /// How long a request that is on its way over several counters may stand in queues, beside the recall
 /// waits.
-const SPLIT_QUEUE_MAX: Duration = Duration::from_millis(500);
+const SPLIT_QUEUE_MAX: Duration = Duration::from_secs(2);
 
 /// How checks are answered and usage is taken in.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]

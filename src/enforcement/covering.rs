@@ -53,6 +53,8 @@ struct Rounds<'a> {
     caps: Vec<u64>,
     /// By counter: it could not be asked.
     is_blind: Vec<bool>,
+    /// The first counter has answered for certain.
+    is_first_known: bool,
 }
 
 impl Engine {
@@ -67,17 +69,30 @@ impl Engine {
 
     /// Takes `units` from `counters`, in their order: all or nothing.
     pub(super) async fn split(&self, counters: &[Arc<Counter>], units: u64) -> Split {
-        let rounds = tokio::time::timeout(self.config.split_wait(), self.rounds(counters, units));
-        rounds.await.unwrap_or(Split::Denied { remaining: 0 })
+        let mut rounds = Rounds {
+            counters,
+            units,
+            caps: vec![units; counters.len()],
+            is_blind: vec![false; counters.len()],
+            is_first_known: false,
+        };
+        // One counter alone is asked once, and what it waits for has bounds of its own.
+        if counters.len() == 1 {
+            return self.rounds(&mut rounds).await;
+        }
+        let in_time = tokio::time::timeout(self.config.split_wait(), self.rounds(&mut rounds));
+        match in_time.await {
+            Ok(split) => split,
+            // Nobody has said that there is not enough.
+            Err(_) => Split::Unavailable { is_first: !rounds.is_first_known },
+        }
     }
 
-    async fn rounds(&self, counters: &[Arc<Counter>], units: u64) -> Split {
-        let caps = vec![units; counters.len()];
-        let mut rounds = Rounds { counters, units, caps, is_blind: vec![false; counters.len()] };
+    async fn rounds(&self, rounds: &mut Rounds<'_>) -> Split {
         let mut has_doubts = false;
         let mut is_second_try = false;
         loop {
-            match self.round(&mut rounds).await {
+            match self.round(rounds).await {
                 Round::Broken { index, had } => {
                     rounds.caps[index] = had;
                     has_doubts = true;
@@ -85,7 +100,7 @@ impl Engine {
                 // What was not at hand before may have come back: nobody is denied by old news.
                 Round::Decided(Split::Denied { .. }) if has_doubts && !is_second_try => {
                     is_second_try = true;
-                    rounds.caps.fill(units);
+                    rounds.caps.fill(rounds.units);
                 }
                 Round::Decided(split) => return split,
             }
@@ -106,7 +121,9 @@ impl Engine {
                 continue;
             }
             counter.touch(self.leasing.now());
-            match self.leasing.take_or_acquire(counter, missing).await {
+            let acquired = self.leasing.take_or_acquire(counter, missing).await;
+            rounds.is_first_known |= index == 0 && !matches!(acquired, Acquired::Unavailable);
+            match acquired {
                 Acquired::Taken(taken) => {
                     last = Some(taken);
                     break;

@@ -8,7 +8,7 @@ use super::{
     answer::Figures, counter::Counter, directory::tenant_state::Terms, engine::Engine,
     error::EngineError,
 };
-use crate::domain::{catalog::compiled_plan::PlanMeter, ids::PoolId};
+use crate::domain::{catalog::compiled_plan::PlanMeter, cell_key::CellKey, ids::PoolId};
 
 /// The counters of a pool that a member draws on, in burn order; the first is what all members have
 /// in common.
@@ -48,6 +48,31 @@ impl PoolDraw {
     }
 }
 
+/// Why a pool's counters cannot be had.
+#[derive(Debug)]
+pub(super) enum NoDraw {
+    /// The window is over and only the ledger has it still: of the cell that all members have in
+    /// common, this one.
+    Past(CellKey),
+    /// They are out of reach.
+    Failed(EngineError),
+}
+
+impl From<EngineError> for NoDraw {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<NoDraw> for EngineError {
+    fn from(none: NoDraw) -> Self {
+        match none {
+            NoDraw::Past(key) => Self::Unavailable(format!("{key} is over")),
+            NoDraw::Failed(error) => error,
+        }
+    }
+}
+
 impl Engine {
     /// What a tenant draws on at `at`, if it is a member of a pool of the meter.
     pub(super) async fn pool_draw(
@@ -55,7 +80,7 @@ impl Engine {
         terms: &Terms,
         meter: &PlanMeter,
         at: Timestamp,
-    ) -> Result<Option<PoolDraw>, EngineError> {
+    ) -> Result<Option<PoolDraw>, NoDraw> {
         let Some(membership) = terms.pool(meter) else { return Ok(None) };
         let mut draw = PoolDraw {
             id: membership.pool.id,
@@ -66,13 +91,14 @@ impl Engine {
         for cell in membership.pool.cells_of(membership.class.as_ref()) {
             let state = self.tenant(&cell.owner, "pool").await?;
             let terms = state.terms();
-            let counter = match terms.plan.meter(meter.meter.name.as_str()) {
-                Some(meter) => state.current_counter(&terms, meter, None, at, usize::MAX).ok(),
-                None => None,
+            let Some(meter) = terms.plan.meter(meter.meter.name.as_str()) else {
+                return Err(EngineError::Unavailable(format!("{} has no such meter", draw.id)).into());
             };
-            let counter = counter.ok_or_else(|| {
-                EngineError::Unavailable(format!("{} has no counter for this time", draw.id))
-            })?;
+            let counter = match state.current_counter(&terms, meter, None, at, usize::MAX) {
+                Ok(counter) => counter,
+                // The common cell is the first, and all have the same windows.
+                Err(_) => return Err(NoDraw::Past(terms.cell_key(meter, at))),
+            };
             draw.counters.push(counter);
             draw.units += cell.units;
         }

@@ -11,6 +11,7 @@ use super::{
     held::Held,
     holds::Hold,
     labelling::{self, Refused},
+    pooled::NoDraw,
     quota::conflict,
     repeats::{Begun, Content, Verb},
     settling::{Counted, Settling},
@@ -209,7 +210,11 @@ impl Engine {
         for one in labelled.iter_mut().filter(|one| one.is_summed) {
             let terms = one.state.terms();
             let Some(meter) = terms.plan.meter(one.event.key.meter.as_str()) else { continue };
-            let pool = self.pool_draw(&terms, meter, one.event.time).await?;
+            let (pool, past_pool) = match self.pool_draw(&terms, meter, one.event.time).await {
+                Ok(pool) => (pool, None),
+                Err(NoDraw::Past(common)) => (None, Some(common)),
+                Err(NoDraw::Failed(error)) => return Err(error),
+            };
             let lowers = one.event.counted().min(0).unsigned_abs();
             if lowers > 0 {
                 let subject = one.event.key.subject.as_ref();
@@ -217,14 +222,18 @@ impl Engine {
                 let own = || one.state.counter_or_new(&one.event.key, one.window, None).ok();
                 one.may_free = self.may_free(&lowered, pool.as_ref(), own);
                 one.event.parts = may_free_parts(&one.may_free);
-            } else if let Some(common) = pool.and_then(|pool| pool.counters.into_iter().next()) {
-                let own = own_units(&one.event, counted_up(&one.event));
-                // What a hold had taken from the plan's counter stays there.
-                let units = own - one.event.from_lease.min(own);
-                if units > 0 {
-                    one.event.parts.push(Part { key: common.key.clone(), units, recorded: units });
-                    one.pooled = Some(Counted { counter: common, units });
-                }
+                continue;
+            }
+            let common = pool.and_then(|pool| pool.counters.into_iter().next());
+            let Some(key) = common.as_ref().map(|counter| counter.key.clone()).or(past_pool) else {
+                continue;
+            };
+            let own = own_units(&one.event, counted_up(&one.event));
+            // What a hold had taken from the plan's counter stays there.
+            let units = own - one.event.from_lease.min(own);
+            if units > 0 {
+                one.event.parts.push(Part { key, units, recorded: units });
+                one.pooled = common.map(|counter| Counted { counter, units });
             }
         }
         Ok(())

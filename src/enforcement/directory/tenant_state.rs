@@ -84,6 +84,16 @@ impl Terms {
             .filter(move |grant| grant.subject.is_none() || grant.subject.as_ref() == subject)
     }
 
+    /// The counter of `meter`, without a subject, at `at`.
+    pub fn cell_key(&self, meter: &PlanMeter, at: Timestamp) -> CellKey {
+        CellKey {
+            tenant: self.tenant.id.clone(),
+            meter: meter.meter.name.clone(),
+            subject: None,
+            label: self.tenant.subscription.schedule.window(meter.limit.period, at).label,
+        }
+    }
+
     /// What the shared counters may never pass on `key`; `None` when the plan has lost its meter.
     pub fn ceiling_of(&self, key: &CellKey) -> Option<Ceiling> {
         match key.label.period {
@@ -175,7 +185,12 @@ impl TenantState {
                 return Ok(counter.clone());
             }
             let counter = self.counter_at(terms, meter, None, now, None)?;
-            slot.store(Some(counter.clone()));
+            // Usage of an earlier window is rare, and leaves the current one where it is.
+            let is_newest =
+                slot.load().as_ref().is_none_or(|held| held.window.start <= counter.window.start);
+            if is_newest {
+                slot.store(Some(counter.clone()));
+            }
             return Ok(counter);
         }
         self.counter_at(terms, meter, subject, now, subject.map(|_| meter_max))
@@ -190,12 +205,7 @@ impl TenantState {
         meter_max: Option<usize>,
     ) -> Result<Arc<Counter>, NoCounter> {
         let window = terms.tenant.subscription.schedule.window(meter.limit.period, now);
-        let key = CellKey {
-            tenant: terms.tenant.id.clone(),
-            meter: meter.meter.name.clone(),
-            subject: subject.cloned(),
-            label: window.label,
-        };
+        let key = CellKey { subject: subject.cloned(), ..terms.cell_key(meter, now) };
         self.counter_or_new(&key, window, meter_max)
     }
 

@@ -31,14 +31,16 @@ pub(super) async fn write_sums(
     sums: &Sums,
 ) -> Result<Vec<(CellKey, FlushedTotals)>, LedgerError> {
     let undone = write_run_totals(tx, run, sums).await?;
-    write_hours(tx, &sums.hours).await?;
-    merge_hours(tx, &sums.hours).await?;
-    write_days(tx, &sums.days).await?;
-    merge_days(tx, &sums.days).await?;
+    // Windows first: a flush that lowers levels has locked theirs already, and two that write in
+    // different orders would wait for one another.
     write_windows(tx, sums).await?;
     merge_windows(tx, &sums.windows).await?;
     write_covering(tx, &sums.covering).await?;
     write_drawn(tx, &sums.drawn).await?;
+    write_hours(tx, &sums.hours).await?;
+    merge_hours(tx, &sums.hours).await?;
+    write_days(tx, &sums.days).await?;
+    merge_days(tx, &sums.days).await?;
     Ok(undone)
 }
 
