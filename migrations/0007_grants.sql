@@ -74,7 +74,7 @@ COMMENT ON COLUMN pools.definition IS 'The meter and its window as a plan of its
 COMMENT ON COLUMN pools.zone IS 'IANA name of the zone of its windows';
 COMMENT ON COLUMN pools.anchor IS 'Instant that its billing cycles are counted from';
 COMMENT ON COLUMN pools.billing_interval IS 'Length of its billing cycle: monthly or yearly';
-COMMENT ON COLUMN pools.change_version IS 'Number of the change (commit_sequences) that made it; the version that its shares travel under';
+COMMENT ON COLUMN pools.change_version IS 'Number of the last change (commit_sequences) to the row; the version that its shares travel under';
 COMMENT ON COLUMN pools.created_at IS 'When, real time';
 
 CREATE TABLE pool_members (

@@ -145,6 +145,7 @@ fn pool_usage(pool: PoolStatus) -> v1::PoolUsage {
         used: fields::units(pool.used),
         remaining: fields::units(pool.remaining),
         resets_at: pool.resets_at.map(fields::wire_instant),
+        member_used: pool.member_used.map(fields::units),
     }
 }
 

@@ -43,6 +43,9 @@ pub struct Pool {
     pub size: u64,
     /// The highest first; empty = all members are equal.
     pub classes: Vec<PoolClass>,
+    /// Number of the last change of its shares.
+    #[serde(default)]
+    pub version: u64,
 }
 
 /// A cell of a pool: whose counter it is, and its share of the size.
@@ -64,6 +67,27 @@ impl Pool {
             units: class.keeps_back,
         };
         std::iter::once(common).chain(reserves.map(reserve)).collect()
+    }
+
+    /// The owners of all its cells.
+    pub fn owners(&self) -> impl Iterator<Item = TenantId> {
+        let kept = self.classes.iter().filter(|class| class.keeps_back > 0);
+        let kept = kept.map(|class| TenantId::of_pool(self.id, Some(class.name.as_str())));
+        std::iter::once(TenantId::of_pool(self.id, None)).chain(kept)
+    }
+
+    /// The classes of this pool at another size: what each keeps back stays the same part of the
+    /// size, rounded down.
+    pub fn classes_at(&self, size: u64) -> Vec<PoolClass> {
+        let scaled = |units: u64| {
+            let part = u128::from(units) * u128::from(size) / u128::from(self.size.max(1));
+            u64::try_from(part).unwrap_or(size)
+        };
+        let class = |class: &PoolClass| PoolClass {
+            name: class.name.clone(),
+            keeps_back: scaled(class.keeps_back),
+        };
+        self.classes.iter().map(class).collect()
     }
 
     /// The share of the cell that `owner` names.
@@ -118,6 +142,7 @@ mod tests {
             meter: MeterName::new("disk").unwrap(),
             size: 500,
             classes: vec![class("shop", 100), class("site", 50), class("archive", 0)],
+            version: 1,
         }
     }
 
@@ -134,6 +159,14 @@ mod tests {
         assert_eq!(shares(Some("archive")), std::slice::from_ref(&common));
         assert_eq!(shares(Some("site")), [common.clone(), site.clone()]);
         assert_eq!(shares(Some("shop")), [common, site, shop]);
+    }
+
+    #[test]
+    fn at_another_size_each_class_keeps_back_the_same_part() {
+        let sizes = |size| pool().classes_at(size).into_iter().map(|class| class.keeps_back);
+        assert_eq!(sizes(250).collect::<Vec<_>>(), [50, 25, 0]);
+        assert_eq!(sizes(7).collect::<Vec<_>>(), [1, 0, 0]);
+        assert_eq!(pool().owners().count(), 3, "who keeps nothing back has no cell");
     }
 
     #[test]

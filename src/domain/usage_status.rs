@@ -99,6 +99,8 @@ pub struct PoolStatus {
     pub remaining: u64,
     /// End of the pool's window.
     pub resets_at: Option<Timestamp>,
+    /// What the member itself has used, as of the last flush; absent while the ledger cannot be asked.
+    pub member_used: Option<u64>,
 }
 
 /// A grant in force and what was used of it, in base units.

@@ -18,7 +18,7 @@ use crate::{
         meter::MeterKind,
         period::Period,
         properties::Properties,
-        quota::{QuotaMode, QuotaRequest},
+        quota::{QuotaMode, QuotaReason, QuotaRequest},
         tenant::Tenant,
     },
     enforcement::directory::tenant_state::Terms,
@@ -41,7 +41,9 @@ impl Engine {
     ) -> Result<EmergencyAnswer, EngineError> {
         self.check_open()?;
         let answer = tokio::time::timeout(ANSWER_MAX, self.decide_emergency(&request)).await;
-        answer.unwrap_or_else(|_| Err(away("it took too long")))
+        let answer = answer.unwrap_or_else(|_| Err(away("it took too long")))?;
+        self.metrics.emergency_answered(answer.reason);
+        Ok(answer)
     }
 
     async fn decide_emergency(
@@ -150,7 +152,11 @@ impl Engine {
             units: request.amount,
             pool: self.pool_draw(terms, meter, now).await?,
         };
-        Ok(!self.look(&asked).await?.allowed)
+        let look = self.look(&asked).await?;
+        if look.reason == QuotaReason::DeniedByOutagePolicy {
+            return Err(away("the shared counters do not say whether the tenant has run out"));
+        }
+        Ok(!look.allowed)
     }
 }
 

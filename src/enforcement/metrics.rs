@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
 
 use crate::domain::{
+    emergency::EmergencyReason,
     quota::{DecidedBy, QuotaAnswer, QuotaReason},
     usage::RecordReceipt,
 };
@@ -30,11 +31,21 @@ const DECIDERS: [(DecidedBy, &str); 4] = [
     (DecidedBy::Replay, "replay"),
 ];
 
+const EMERGENCY_REASONS: [(EmergencyReason, &str); 6] = [
+    (EmergencyReason::Granted, "granted"),
+    (EmergencyReason::NotExhausted, "not_exhausted"),
+    (EmergencyReason::AlreadyUsed, "already_used"),
+    (EmergencyReason::PoolExhausted, "pool_exhausted"),
+    (EmergencyReason::NotInPlan, "not_in_plan"),
+    (EmergencyReason::SubscriptionInactive, "subscription_inactive"),
+];
+
 /// Handles of everything that requests count.
 pub struct EngineMetrics {
     checks: [[Counter; DECIDERS.len()]; REASONS.len()],
     check_seconds: [Histogram; DECIDERS.len()],
     record_seconds: Histogram,
+    emergencies: [Counter; EMERGENCY_REASONS.len()],
     pub events_recorded: Counter,
     pub events_repeated: Counter,
     pub units_unbacked: Counter,
@@ -51,6 +62,10 @@ impl EngineMetrics {
         describe_histogram!(
             "tollgate_record_seconds",
             "Time to acknowledge a batch of usage, however many events"
+        );
+        describe_counter!(
+            "tollgate_emergency_requests_total",
+            "Requests for emergency usage that were answered, by reason"
         );
         describe_counter!("tollgate_usage_events_total", "Usage events accepted, by outcome");
         describe_counter!(
@@ -76,6 +91,9 @@ impl EngineMetrics {
                 histogram!("tollgate_check_seconds", "decided_by" => decided_by)
             }),
             record_seconds: histogram!("tollgate_record_seconds"),
+            emergencies: EMERGENCY_REASONS.map(
+                |(_, reason)| counter!("tollgate_emergency_requests_total", "reason" => reason),
+            ),
             events_recorded: counter!("tollgate_usage_events_total", "outcome" => "recorded"),
             events_repeated: counter!("tollgate_usage_events_total", "outcome" => "repeated"),
             units_unbacked: counter!("tollgate_unbacked_units_total"),
@@ -90,6 +108,14 @@ impl EngineMetrics {
         self.record_seconds.record(took);
         self.events_recorded.increment(receipt.accepted);
         self.events_repeated.increment(receipt.duplicates);
+    }
+
+    /// Counts an answer to a request for emergency usage.
+    pub fn emergency_answered(&self, reason: EmergencyReason) {
+        let reason = EMERGENCY_REASONS.iter().position(|(known, _)| *known == reason);
+        if let Some(reason) = reason {
+            self.emergencies[reason].increment(1);
+        }
     }
 
     /// Counts an answer.

@@ -30,6 +30,7 @@ pub mod reconcile;
 pub mod retention;
 pub mod rollovers;
 pub mod runs;
+mod stored_pool;
 pub mod subscribers;
 pub mod subscriptions;
 pub mod tenants;

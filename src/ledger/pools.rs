@@ -1,6 +1,7 @@
 //! Pools as rows: what tenants of an account share, and who draws on it.
 //!
-//! A pool's shares never change; who is a member does, which moves the member's version.
+//! Whatever changes of a pool moves the versions of the members that it concerns, so that every sidecar
+//! has it within a second.
 
 use std::collections::HashMap;
 
@@ -8,23 +9,23 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::{
-    cell_rows::{read_column, read_unsigned},
+    cell_rows::read_column,
     changes::{AuditEntry, Author, next_change},
     error::{LedgerError, Refusal},
     pool::Ledger,
-    subscriptions::{read_interval, read_zone},
+    stored_pool::{PoolRow, read_pool},
 };
 use crate::domain::{
     catalog::names::RuleName,
-    ids::{AccountId, CatalogName, MeterName, PlanName, PoolId, TenantId},
+    ids::{AccountId, CatalogName, MeterName, PoolId, TenantId},
     invalid::Invalid,
-    pool::{Pool, PoolClass, PoolMembership},
-    tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
-    window::{BillingInterval, WindowSchedule},
+    pool::{PoolClass, PoolMembership},
+    window::BillingInterval,
 };
+
+pub use super::stored_pool::StoredPool;
 
 /// A pool to be set up.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,21 +43,6 @@ pub struct NewPool {
     pub zone: String,
     pub anchor: Timestamp,
     pub interval: BillingInterval,
-}
-
-/// A pool with what the operator needs to know of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredPool {
-    pub pool: Pool,
-    pub account: AccountId,
-    pub catalog: CatalogName,
-    pub name: String,
-    pub max_members: Option<u32>,
-    pub definition: Value,
-    pub schedule: WindowSchedule,
-    /// The account's.
-    pub test_clock: Option<Timestamp>,
-    pub version: u64,
 }
 
 /// A member, and what it has used of the pool in one window.
@@ -149,6 +135,53 @@ impl Ledger {
         row.map(PoolRow::into_pool).transpose()
     }
 
+    /// Gives a pool another size, at once: of a smaller one, what was used or is held stays so, and
+    /// nothing more is admitted until it fits. What classes keep back stays the same part of it.
+    pub async fn resize_pool(
+        &self,
+        pool: PoolId,
+        size: u64,
+        author: Author<'_>,
+    ) -> Result<StoredPool, LedgerError> {
+        self.run_tx("resize_pool", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                // Whoever changes anything waits from here on.
+                let change = next_change(tx).await?;
+                let row = select_pools!("WHERE p.pool = $1", number(pool));
+                let row = row.fetch_optional(&mut *tx).await?;
+                let before =
+                    row.ok_or_else(|| LedgerError::not_found("pool", pool))?.into_pool()?;
+                let classes = before.pool.classes_at(size);
+                sqlx::query!(
+                    "UPDATE pools SET size = $2, classes = $3, change_version = $4 WHERE pool = $1",
+                    number(pool),
+                    i64::try_from(size).unwrap_or(i64::MAX),
+                    json!(classes),
+                    change
+                )
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query!(
+                    "UPDATE tenants SET change_version = $2
+                     WHERE tenant IN (SELECT tenant FROM pool_members WHERE pool = $1)",
+                    number(pool),
+                    change
+                )
+                .execute(&mut *tx)
+                .await?;
+                let detail = json!({
+                    "pool": pool, "size": size, "classes": classes, "before": before.pool.size,
+                });
+                let (action, account) = ("pool.resize", Some(&before.account));
+                AuditEntry { author, action, account, tenant: None, detail }.write(tx).await?;
+                let row = select_pools!("WHERE p.pool = $1", number(pool)).fetch_one(tx).await?;
+                row.into_pool()
+            })
+        })
+        .await
+    }
+
     /// Has a tenant of the pool's account draw on it, instead of on its plan's limit.
     pub async fn add_pool_member(
         &self,
@@ -202,7 +235,8 @@ impl Ledger {
         .await
     }
 
-    /// Has a tenant draw on its plan's limit again. What it used of the pool stays used.
+    /// Has a tenant draw on its plan's limit again. What it used of the pool stays used. Of a level
+    /// it must have nothing left there: it could only come free on its own limit.
     pub async fn remove_pool_member(
         &self,
         pool: &StoredPool,
@@ -213,6 +247,23 @@ impl Ledger {
             Box::pin(async move {
                 let tx = tx.connection();
                 touch_member(tx, tenant, &pool.account).await?;
+                let left = sqlx::query!(
+                    r#"SELECT coalesce(sum(used), 0)::bigint AS "used!" FROM pool_usage
+                       WHERE tenant = $1 AND pool = $2"#,
+                    tenant.as_str(),
+                    number(pool.pool.id)
+                )
+                .fetch_one(&mut *tx)
+                .await?
+                .used;
+                if pool.is_of_level() && left > 0 {
+                    return Err(Refusal::Invalid(Invalid::new(
+                        "tenant",
+                        format!("{tenant} has {left} of {} in the pool", pool.pool.meter),
+                        "remove it when its level there is 0",
+                    ))
+                    .into());
+                }
                 let removed = sqlx::query!(
                     "DELETE FROM pool_members WHERE tenant = $1 AND pool = $2",
                     tenant.as_str(),
@@ -261,6 +312,25 @@ impl Ledger {
             .collect()
     }
 
+    /// Base units that a tenant has used of a pool in the window `label`.
+    pub async fn pool_used(
+        &self,
+        tenant: &TenantId,
+        pool: PoolId,
+        label: &str,
+    ) -> Result<i64, LedgerError> {
+        let row = sqlx::query!(
+            r#"SELECT coalesce(sum(used), 0)::bigint AS "used!" FROM pool_usage
+               WHERE tenant = $1 AND pool = $2 AND label = $3"#,
+            tenant.as_str(),
+            number(pool),
+            label
+        )
+        .fetch_one(self.query("pool_used"))
+        .await?;
+        Ok(row.used)
+    }
+
     /// The pools that `tenants` draw on.
     pub(super) async fn memberships(
         &self,
@@ -271,14 +341,14 @@ impl Ledger {
             return Ok(memberships);
         }
         let rows = sqlx::query!(
-            "SELECT m.tenant, m.class, p.pool, p.meter, p.size, p.classes
+            "SELECT m.tenant, m.class, p.pool, p.meter, p.size, p.classes, p.change_version
              FROM pool_members m JOIN pools p USING (pool) WHERE m.tenant = ANY($1)",
             tenants
         )
         .fetch_all(self.query("memberships"))
         .await?;
         for row in rows {
-            let pool = read_pool(row.pool, &row.meter, row.size, row.classes)?;
+            let pool = read_pool(row.pool, &row.meter, row.size, row.classes, row.change_version)?;
             let class = match row.class {
                 Some(class) => {
                     let name = RuleName::new(&class);
@@ -289,37 +359,6 @@ impl Ledger {
             memberships.entry(row.tenant).or_default().push(PoolMembership { pool, class });
         }
         Ok(memberships)
-    }
-}
-
-impl StoredPool {
-    /// The cell that `owner` names, as if it were a tenant on a plan of its own: its limit is the
-    /// cell's share. With the plan's definition.
-    pub fn cell(&self, owner: &TenantId) -> Option<(Tenant, Value)> {
-        let units = self.pool.units_of(owner)?;
-        let mut definition = self.definition.clone();
-        let meter = self.pool.meter.as_str();
-        *definition.get_mut("plan")?.get_mut("limits")?.get_mut(meter)?.get_mut("limit")? =
-            json!(units);
-        let name = PlanName::new(owner.as_str().replace('!', ".")).ok()?;
-        let plan = PlanVersion { catalog: self.catalog.clone(), plan: name, version: 1 };
-        let tenant = Tenant {
-            id: owner.clone(),
-            account: self.account.clone(),
-            subscription: Subscription {
-                id: Uuid::nil(),
-                plan,
-                status: SubscriptionStatus::Active,
-                schedule: self.schedule.clone(),
-                started_at: self.schedule.anchor,
-            },
-            test_clock: self.test_clock,
-            feature_overrides: vec![],
-            version: self.version,
-            grants: vec![],
-            pools: vec![],
-        };
-        Some((tenant, definition))
     }
 }
 
@@ -364,58 +403,5 @@ fn interval_name(interval: BillingInterval) -> &'static str {
     match interval {
         BillingInterval::Monthly => "monthly",
         BillingInterval::Yearly => "yearly",
-    }
-}
-
-fn read_pool(pool: i64, meter: &str, size: i64, classes: Value) -> Result<Pool, LedgerError> {
-    let table = "pools";
-    let shown = classes.to_string();
-    Ok(Pool {
-        id: PoolId(read_unsigned(table, "pool", pool, pool)?),
-        meter: read_column(table, "meter", pool, meter, MeterName::new(meter))?,
-        size: read_unsigned(table, "size", pool, size)?,
-        classes: read_column(table, "classes", pool, shown, serde_json::from_value(classes))?,
-    })
-}
-
-struct PoolRow {
-    account: String,
-    pool: i64,
-    catalog: String,
-    name: String,
-    meter: String,
-    size: i64,
-    classes: Value,
-    max_members: Option<i32>,
-    definition: Value,
-    zone: String,
-    anchor: jiff_sqlx::Timestamp,
-    billing_interval: String,
-    change_version: i64,
-    test_clock: Option<jiff_sqlx::Timestamp>,
-}
-
-impl PoolRow {
-    fn into_pool(self) -> Result<StoredPool, LedgerError> {
-        let (table, id) = ("pools", self.pool);
-        let owner = TenantId::of_pool(PoolId(0), None);
-        let account = AccountId::new(&self.account);
-        let catalog = CatalogName::new(&self.catalog);
-        Ok(StoredPool {
-            account: read_column(table, "account", id, &self.account, account)?,
-            catalog: read_column(table, "catalog", id, &self.catalog, catalog)?,
-            name: self.name,
-            max_members: self.max_members.and_then(|most| u32::try_from(most).ok()),
-            definition: self.definition,
-            schedule: WindowSchedule {
-                zone: read_column(table, "zone", id, &self.zone, read_zone(&self.zone))?,
-                anchor: self.anchor.to_jiff(),
-                interval: read_interval(&owner, &self.billing_interval)?,
-                version: 1,
-            },
-            test_clock: self.test_clock.map(|at| at.to_jiff()),
-            version: read_unsigned(table, "change_version", id, self.change_version)?,
-            pool: read_pool(id, &self.meter, self.size, self.classes)?,
-        })
     }
 }

@@ -3,6 +3,7 @@
 mod create;
 mod list;
 mod members;
+mod resize;
 mod show;
 mod shown;
 
@@ -21,6 +22,8 @@ enum Command {
     Show(show::Args),
     /// List pools
     List(list::Args),
+    /// Give a pool another size, in force at once
+    Resize(resize::Args),
     /// Have a tenant of the account draw on a pool, instead of on its plan's limit
     AddMember(members::AddArgs),
     /// Have a tenant draw on its plan's limit again
@@ -33,6 +36,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Command::Create(args) => create::run(&args).await,
         Command::Show(args) => show::run(&args).await,
         Command::List(args) => list::run(&args).await,
+        Command::Resize(args) => resize::run(&args).await,
         Command::AddMember(args) => members::add(&args).await,
         Command::RemoveMember(args) => members::remove(&args).await,
     }

@@ -232,3 +232,48 @@ fn unlimited(period: crate::domain::period::Period) -> Limit {
         on_outage: OutagePolicy::Allow,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{catalog::Catalog, period::Period};
+
+    const CATALOG: &str = "\
+catalog: granted
+currency: USD
+meters:
+  - { name: calls, kind: counter, unit: call, period: month }
+  - { name: seats, kind: level, unit: seat }
+  - { name: photos, kind: level, unit: photo, subject: listing }
+plans:
+  - name: basic
+    prices: { monthly: 0 }
+    limits: { calls: 10, seats: 5, photos: { limit: 20, per_subject: true } }
+";
+
+    #[test]
+    fn a_level_takes_no_recurring_grants_and_per_subject_only_those_of_a_subject() {
+        let catalog = Catalog::parse("granted", CATALOG).unwrap();
+        let plan = CompiledPlan::compile(catalog.plans().next().unwrap()).unwrap();
+        let refused = |meter: &str, subject: Option<&str>, every| {
+            let subject = subject.map(|subject| Subject::new(subject).unwrap());
+            let checked =
+                plan.check_grantable(&MeterName::new(meter).unwrap(), subject.as_ref(), every);
+            checked.map_err(|invalid| invalid.field)
+        };
+        let monthly = Some(Period::Month);
+        assert_eq!(refused("calls", None, monthly), Ok(false));
+        assert_eq!(refused("seats", None, None), Ok(true));
+        assert_eq!(refused("seats", None, monthly), Err("every".into()));
+        assert_eq!(refused("photos", None, None), Err("subject".into()));
+        assert_eq!(refused("photos", Some("listing-1"), None), Ok(true));
+    }
+
+    #[test]
+    fn a_catalog_with_a_recurring_grant_on_a_level_is_refused() {
+        let grant = "grants:\n  - { name: more, kind: recurring, meter: seats, amount: 5 }\n";
+        let errors = Catalog::parse("granted", &format!("{CATALOG}{grant}")).unwrap_err();
+        let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, ["grants[more].kind"]);
+    }
+}

@@ -129,7 +129,10 @@ impl Directory {
             return self.admit(cell).await;
         }
         match self.source.tenant(tenant).await? {
-            Some(loaded) => self.admit(loaded).await,
+            Some(loaded) => {
+                self.follow_pools(&loaded).await?;
+                self.admit(loaded).await
+            }
             None => {
                 self.unknown.remember(tenant.clone());
                 Err(unknown())
@@ -229,7 +232,7 @@ impl Directory {
         let mut counters = vec![];
         for tenant in tenants {
             self.unknown.forget(&tenant.id);
-            self.follow_clock(&tenant);
+            counters.extend(self.follow_pools(&tenant).await?);
             if let Some(state) = self.known(&tenant.id) {
                 counters.extend(state.replace_terms(self.terms(tenant).await?));
                 self.is_unsaved.store(true, Ordering::Relaxed);
@@ -256,18 +259,27 @@ impl Directory {
         }
     }
 
-    /// The pools of a tenant follow its account's clock.
-    fn follow_clock(&self, tenant: &Tenant) {
-        for membership in &tenant.pools {
-            for cell in membership.pool.cells_of(membership.class.as_ref()) {
-                let Some(state) = self.known(&cell.owner) else { continue };
+    /// The pools of a tenant have the sizes that it was read with, and follow its account's clock.
+    /// Answers the counters whose ceilings changed.
+    async fn follow_pools(&self, tenant: &Tenant) -> Result<Vec<Arc<Counter>>, EngineError> {
+        let mut counters = vec![];
+        for pool in tenant.pools.iter().map(|membership| &membership.pool) {
+            for owner in pool.owners() {
+                let Some(state) = self.known(&owner) else { continue };
                 let terms = state.terms();
-                if terms.tenant.test_clock != tenant.test_clock {
+                if terms.tenant.version < pool.version {
+                    let Some((cell, definition)) = self.source.pool_cell(&owner).await? else {
+                        continue;
+                    };
+                    self.learn_plan(cell.subscription.plan.clone(), definition)?;
+                    counters.extend(state.replace_terms(self.terms(cell).await?));
+                } else if terms.tenant.test_clock != tenant.test_clock {
                     let moved = Tenant { test_clock: tenant.test_clock, ..terms.tenant.clone() };
                     state.replace_terms(terms.of(moved));
                 }
             }
         }
+        Ok(counters)
     }
 
     /// Begins with what the last snapshot knew. An unreadable one is as good as none.

@@ -1,5 +1,6 @@
 //! The overages job: from flushed usage to charges, once.
 
+mod grants;
 pub mod world;
 
 use jiff::Timestamp;

@@ -1,0 +1,132 @@
+//! A pool as its row says it.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    cell_rows::{read_column, read_unsigned},
+    error::LedgerError,
+    subscriptions::{read_interval, read_zone},
+};
+use crate::domain::{
+    catalog::compiled_plan::CompiledPlan,
+    ids::{AccountId, CatalogName, MeterName, PlanName, PoolId, TenantId},
+    meter::MeterKind,
+    pool::Pool,
+    tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
+    window::WindowSchedule,
+};
+
+/// A pool with what the operator needs to know of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredPool {
+    pub pool: Pool,
+    pub account: AccountId,
+    pub catalog: CatalogName,
+    pub name: String,
+    pub max_members: Option<u32>,
+    pub definition: Value,
+    pub schedule: WindowSchedule,
+    /// The account's.
+    pub test_clock: Option<Timestamp>,
+}
+
+impl StoredPool {
+    /// Whether its meter is a level.
+    pub(super) fn is_of_level(&self) -> bool {
+        let plan = CompiledPlan::from_json(&self.definition).ok();
+        let meter = plan.as_ref().and_then(|plan| plan.meter(self.pool.meter.as_str()));
+        meter.is_some_and(|meter| meter.meter.kind == MeterKind::Level)
+    }
+
+    /// The cell that `owner` names, as if it were a tenant on a plan of its own: its limit is the
+    /// cell's share. With the plan's definition.
+    pub fn cell(&self, owner: &TenantId) -> Option<(Tenant, Value)> {
+        let units = self.pool.units_of(owner)?;
+        let mut definition = self.definition.clone();
+        let meter = self.pool.meter.as_str();
+        *definition.get_mut("plan")?.get_mut("limits")?.get_mut(meter)?.get_mut("limit")? =
+            json!(units);
+        let name = PlanName::new(owner.as_str().replace('!', ".")).ok()?;
+        // Another size is another plan.
+        let version = u32::try_from(self.pool.version).unwrap_or(u32::MAX);
+        let plan = PlanVersion { catalog: self.catalog.clone(), plan: name, version };
+        let tenant = Tenant {
+            id: owner.clone(),
+            account: self.account.clone(),
+            subscription: Subscription {
+                id: Uuid::nil(),
+                plan,
+                status: SubscriptionStatus::Active,
+                schedule: self.schedule.clone(),
+                started_at: self.schedule.anchor,
+            },
+            test_clock: self.test_clock,
+            feature_overrides: vec![],
+            version: self.pool.version,
+            grants: vec![],
+            pools: vec![],
+        };
+        Some((tenant, definition))
+    }
+}
+
+pub(super) fn read_pool(
+    pool: i64,
+    meter: &str,
+    size: i64,
+    classes: Value,
+    version: i64,
+) -> Result<Pool, LedgerError> {
+    let table = "pools";
+    let shown = classes.to_string();
+    Ok(Pool {
+        id: PoolId(read_unsigned(table, "pool", pool, pool)?),
+        meter: read_column(table, "meter", pool, meter, MeterName::new(meter))?,
+        size: read_unsigned(table, "size", pool, size)?,
+        classes: read_column(table, "classes", pool, shown, serde_json::from_value(classes))?,
+        version: read_unsigned(table, "change_version", pool, version)?,
+    })
+}
+
+pub(super) struct PoolRow {
+    pub account: String,
+    pub pool: i64,
+    pub catalog: String,
+    pub name: String,
+    pub meter: String,
+    pub size: i64,
+    pub classes: Value,
+    pub max_members: Option<i32>,
+    pub definition: Value,
+    pub zone: String,
+    pub anchor: jiff_sqlx::Timestamp,
+    pub billing_interval: String,
+    pub change_version: i64,
+    pub test_clock: Option<jiff_sqlx::Timestamp>,
+}
+
+impl PoolRow {
+    pub(super) fn into_pool(self) -> Result<StoredPool, LedgerError> {
+        let (table, id) = ("pools", self.pool);
+        let owner = TenantId::of_pool(PoolId(0), None);
+        let account = AccountId::new(&self.account);
+        let catalog = CatalogName::new(&self.catalog);
+        Ok(StoredPool {
+            account: read_column(table, "account", id, &self.account, account)?,
+            catalog: read_column(table, "catalog", id, &self.catalog, catalog)?,
+            name: self.name,
+            max_members: self.max_members.and_then(|most| u32::try_from(most).ok()),
+            definition: self.definition,
+            schedule: WindowSchedule {
+                zone: read_column(table, "zone", id, &self.zone, read_zone(&self.zone))?,
+                anchor: self.anchor.to_jiff(),
+                interval: read_interval(&owner, &self.billing_interval)?,
+                version: 1,
+            },
+            test_clock: self.test_clock.map(|at| at.to_jiff()),
+            pool: read_pool(id, &self.meter, self.size, self.classes, self.change_version)?,
+        })
+    }
+}
