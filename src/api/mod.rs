@@ -10,6 +10,7 @@ pub mod check_stream;
 pub mod emergency;
 pub mod feature;
 pub mod fields;
+pub mod limits;
 pub mod operation;
 pub mod quota;
 pub mod rate;

@@ -10,6 +10,7 @@ pub mod closing;
 pub mod config;
 pub mod counter;
 mod covering;
+mod descriptors;
 pub mod directory;
 pub mod embedded;
 mod emergency;

@@ -30,9 +30,25 @@ pub struct Dispatch<T> {
 }
 
 impl<T> Dispatch<T> {
-    /// Asks `first` for its own calls and `others` (health, reflection) for the rest.
+    /// Asks `first` for its own calls and `others` (health, reflection, Envoy's) for the rest.
     pub fn new(first: T, others: Routes) -> Self {
         Self { first, others: others.prepare(), access: None }
+    }
+
+    /// Serves another service too.
+    #[must_use]
+    pub fn beside<S>(self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: axum::response::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        Self { others: self.others.add_service(service).prepare(), ..self }
     }
 
     /// Asks everybody for a token, before anything of the message is read.

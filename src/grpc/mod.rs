@@ -1,7 +1,8 @@
 //! The gRPC face: sockets and connections; the calls themselves are in `api::service`.
 //!
 //! `serve` owns the sockets, `connection` one connection, `call` one call. `inline` says why calls
-//! are handled inside their connection's task, and `heavy` which of them are not.
+//! are handled inside their connection's task, and `heavy` which of them are not. `rls` speaks
+//! Envoy's rate limit protocol.
 
 mod call;
 pub mod config;
@@ -14,6 +15,7 @@ mod heavy;
 mod inline;
 pub mod listen;
 mod preface;
+pub mod rls;
 
 pub mod serve;
 

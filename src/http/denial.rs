@@ -7,16 +7,10 @@
 //! `allowed` or `enabled` false, since `403` would say that the *caller* lacks a right. Who would
 //! rather have `200` always sends `Prefer: denial-status=200`.
 
-use std::time::Duration;
+use axum::http::{HeaderMap, HeaderName};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use jiff::Timestamp;
-
-use super::refused::whole_seconds;
 use crate::proto::v1;
 
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The preference that makes denials `200`.
 const ALWAYS_OK: &str = "denial-status=200";
@@ -43,113 +37,6 @@ pub trait Asked {
     }
 }
 
-/// What an answer says about limits.
-pub trait Limited {
-    /// The limits that were decided by, each with its name, the most binding first; `asked` is the
-    /// name that the request gave.
-    fn limits(&self, _asked: &str, _now: Timestamp) -> Vec<Limit> {
-        vec![]
-    }
-
-    /// Whether a rate or a quota denied.
-    fn is_denied(&self) -> bool {
-        false
-    }
-}
-
-/// One limit as the header fields tell it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
-    name: String,
-    /// `q`: units per window.
-    quota: u64,
-    /// `w`: the window, seconds; `None` where it has no fixed length.
-    window: Option<u64>,
-    /// `r`: what is left.
-    remaining: u64,
-    /// `t`: seconds until more is there; `None` = never.
-    reset: Option<Duration>,
-    /// What to wait for; `None` when waiting does not help.
-    retry: Option<Duration>,
-}
-
-/// The header fields that tell `limits`; `Retry-After` only on a denial.
-pub fn fields(limits: &[Limit], is_denied: bool) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let list = |line: fn(&Limit) -> String| {
-        HeaderValue::from_str(&limits.iter().map(line).collect::<Vec<_>>().join(", "))
-    };
-    if let (false, Ok(policy), Ok(limit)) = (limits.is_empty(), list(policy), list(service_limit)) {
-        headers.insert(POLICY, policy);
-        headers.insert(LIMIT, limit);
-    }
-    if is_denied && let Some(wait) = limits.iter().filter_map(|limit| limit.retry).max() {
-        headers.insert(header::RETRY_AFTER, whole_seconds(wait));
-    }
-    headers
-}
-
-fn policy(limit: &Limit) -> String {
-    let window = limit.window.map(|seconds| format!(";w={seconds}")).unwrap_or_default();
-    format!("{};q={}{window}", quoted(&limit.name), limit.quota)
-}
-
-fn service_limit(limit: &Limit) -> String {
-    let reset = limit.reset.map(|wait| format!(";t={}", seconds_up(wait))).unwrap_or_default();
-    format!("{};r={}{reset}", quoted(&limit.name), limit.remaining)
-}
-
-/// A name as a string of RFC 9651; names of catalogs have no characters that it forbids, and what a
-/// caller made up is left out.
-fn quoted(name: &str) -> String {
-    let fine = name.chars().filter(|c| (' '..='~').contains(c) && !matches!(c, '"' | '\\'));
-    format!("\"{}\"", fine.collect::<String>())
-}
-
-fn seconds_up(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
-}
-
-fn positive(wire: Option<pbjson_types::Duration>) -> Option<Duration> {
-    wire.and_then(|wire| Duration::try_from(wire).ok())
-}
-
-fn quota_limit(name: &str, answer: &v1::CheckQuotaResponse, now: Timestamp) -> Option<Limit> {
-    let quota = u64::try_from(answer.limit).ok()?;
-    // A tenant on a test clock may have windows that lie in the past by the real one.
-    let reset = answer.resets_at.and_then(|at| {
-        let wait = Timestamp::new(at.seconds, at.nanos).ok()?.duration_since(now);
-        Duration::try_from(wait).ok()
-    });
-    let is_exhausted = !answer.allowed && answer.reason() == v1::QuotaReason::LimitExceeded;
-    Some(Limit {
-        name: name.to_owned(),
-        quota,
-        window: None,
-        remaining: u64::try_from(answer.remaining).unwrap_or_default(),
-        reset,
-        retry: reset.filter(|_| is_exhausted),
-    })
-}
-
-/// One limit per window of the rate; where there are several, each is named with its period.
-fn rate_limits(name: &str, answer: &v1::CheckRateLimitResponse) -> Vec<Limit> {
-    let is_alone = answer.windows.len() == 1;
-    let limit = |of: &v1::RateLimitWindow| {
-        let seconds = positive(of.period).map(seconds_up);
-        let period = seconds.filter(|_| !is_alone).map(|seconds| format!("-{seconds}s"));
-        Some(Limit {
-            name: format!("{name}{}", period.unwrap_or_default()),
-            quota: u64::try_from(of.limit).ok()?,
-            window: seconds,
-            remaining: u64::try_from(of.remaining).unwrap_or_default(),
-            reset: positive(of.reset_after),
-            retry: positive(answer.retry_after),
-        })
-    };
-    answer.windows.iter().filter_map(limit).collect()
-}
-
 fn is_taking(mode: v1::Mode) -> bool {
     matches!(mode, v1::Mode::Consume | v1::Mode::Reserve)
 }
@@ -164,16 +51,6 @@ impl Asked for v1::CheckQuotaRequest {
     }
 }
 
-impl Limited for v1::CheckQuotaResponse {
-    fn limits(&self, asked: &str, now: Timestamp) -> Vec<Limit> {
-        quota_limit(asked, self, now).into_iter().collect()
-    }
-
-    fn is_denied(&self) -> bool {
-        !self.allowed
-    }
-}
-
 impl Asked for v1::CheckRateLimitRequest {
     fn takes(&self) -> bool {
         is_taking(self.mode())
@@ -184,112 +61,25 @@ impl Asked for v1::CheckRateLimitRequest {
     }
 }
 
-impl Limited for v1::CheckRateLimitResponse {
-    fn limits(&self, asked: &str, _: Timestamp) -> Vec<Limit> {
-        rate_limits(asked, self)
-    }
-
-    fn is_denied(&self) -> bool {
-        !self.allowed
-    }
-}
-
 impl Asked for v1::CheckRequest {
     fn takes(&self) -> bool {
         is_taking(self.mode())
     }
 }
 
-impl Limited for v1::CheckResponse {
-    fn limits(&self, _: &str, now: Timestamp) -> Vec<Limit> {
-        let rates = self.rate_limits.iter().flat_map(|(name, rate)| rate_limits(name, rate));
-        let quotas = self.quotas.iter().filter_map(|(meter, quota)| quota_limit(meter, quota, now));
-        rates.chain(quotas).collect()
-    }
-
-    fn is_denied(&self) -> bool {
-        !self.allowed && self.denied_by() != v1::DeniedBy::Feature
-    }
-}
-
 // Neither of these is about a limit that a client could wait for.
 impl Asked for v1::ReleaseReservationRequest {}
-impl Limited for v1::ReleaseReservationResponse {}
 impl Asked for v1::RecordUsageRequest {}
-impl Limited for v1::RecordUsageResponse {}
 impl Asked for v1::GetUsageRequest {}
-impl Limited for v1::GetUsageResponse {}
 impl Asked for v1::CheckFeatureRequest {}
-impl Limited for v1::CheckFeatureResponse {}
 impl Asked for v1::ListFeaturesRequest {}
-impl Limited for v1::ListFeaturesResponse {}
 // Each of its answers says for itself.
 impl Asked for v1::CheckBatchRequest {}
-impl Limited for v1::CheckBatchResponse {}
 impl Asked for v1::RequestEmergencyUsageRequest {}
-impl Limited for v1::RequestEmergencyUsageResponse {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn denied() -> v1::CheckQuotaResponse {
-        v1::CheckQuotaResponse {
-            allowed: false,
-            reason: v1::QuotaReason::LimitExceeded.into(),
-            limit: 100,
-            remaining: 3,
-            resets_at: Some(pbjson_types::Timestamp { seconds: 90, nanos: 1 }),
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn a_denied_quota_tells_limit_rest_and_when_to_come_back() {
-        let now = Timestamp::from_second(60).unwrap();
-        let headers = fields(&denied().limits("queries", now), true);
-        assert_eq!(headers[POLICY], "\"queries\";q=100");
-        assert_eq!(headers[LIMIT], "\"queries\";r=3;t=31");
-        assert_eq!(headers[header::RETRY_AFTER], "31");
-        assert!(!fields(&denied().limits("queries", now), false).contains_key("retry-after"));
-    }
-
-    #[test]
-    fn what_is_unlimited_has_no_fields() {
-        let unlimited = v1::CheckQuotaResponse { limit: -1, allowed: true, ..Default::default() };
-        assert!(fields(&unlimited.limits("queries", Timestamp::UNIX_EPOCH), false).is_empty());
-    }
-
-    #[test]
-    fn a_feature_that_is_off_is_an_answer_and_no_status() {
-        let by = |denied_by: v1::DeniedBy| v1::CheckResponse {
-            denied_by: denied_by.into(),
-            ..Default::default()
-        };
-        assert!(by(v1::DeniedBy::Quota).is_denied());
-        assert!(!by(v1::DeniedBy::Feature).is_denied());
-    }
-
-    #[test]
-    fn every_window_of_a_denied_rate_is_told_by_its_period() {
-        let seconds = |seconds| Some(pbjson_types::Duration { seconds, nanos: 0 });
-        let window = |limit, period, remaining, reset| v1::RateLimitWindow {
-            limit,
-            period: seconds(period),
-            burst: limit,
-            remaining,
-            reset_after: seconds(reset),
-        };
-        let denied = v1::CheckRateLimitResponse {
-            retry_after: seconds(173),
-            windows: vec![window(10, 1, 10, 0), window(500, 86_400, 0, 86_400)],
-            ..Default::default()
-        };
-        let headers = fields(&denied.limits("api", Timestamp::UNIX_EPOCH), true);
-        assert_eq!(headers[POLICY], "\"api-1s\";q=10;w=1, \"api-86400s\";q=500;w=86400");
-        assert_eq!(headers[LIMIT], "\"api-1s\";r=10;t=0, \"api-86400s\";r=0;t=86400");
-        assert_eq!(headers[header::RETRY_AFTER], "173");
-    }
 
     #[test]
     fn the_preference_is_found_among_others() {

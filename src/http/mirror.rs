@@ -24,10 +24,11 @@ use tonic::{Status, codegen::BoxStream};
 
 use super::{
     body::Bodies,
-    denial::{Asked, Limited, fields, prefers_ok},
+    denial::{Asked, prefers_ok},
     refused::Refused,
 };
 use crate::{
+    api::limits::{Limited, fields},
     clock::Clock,
     proto::{calls, v1, v1::tollgate_service_server::TollgateService},
 };

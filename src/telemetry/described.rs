@@ -19,6 +19,10 @@ const COUNTERS: &[Described] = &[
         "Idempotency keys forgotten before their time, for lack of room, in a sidecar without Postgres",
     ),
     (
+        "tollgate_envoy_descriptors_total",
+        "Descriptors of Envoy's rate limit protocol by what became of them; unmapped ones are OK",
+    ),
+    (
         "tollgate_epochs_begun_total",
         "Times that this sidecar found the shared counters new or without their data",
     ),

@@ -20,6 +20,7 @@ use crate::{
         faces::faces,
         health::Health,
         listen::Listeners,
+        rls::{Asking, RateLimits},
         serve::{Services, serve},
     },
     http,
@@ -83,8 +84,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         false => Guarded::new(service.clone()),
     };
     let calls = http::calls::router(&Arc::new(checked.clone()), &settings.http, &Clock::System);
-    let over_tcp = faces(checked, health.server(), &settings.grpc)?.guarded_by(access.clone());
-    let over_unix = faces(Guarded::open(service), health.server(), &settings.grpc)?;
+    let rate_limits = |asking| RateLimits::server(started.engine.clone(), Clock::System, asking);
+    let over_tcp = faces(checked, health.server(), &settings.grpc)?
+        .beside(rate_limits(if access.is_open() { Asking::Nobody } else { Asking::Everybody }))
+        .guarded_by(access.clone());
+    let over_unix = faces(Guarded::open(service), health.server(), &settings.grpc)?
+        .beside(rate_limits(Asking::Nobody));
     let services = Services { over_tcp, over_unix, tls: tls.clone() };
     let following = tokio::spawn(health.follow(readiness.subscribe(), grpc_stop.clone()));
     let grpc = tokio::spawn(serve(listeners, services, settings.grpc.clone(), grpc_stop.clone()));

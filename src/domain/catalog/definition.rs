@@ -8,6 +8,7 @@ use super::{
     canonical::is_default,
     discounts::{CommitmentDef, LoyaltyDef, PromoCodeDef, ReferralDef},
     dunning::DunningPolicy,
+    envoy::EnvoyRuleDef,
     features::{AttributeDef, FeatureDef},
     meters::MeterDef,
     names::Zone,
@@ -53,6 +54,9 @@ pub struct CatalogDefinition {
     /// What applications do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<OperationDef>,
+    /// What the descriptors of Envoy's rate limit protocol ask; the first rule that is for one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub envoy: Vec<EnvoyRuleDef>,
     /// Plans, the lowest first.
     pub plans: Vec<PlanDef>,
 

@@ -9,6 +9,7 @@ pub mod definition;
 pub mod diff;
 pub mod discounts;
 pub mod dunning;
+pub mod envoy;
 pub mod error;
 pub mod features;
 mod field_path;

@@ -9,6 +9,7 @@ mod closed_runs;
 mod cluster;
 mod crash;
 mod emergency;
+mod envoy;
 mod eviction;
 mod expiring_keys;
 mod features;

@@ -170,14 +170,14 @@ async fn three() -> (Arc<Cluster>, [Sidecar; 3]) {
     (Arc::new(cluster), sidecars)
 }
 
-/// How long the rates are driven: the whole of what is promised with `TOLLGATE_RATES_IN_FULL=1`,
+/// How long the rates are driven: the whole of what is promised with `RATES_IN_FULL=1`,
 /// and else what a pipeline has time for.
 fn length(full_s: u64, short_s: u64) -> Duration {
     Duration::from_secs(if is_in_full() { full_s } else { short_s })
 }
 
 fn is_in_full() -> bool {
-    std::env::var_os("TOLLGATE_RATES_IN_FULL").is_some()
+    std::env::var_os("RATES_IN_FULL").is_some()
 }
 
 /// Never too much, in any measurement; nearly all of it, when the machine lets it be measured.

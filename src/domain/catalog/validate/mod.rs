@@ -3,6 +3,7 @@
 mod allowances;
 mod currencies;
 mod discounts;
+mod envoy;
 mod features;
 mod findings;
 mod limits;
@@ -37,6 +38,7 @@ pub(super) fn catalog(catalog: &CatalogDefinition) -> Vec<Finding> {
     meters::check(catalog, &root, &mut findings);
     features::check(catalog, &root, &mut findings);
     operations::check(catalog, &root, &mut findings);
+    envoy::check(catalog, &root, &mut findings);
     plans::check(catalog, &root, &mut findings);
     allowances::check(catalog, &root, &mut findings);
     discounts::check(catalog, &root, &mut findings);
