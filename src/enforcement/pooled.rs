@@ -92,7 +92,9 @@ impl Engine {
             let state = self.tenant(&cell.owner, "pool").await?;
             let terms = state.terms();
             let Some(meter) = terms.plan.meter(meter.meter.name.as_str()) else {
-                return Err(EngineError::Unavailable(format!("{} has no such meter", draw.id)).into());
+                return Err(
+                    EngineError::Unavailable(format!("{} has no such meter", draw.id)).into()
+                );
             };
             let counter = match state.current_counter(&terms, meter, None, at, usize::MAX) {
                 Ok(counter) => counter,
