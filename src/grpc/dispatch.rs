@@ -80,7 +80,7 @@ where
         if let Some(access) = &self.access
             && !is_open(access, request.uri().path())
         {
-            match access.authenticate(request.headers()) {
+            match access.let_in(request.uri().path(), request.headers()) {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                 }

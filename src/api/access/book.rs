@@ -77,18 +77,23 @@ impl Book {
     }
 
     /// Puts `tokens` in the place of all that were there. Who is still there keeps its rate and its
-    /// streams; who is not, ends.
+    /// streams; who is not, ends. Of several with one hash the first holds.
     pub fn replace(&self, tokens: impl IntoIterator<Item = Token>) {
         let before = self.pages.load_full();
         let mut pages = Pages::with_hasher(RandomState::new());
         let mut count = 0u32;
         for token in tokens {
+            let page = pages.entry(token.hash.key()).or_default();
+            // What could never be found would be taken for revoked.
+            if page.iter().any(|known| known.token.hash == token.hash) {
+                continue;
+            }
             let kept = before
                 .get(&token.hash.key())
                 .and_then(|page| page.iter().find(|known| known.token == token).cloned());
             let known = kept.unwrap_or_else(|| Arc::new(Known::new(token, self.calls_per_token_s)));
             count += 1;
-            pages.entry(known.token.hash.key()).or_default().push(known);
+            page.push(known);
         }
         self.pages.store(Arc::new(pages));
         self.is_known.store(true, Ordering::Release);

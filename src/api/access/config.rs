@@ -46,7 +46,7 @@ impl Default for AccessConfig {
             tokens_file: None,
             metrics_open: true,
             descriptions_open: true,
-            calls_per_token_s: 100_000,
+            calls_per_token_s: 1_000_000,
         }
     }
 }

@@ -56,7 +56,11 @@ impl<T> Guarded<T> {
 }
 
 fn check<M: Needs + NamesTenants>(caller: &Caller, message: &M) -> Result<(), Box<Refusal>> {
-    let checked = caller.check_role(message.need()).and_then(|()| caller.check_tenants(message));
+    // The message may have come long after its head.
+    let checked = caller
+        .check_lives()
+        .and_then(|()| caller.check_role(message.need()))
+        .and_then(|()| caller.check_tenants(message));
     checked.inspect_err(|refusal| super::count(refusal))
 }
 
@@ -70,9 +74,7 @@ pub fn messages<M: Needs + NamesTenants + Send + 'static>(
     request.into_inner().map(move |message| {
         let message = message?;
         if let Some(caller) = &caller {
-            let lives = caller.check_lives();
-            let checked = lives.and_then(|()| check(caller, &message));
-            checked.map_err(|refusal| status(*refusal))?;
+            check(caller, &message).map_err(|refusal| status(*refusal))?;
         }
         Ok(message)
     })
@@ -164,3 +166,38 @@ macro_rules! guard {
     };
 }
 calls!(guard);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::access::{Access, config::AccessConfig},
+        clock::Clock,
+        domain::token::{Role, Secret, Token},
+    };
+
+    #[test]
+    fn a_message_that_comes_after_its_token_was_revoked_is_not_let_in() {
+        let access = Access::new(AccessConfig::default(), Clock::System);
+        let secret = Secret::of([1; 32]);
+        let token = Token {
+            id: uuid::Uuid::nil(),
+            name: "shop".into(),
+            role: Role::Service,
+            tenant: None,
+            expires_at: None,
+            hash: secret.hash(),
+        };
+        access.book.replace([token]);
+        let mut head = http::HeaderMap::new();
+        let bearer = format!("Bearer {}", secret.as_str());
+        head.insert(http::header::AUTHORIZATION, bearer.parse().unwrap());
+        let path = "/tollgate.v1.TollgateService/CheckQuota";
+        let mut request = Request::new(v1::CheckQuotaRequest::default());
+        request.extensions_mut().insert(access.let_in(path, &head).unwrap());
+        let guarded = Guarded::new(());
+        assert!(guarded.admit(&request).is_ok());
+        access.book.replace([]);
+        assert_eq!(guarded.admit(&request).unwrap_err().code(), tonic::Code::Unauthenticated);
+    }
+}

@@ -1,6 +1,6 @@
 //! Who may call: tokens, what each may do, and which tenant it may name.
 //!
-//! A face hands the request's head to [`Access::authenticate`] before it reads the body, and keeps
+//! A face hands the request's head to [`Access::let_in`] before it reads the body, and keeps
 //! the [`Caller`] with the request; [`guarded::Guarded`] stands around the calls themselves and
 //! compares what is asked with what the caller may. Both faces go through the same `Guarded`, and a
 //! call that is added to the proto is in it from the start.
@@ -31,6 +31,8 @@ use crate::{
 /// How long callers are asked to wait while the tokens are not known yet.
 const UNKNOWN_RETRY: Duration = Duration::from_secs(1);
 const SCHEME: &str = "bearer ";
+/// Longest secret that is looked up, bytes; one of ours has half of that.
+const SECRET_BYTES_MAX: usize = 128;
 
 /// The tokens that this sidecar knows, and how it treats those who come without.
 #[derive(Debug)]
@@ -52,6 +54,14 @@ impl Access {
     /// Whether everybody may do everything.
     pub fn is_open(&self) -> bool {
         self.config.mode == AccessMode::Open
+    }
+
+    /// Finds out who makes the call with this path, of whichever face, and refuses whom its role
+    /// keeps from it whatever the message says. Looks at nothing but the head.
+    pub fn let_in(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Box<Refusal>> {
+        let caller = self.authenticate(headers)?;
+        caller.check_role(needs::least(path)).inspect_err(|refusal| count(refusal))?;
+        Ok(caller)
     }
 
     /// Finds out who calls, and counts the call against the caller's rate.
@@ -76,6 +86,10 @@ impl Access {
         let Some(secret) = secret else {
             return Err(unauthenticated("NO_TOKEN", "the authorization is not `Bearer tg_…`"));
         };
+        // A hash costs as much as what is hashed is long.
+        if secret.len() > SECRET_BYTES_MAX {
+            return Err(unauthenticated("UNKNOWN_TOKEN", "this is no token of Tollgate: too long"));
+        }
         match self.book.find(&TokenHash::of(secret.as_bytes())) {
             Some(known) => {
                 let caller = Caller::new(known, self.clock.clone());

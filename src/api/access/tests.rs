@@ -58,6 +58,39 @@ fn who_comes_without_a_live_token_is_not_let_in() {
 }
 
 #[test]
+fn what_is_too_long_for_a_token_is_not_looked_up() {
+    let access = access(0);
+    let long = "x".repeat(SECRET_BYTES_MAX + 1);
+    let hash = TokenHash::of(long.as_bytes());
+    access.book.replace([Token { hash, ..token(1, Role::Service) }]);
+    let refused = access.authenticate(&headers(&format!("Bearer {long}")));
+    assert_eq!(reason(refused), (Code::Unauthenticated, "UNKNOWN_TOKEN"));
+}
+
+#[test]
+fn a_token_that_stands_in_two_places_lives_until_it_has_left_both() {
+    let access = access(0);
+    let (in_ledger, in_file) = (token(1, Role::Service), token(1, Role::Viewer));
+    access.book.replace([in_ledger.clone(), in_file.clone()]);
+    access.book.replace([in_ledger, in_file.clone()]);
+    access.book.replace([in_file]);
+    assert!(access.authenticate(&bearer(1)).is_ok());
+    access.book.replace([]);
+    assert!(access.authenticate(&bearer(1)).is_err());
+}
+
+#[test]
+fn whose_role_is_too_small_is_refused_by_the_path_alone() {
+    let access = access(0);
+    access.book.replace([token(1, Role::Viewer), token(2, Role::Service)]);
+    for path in ["/tollgate.v1.TollgateService/RecordUsage", "/v1/usage", "/v1/events"] {
+        assert_eq!(reason(access.let_in(path, &bearer(1))), (Code::PermissionDenied, "ROLE"));
+        assert!(access.let_in(path, &bearer(2)).is_ok());
+    }
+    assert!(access.let_in("/v1/check-quota", &bearer(1)).is_ok());
+}
+
+#[test]
 fn a_token_that_expires_ends_in_the_midst_of_its_work() {
     let clock = Clock::manual(jiff::Timestamp::UNIX_EPOCH);
     let access = Access::new(AccessConfig::default(), clock.clone());
