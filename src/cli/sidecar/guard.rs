@@ -60,15 +60,13 @@ pub async fn start(
         }
     };
     let data_dir: &Path = &settings.journal.data_dir;
-    let mut sources = Sources::open(access.clone(), ledger, data_dir)?;
+    let mut sources = Sources::open(access.clone(), ledger, data_dir, condition)?;
     // Longer only when Postgres is away; then those are let in who were known before.
     let _ = tokio::time::timeout(FIRST_LOOK_MAX, sources.look()).await;
     tasks.run("tokens", move |stop| async move {
         sources.follow(LOOK_INTERVAL, stop).await;
         Ok::<_, std::convert::Infallible>(())
     });
-    condition.ok();
-    hold(condition, tasks);
     Ok(access)
 }
 
