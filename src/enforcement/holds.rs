@@ -15,6 +15,11 @@ use std::{
 use ahash::RandomState;
 use dashmap::DashMap;
 use jiff::Timestamp;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bits of a hold's number that count; the rest tell whose it is. At a million holds a second they
+/// last for half a year.
+const COUNT_BITS: u32 = 44;
 
 /// One hold: units taken from a counter's escrow and not yet spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +50,13 @@ impl<T> Holds<T> {
         }
     }
 
-    /// Keeps a hold and numbers it; gives it back when the table is full.
-    pub fn place(&self, hold: Hold<T>) -> Result<u64, Hold<T>> {
+    /// Keeps a hold of `owner` and numbers it; gives it back when the table is full.
+    pub fn place(&self, hold: Hold<T>, owner: &str) -> Result<u64, Hold<T>> {
         let mut by_expiry = self.lock_expiry();
         if by_expiry.len() >= self.holds_max {
             return Err(hold);
         }
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed) | mark(owner);
         by_expiry.insert((hold.expires_at, number));
         drop(by_expiry);
         self.by_number.insert(number, hold);
@@ -88,9 +93,12 @@ impl<T> Holds<T> {
         due.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
-    /// The number that the next hold gets; every hold there ever was has a lower one.
-    pub fn next_number(&self) -> u64 {
-        self.next_number.load(Ordering::Relaxed)
+    /// Whether a hold that has ended was one of `owner`. Holds leave nothing behind but their
+    /// number, which carries 20 bits of its owner: of a million others, one is taken for it.
+    pub fn was_of(&self, number: u64, owner: &str) -> bool {
+        let count = number & ((1 << COUNT_BITS) - 1);
+        let was_given = (1..self.next_number.load(Ordering::Relaxed)).contains(&count);
+        was_given && number == count | mark(owner)
     }
 
     /// Number of holds in the table.
@@ -108,6 +116,11 @@ impl<T> Holds<T> {
     }
 }
 
+/// What the numbers of an owner's holds begin with.
+fn mark(owner: &str) -> u64 {
+    xxh3_64(owner.as_bytes()) >> COUNT_BITS << COUNT_BITS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +132,7 @@ mod tests {
     #[test]
     fn a_hold_is_removed_once() {
         let holds = Holds::new(10);
-        let number = holds.place(hold(100)).unwrap();
+        let number = holds.place(hold(100), "acme").unwrap();
         assert_eq!(holds.remove(number), Some(hold(100)));
         assert_eq!(holds.remove(number), None);
         assert!(holds.is_empty());
@@ -128,8 +141,8 @@ mod tests {
     #[test]
     fn only_what_is_due_expires() {
         let holds = Holds::new(10);
-        holds.place(hold(100)).unwrap();
-        let later = holds.place(hold(200)).unwrap();
+        holds.place(hold(100), "acme").unwrap();
+        let later = holds.place(hold(200), "acme").unwrap();
         let expired = holds.remove_expired(Timestamp::from_second(100).unwrap(), 10);
         assert_eq!(expired, vec![hold(100)]);
         assert!(holds.remove(later).is_some());
@@ -138,7 +151,18 @@ mod tests {
     #[test]
     fn a_full_table_gives_the_hold_back() {
         let holds = Holds::new(1);
-        holds.place(hold(1)).unwrap();
-        assert_eq!(holds.place(hold(2)), Err(hold(2)));
+        holds.place(hold(1), "acme").unwrap();
+        assert_eq!(holds.place(hold(2), "acme"), Err(hold(2)));
+    }
+
+    #[test]
+    fn what_has_ended_is_known_to_its_owner_alone() {
+        let holds = Holds::new(10);
+        let number = holds.place(hold(100), "acme").unwrap();
+        holds.remove(number);
+        assert!(holds.was_of(number, "acme"));
+        assert!(!holds.was_of(number, "globex"));
+        assert!(!holds.was_of(number + 1, "acme"), "it has not been given yet");
+        assert!(!holds.was_of(0, "acme"));
     }
 }

@@ -68,7 +68,8 @@ impl Engine {
         let expires_at = self.clock.now().saturating_add(ttl).unwrap_or(Timestamp::MAX);
         taken.reserve();
         let held = taken.own.amount();
-        let number = self.holds.place(Hold { taken, expires_at }).map_err(|refused| {
+        let hold = Hold { taken, expires_at };
+        let number = self.holds.place(hold, asked.request.tenant.as_str()).map_err(|refused| {
             refused.taken.unreserve();
             EngineError::Overloaded { what: "reservations", bound: self.config.reservations_max }
         })?;
@@ -116,8 +117,8 @@ impl Engine {
         let of_tenant = self.holds.peek(id.number, |hold| hold.taken.key.tenant == *tenant);
         match of_tenant {
             Some(false) => Err(unknown(id)),
-            None if id.number >= self.holds.next_number() => Err(unknown(id)),
-            None => Ok(0),
+            None if self.holds.was_of(id.number, tenant.as_str()) => Ok(0),
+            None => Err(unknown(id)),
             Some(true) => Ok(self.holds.remove(id.number).map_or(0, |hold| {
                 hold.taken.unreserve();
                 hold.taken.amount()
