@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".")
         .generate_default_stubs(true)
         .compile_well_known_types(true)
+        .codec_path("crate::proto::codec::BoundedCodec")
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_fds(public)?;
     // proto's own JSON mapping. An answer says all that it has to say, also `"allowed": false`.

@@ -1,6 +1,8 @@
 //! Generated messages: the public API and the journal's records.
 //!
-//! Nothing but plain data lives here; what a message means is said in `proto/`.
+//! Nothing but plain data lives here, and how it is read; what a message means is said in `proto/`.
+
+pub mod codec;
 
 #[allow(clippy::all, missing_docs)]
 pub mod v1 {

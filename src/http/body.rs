@@ -3,28 +3,39 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::Request,
     http::{HeaderMap, header},
 };
-use bytes::Bytes;
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 use super::{
     config::HttpConfig,
+    entries::check_entries,
     refused::{BODY_TOO_LARGE, BODY_TOO_SLOW, unsupported},
 };
 use crate::{
-    api::{refusal::Refusal, status::status},
+    api::{
+        refusal::{OVERLOADED_RETRY, Refusal},
+        status::status,
+    },
     domain::invalid::Invalid,
 };
 
 /// How long a body may take to arrive.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
-/// The budget for bodies is counted in this many bytes, since permits are counted in 32 bits.
-const BUDGET_UNIT_BYTES: usize = 1 << 10;
+/// Longest body that needs no room in the budget, bytes, as on gRPC; connections bound those.
+const LIGHT_BYTES: usize = 64 << 10;
+/// The budget for larger bodies is counted in this many bytes. They take their part as they arrive:
+/// who says that much will come, and sends nothing, keeps nobody out.
+const BUDGET_UNIT_BYTES: usize = 64 << 10;
+/// How long a body waits for room. Those that have their part wait for more of it too, so that
+/// waiting has to end.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How much of a value that cannot be read is told back, bytes.
 const TOLD_BYTES_MAX: usize = 300;
 
@@ -34,53 +45,80 @@ pub struct Bodies {
     body_bytes_max: usize,
     /// Memory for bodies in flight, in units of [`BUDGET_UNIT_BYTES`].
     budget: Arc<Semaphore>,
-    budget_units: u32,
 }
 
 /// A body, and its part of the memory for bodies until it is dropped.
+#[derive(Default)]
 pub struct Read {
-    pub bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    pub bytes: BytesMut,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Read {
+    /// Bytes that there is room for.
+    fn room_bytes(&self) -> usize {
+        let units = self.room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        LIGHT_BYTES + units * BUDGET_UNIT_BYTES
+    }
 }
 
 impl Bodies {
     /// The bounds of `config`, shared by all clones.
     pub fn new(config: &HttpConfig) -> Self {
         let units = config.bodies_bytes_max.div_ceil(BUDGET_UNIT_BYTES).max(1);
-        let units = u32::try_from(units.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
-        Self {
-            body_bytes_max: config.body_bytes_max,
-            budget: Arc::new(Semaphore::new(units as usize)),
-            budget_units: units,
-        }
+        let budget = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        Self { body_bytes_max: config.body_bytes_max, budget }
     }
 
     /// Reads all of a body.
     pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, Status> {
         let told = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        // Nobody says how long a chunked body is: it counts as the longest.
-        let bytes = told.and_then(|length| length.parse().ok()).unwrap_or(self.body_bytes_max);
-        if bytes > self.body_bytes_max {
+        let told = told.and_then(|length| length.parse::<usize>().ok());
+        if told.is_some_and(|bytes| bytes > self.body_bytes_max) {
             return Err(self.too_large());
         }
-        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
-        let reading = async {
-            // The semaphore is never closed.
-            let room =
-                self.budget.clone().acquire_many_owned(units.min(self.budget_units)).await.ok();
-            let bytes = to_bytes(body, self.body_bytes_max).await.map_err(|error| {
-                if is_length_limit(&error) {
-                    self.too_large()
-                } else {
-                    Status::cancelled("the body broke off")
-                }
-            })?;
-            Ok(Read { bytes, _room: room })
-        };
-        tokio::time::timeout(BODY_WAIT_MAX, reading).await.unwrap_or_else(|_| {
+        tokio::time::timeout(BODY_WAIT_MAX, self.collect(body)).await.unwrap_or_else(|_| {
             let told = format!("the body was not received within {} s", BODY_WAIT_MAX.as_secs());
             Err(status(Refusal::new(Code::DeadlineExceeded, BODY_TOO_SLOW, told)))
         })
+    }
+
+    async fn collect(&self, mut body: Body) -> Result<Read, Status> {
+        let mut read = Read::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Status::cancelled("the body broke off"))?;
+            let Some(data) = frame.data_ref() else { continue };
+            let bytes = read.bytes.len() + data.len();
+            if bytes > self.body_bytes_max {
+                return Err(self.too_large());
+            }
+            self.make_room(&mut read, bytes).await?;
+            read.bytes.extend_from_slice(data);
+        }
+        Ok(read)
+    }
+
+    /// Takes a larger part of the budget where `bytes` need it.
+    async fn make_room(&self, read: &mut Read, bytes: usize) -> Result<(), Status> {
+        let units = bytes.saturating_sub(read.room_bytes()).div_ceil(BUDGET_UNIT_BYTES);
+        if units == 0 {
+            return Ok(());
+        }
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let more = self.budget.clone().acquire_many_owned(units);
+        // The semaphore is never closed.
+        let Ok(Ok(more)) = tokio::time::timeout(ROOM_WAIT_MAX, more).await else {
+            let told = "the memory for request bodies (http.bodies_bytes_max) is taken";
+            return Err(status(Refusal {
+                retry_after: Some(OVERLOADED_RETRY),
+                ..Refusal::new(Code::ResourceExhausted, "OVERLOADED", told)
+            }));
+        };
+        match &mut read.room {
+            Some(room) => room.merge(more),
+            None => read.room = Some(more),
+        }
+        Ok(())
     }
 
     /// Reads the JSON of a message.
@@ -121,6 +159,7 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), Status> {
 pub fn parse<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, Invalid> {
     // No body is the message with nothing in it, whose required fields are then told.
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    check_entries(bytes)?;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let message = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -151,21 +190,58 @@ pub fn cut(text: &str) -> String {
     text[..end.unwrap_or(0)].to_owned()
 }
 
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
+    use futures::{StreamExt, stream};
+    use tonic_types::StatusExt;
+
     use super::*;
     use crate::proto::v1::{CheckQuotaRequest, Mode, RecordUsageRequest};
+
+    fn bodies(bodies_bytes_max: usize) -> Bodies {
+        let config = HttpConfig::at(([127, 0, 0, 1], 0).into());
+        Bodies::new(&HttpConfig { body_bytes_max: 1 << 20, bodies_bytes_max, ..config })
+    }
+
+    fn whole(bytes: usize) -> Body {
+        Body::from(vec![b' '; bytes])
+    }
+
+    /// A body that begins, and never goes on.
+    fn begun() -> Body {
+        let first = stream::iter([Ok::<_, std::io::Error>("{")]);
+        Body::from_stream(first.chain(stream::pending()))
+    }
+
+    #[tokio::test]
+    async fn bodies_that_only_begin_keep_nobody_out() {
+        let bodies = bodies(1 << 20);
+        let idle = (0..8).map(|_| {
+            let bodies = bodies.clone();
+            tokio::spawn(async move { bodies.read(&HeaderMap::new(), begun()).await.map(drop) })
+        });
+        let idle: Vec<_> = idle.collect();
+        tokio::task::yield_now().await;
+        let read = bodies.read(&HeaderMap::new(), whole(1 << 20)).await.unwrap();
+        assert_eq!(read.bytes.len(), 1 << 20);
+        assert!(idle.iter().all(|idle| !idle.is_finished()));
+        idle.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_without_room_is_told_to_come_again_and_small_ones_need_none() {
+        let (bodies, none) = (bodies(1 << 20), HeaderMap::new());
+        let held = [
+            bodies.read(&none, whole(1 << 20)).await.unwrap(),
+            bodies.read(&none, whole(LIGHT_BYTES * 2)).await.unwrap(),
+        ];
+        let refused = bodies.read(&none, whole(LIGHT_BYTES * 2)).await.map(drop).unwrap_err();
+        assert_eq!(refused.get_details_error_info().unwrap().reason, "OVERLOADED");
+        assert!(refused.get_details_retry_info().is_some());
+        assert!(bodies.read(&none, whole(LIGHT_BYTES)).await.is_ok());
+        drop(held);
+        assert!(bodies.read(&none, whole(LIGHT_BYTES * 2)).await.is_ok(), "there is room again");
+    }
 
     fn told<M: DeserializeOwned + std::fmt::Debug>(text: &str) -> (String, String) {
         let invalid = parse::<M>(text.as_bytes()).unwrap_err();

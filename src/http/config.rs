@@ -21,8 +21,8 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// Largest request body, bytes. A batch of 100,000 events of 670 bytes each fits in 64 MiB.
     pub body_bytes_max: usize,
-    /// Memory for bodies in flight at a time, bytes; further ones wait. At least
-    /// `body_bytes_max`.
+    /// Memory for large bodies (above 64 KiB) in flight at a time, bytes; one that finds no room
+    /// within a second is told to come again. At least `body_bytes_max`.
     pub bodies_bytes_max: usize,
     /// Largest head of a request (path and header fields), bytes; at least 8 KiB.
     pub head_bytes_max: usize,

@@ -8,6 +8,7 @@ pub mod calls;
 mod cloud_events;
 pub mod config;
 mod denial;
+mod entries;
 pub mod guard;
 mod mirror;
 mod ofrep;
