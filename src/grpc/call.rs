@@ -10,18 +10,24 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::Service;
 
 use super::{
     config::GrpcConfig,
-    heavy::{WeighedBody, Weight},
+    heavy::{Bounds, WeighedBody, Weight},
+};
+use crate::{
+    api::{refusal::Refusal, status::status},
+    proto::calls,
 };
 
+/// How long a call's only message may take to arrive.
+const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a heavy call may take from its first byte to its answer. It occupies part of the memory
 /// for large messages meanwhile, so that a slow sender must not keep it for ever.
 pub const HEAVY_CALL_MAX: Duration = Duration::from_secs(60);
@@ -65,6 +71,7 @@ pub struct Calls<S> {
     /// Memory for large messages in flight, in units of [`BUDGET_UNIT_BYTES`].
     large_messages: Arc<Semaphore>,
     large_messages_max: usize,
+    message_bytes_max: u32,
 }
 
 impl<S: GrpcService> Calls<S> {
@@ -72,7 +79,12 @@ impl<S: GrpcService> Calls<S> {
     pub fn new(service: S, config: &GrpcConfig) -> Self {
         let units = config.large_messages_bytes_max.div_ceil(BUDGET_UNIT_BYTES);
         let units = units.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        Self { service, large_messages: Arc::new(Semaphore::new(units)), large_messages_max: units }
+        Self {
+            service,
+            large_messages: Arc::new(Semaphore::new(units)),
+            large_messages_max: units,
+            message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
+        }
     }
 
     /// The same budget before another service.
@@ -88,7 +100,12 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
 
     fn call(&self, request: Request<Incoming>) -> Call {
         let weight = Weight::default();
-        let request = request.map(|body| Body::new(WeighedBody::new(body, weight.clone())));
+        let path = request.uri().path();
+        let bounds = Bounds {
+            weighed_bytes_max: if is_open(path) { 0 } else { self.message_bytes_max },
+            wait_max: (!takes_stream(path)).then_some(MESSAGE_WAIT_MAX),
+        };
+        let request = request.map(|body| Body::new(WeighedBody::new(body, weight.clone(), bounds)));
         // The contract asks for `poll_ready` first; a `GrpcService` is always ready.
         let answer = self.service.clone().call(request);
         Call {
@@ -132,7 +149,7 @@ impl Future for Call {
                 }
                 Ok(Poll::Ready(Ok(response))) => {
                     this.place = Place::Nowhere;
-                    return Poll::Ready(Ok(blame_sender(response)));
+                    return Poll::Ready(Ok(with_reason(response)));
                 }
                 Ok(Poll::Pending) => match this.weight.get() {
                     None => return Poll::Pending,
@@ -143,7 +160,7 @@ impl Future for Call {
         match &mut this.place {
             Place::Own(task) => Pin::new(task)
                 .poll(cx)
-                .map(|done| Ok(blame_sender(done.unwrap_or_else(|_| panicked())))),
+                .map(|done| Ok(with_reason(done.unwrap_or_else(|_| panicked())))),
             Place::Connection(_) | Place::Nowhere => Poll::Pending,
         }
     }
@@ -180,23 +197,96 @@ impl Call {
     }
 }
 
+/// Whether a path is of health or reflection, which answer strangers too and take small messages
+/// only: nobody may occupy the room for large ones who has not shown a token.
+fn is_open(path: &str) -> bool {
+    path.starts_with("/grpc.")
+}
+
+macro_rules! streams {
+    (unary {$($unary:tt)*}
+     answers_stream {$($answers_stream:tt)*}
+     streams {$($name:ident $call:ident $request:ident $response:ident $path:literal;)*}) => {
+        /// Whether calls of a path take a stream of messages.
+        fn takes_stream(path: &str) -> bool {
+            match path {
+                $(concat!("/tollgate.v1.TollgateService/", stringify!($name)) => true,)*
+                path => path.starts_with("/grpc.reflection."),
+            }
+        }
+    };
+}
+calls!(streams);
+
 fn panicked() -> Response<Body> {
     metrics::counter!("tollgate_grpc_handler_panics_total").increment(1);
     tracing::error!("a gRPC handler panicked; its call failed, the others go on");
-    Status::internal("the sidecar failed at this call; whether it was counted is unknown")
-        .into_http()
+    let told = "the sidecar failed at this call; whether it was counted is unknown";
+    status(Refusal::new(Code::Internal, "INTERNAL", told)).into_http()
 }
 
-/// A message that cannot be decoded is the sender's fault: INVALID_ARGUMENT. tonic says INTERNAL.
-fn blame_sender(mut response: Response<Body>) -> Response<Body> {
-    const DECODE_FAILED: &[u8] = b"failed%20to%20decode%20Protobuf%20message";
-    let headers = response.headers_mut();
+/// Gives failures that tonic found the reason that every failure has. A message that cannot be
+/// decoded is the sender's fault: INVALID_ARGUMENT, where tonic says INTERNAL.
+fn with_reason(response: Response<Body>) -> Response<Body> {
+    const NO_MESSAGE: [&str; 2] = ["failed to decode Protobuf message", "Missing request message"];
+    let headers = response.headers();
     // Only a failed call has its status in the headers; the others send it after the body.
-    if headers.get(Status::GRPC_STATUS).is_some_and(|code| code == "13")
-        && let Some(message) = headers.get(Status::GRPC_MESSAGE)
-        && message.as_bytes().starts_with(DECODE_FAILED)
+    if !headers.contains_key(Status::GRPC_STATUS)
+        || headers.contains_key(Status::GRPC_STATUS_DETAILS)
     {
-        headers.insert(Status::GRPC_STATUS, HeaderValue::from_static("3"));
+        return response;
     }
-    response
+    let Some(bare) = Status::from_header_map(headers) else { return response };
+    let message = bare.message();
+    let (code, reason) = match bare.code() {
+        Code::Internal if NO_MESSAGE.iter().any(|told| message.starts_with(told)) => {
+            (Code::InvalidArgument, "INVALID_ARGUMENT")
+        }
+        Code::InvalidArgument => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        Code::OutOfRange => (Code::OutOfRange, "BODY_TOO_LARGE"),
+        Code::DeadlineExceeded => (Code::DeadlineExceeded, "BODY_TOO_SLOW"),
+        Code::Unimplemented => (Code::Unimplemented, "UNIMPLEMENTED"),
+        Code::Internal => (Code::Internal, "INTERNAL"),
+        _ => return response,
+    };
+    let told = match (code, message) {
+        (Code::Unimplemented, "") => "there is no such call; see the proto, or reflection",
+        (_, told) => told,
+    };
+    status(Refusal::new(code, reason, told)).into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    fn reason(bare: Status) -> (Code, String) {
+        let told = with_reason(bare.into_http());
+        let told = Status::from_header_map(told.headers()).unwrap();
+        (told.code(), told.get_details_error_info().map(|info| info.reason).unwrap_or_default())
+    }
+
+    #[test]
+    fn what_tonic_refuses_has_a_reason_too() {
+        let undecodable = Status::internal("failed to decode Protobuf message: Buffer underflow");
+        assert_eq!(reason(undecodable), (Code::InvalidArgument, "INVALID_ARGUMENT".into()));
+        let large = Status::out_of_range("decoded message length too large");
+        assert_eq!(reason(large), (Code::OutOfRange, "BODY_TOO_LARGE".into()));
+        let none = Status::unimplemented("");
+        assert_eq!(reason(none), (Code::Unimplemented, "UNIMPLEMENTED".into()));
+        let ours = status(Refusal::new(Code::NotFound, "UNKNOWN_TENANT", "x"));
+        assert_eq!(reason(ours), (Code::NotFound, "UNKNOWN_TENANT".into()));
+    }
+
+    #[test]
+    fn calls_that_take_a_stream_are_known_by_their_paths() {
+        assert!(takes_stream("/tollgate.v1.TollgateService/CheckStream"));
+        assert!(takes_stream("/tollgate.v1.TollgateService/RecordUsageStream"));
+        assert!(!takes_stream("/tollgate.v1.TollgateService/RecordUsage"));
+        assert!(!takes_stream("/tollgate.v1.TollgateService/WatchUsage"));
+        assert!(is_open("/grpc.health.v1.Health/Check"));
+        assert!(!is_open("/tollgate.v1.TollgateService/Check"));
+    }
 }

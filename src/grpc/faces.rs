@@ -11,6 +11,9 @@ use crate::proto::v1::{
     tollgate_service_server::{TollgateService, TollgateServiceServer},
 };
 
+/// Longest message of those services that answer without a token, bytes: a name.
+const OPEN_BYTES_MAX: usize = 4 << 10;
+
 /// Puts `service` beside health and both versions of reflection.
 ///
 /// Fails only when the descriptors that were compiled in cannot be read.
@@ -26,9 +29,10 @@ pub fn faces<T: TollgateService>(
             // What details of errors are made of, for clients that show them.
             .register_encoded_file_descriptor_set(ERROR_DESCRIPTORS)
     };
-    let others = Routes::new(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+    let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+    let others = Routes::new(health.max_decoding_message_size(OPEN_BYTES_MAX))
+        .add_service(v1.max_decoding_message_size(OPEN_BYTES_MAX))
+        .add_service(v1alpha.max_decoding_message_size(OPEN_BYTES_MAX));
     let service =
         TollgateServiceServer::new(service).max_decoding_message_size(config.message_bytes_max);
     Ok(Dispatch::new(service, others))
