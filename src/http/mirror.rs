@@ -20,7 +20,7 @@ use axum::{
 use futures::{FutureExt, StreamExt, stream};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
-use tonic::{Status, codegen::BoxStream};
+use tonic::{Code, Status, codegen::BoxStream};
 
 use super::{
     body::Bodies,
@@ -28,7 +28,11 @@ use super::{
     refused::Refused,
 };
 use crate::{
-    api::limits::{Limited, fields},
+    api::{
+        limits::{Limited, fields},
+        refusal::Refusal,
+        status::status,
+    },
     clock::Clock,
     proto::{calls, v1, v1::tollgate_service_server::TollgateService},
 };
@@ -159,6 +163,7 @@ pub async fn contained<A>(call: impl Future<Output = Answered<A>>) -> Answered<A
     AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
         metrics::counter!("tollgate_http_handler_panics_total").increment(1);
         tracing::error!("an HTTP handler panicked; its call failed, the others go on");
-        Err(Status::internal("the sidecar failed at this call; whether it was counted is unknown"))
+        let told = "the sidecar failed at this call; whether it was counted is unknown";
+        Err(status(Refusal::new(Code::Internal, "INTERNAL", told)))
     })
 }
