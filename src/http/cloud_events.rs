@@ -10,7 +10,7 @@
 //!
 //! It is then recorded as any other: a batch is all or nothing.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -143,7 +143,8 @@ fn binary(headers: &HeaderMap, body: &[u8]) -> Result<Value, Invalid> {
     let mut event = Map::new();
     for (name, value) in headers {
         if let Some(attribute) = name.as_str().strip_prefix(HEADER) {
-            let decoded = percent_decode(value.as_bytes()).decode_utf8().map_err(|_| {
+            let unquoted = unquoted(value.as_bytes());
+            let decoded = percent_decode(&unquoted).decode_utf8().map_err(|_| {
                 Invalid::new(name.as_str(), "is not UTF-8", "percent-encode what is not ASCII")
             })?;
             if event.insert(attribute.to_owned(), decoded.into()).is_some() {
@@ -154,6 +155,21 @@ fn binary(headers: &HeaderMap, body: &[u8]) -> Result<Value, Invalid> {
     event.insert("datacontenttype".to_owned(), "application/json".into());
     event.insert("data".to_owned(), parse(body)?);
     Ok(Value::Object(event))
+}
+
+/// What stands between quotes, as section 3.1.3.2 of the HTTP binding has it; a value without them
+/// as it is.
+fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
+    let Some(inner) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return value.into();
+    };
+    let mut plain = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(byte) = bytes.next() {
+        let escaped = if *byte == b'\\' { bytes.next() } else { None };
+        plain.push(*escaped.unwrap_or(byte));
+    }
+    plain.into()
 }
 
 /// What an event says was used.
@@ -277,6 +293,25 @@ mod tests {
         headers.append("ce-id", "43".parse().unwrap());
         let problems = read_as(&headers, body.as_bytes()).unwrap_err();
         assert_eq!(problems.listed()[0].field, "ce-id", "it has two names");
+    }
+
+    #[test]
+    fn header_values_may_stand_in_quotes() {
+        let told = |value: &'static str| {
+            let unquoted = unquoted(value.as_bytes()).into_owned();
+            percent_decode(&unquoted).decode_utf8().unwrap().into_owned()
+        };
+        assert_eq!(told("/shop/1"), "/shop/1");
+        assert_eq!(told(r#""/shop/1""#), "/shop/1");
+        assert_eq!(told(r#""a \"b\" \\ %E2%82%AC""#), r#"a "b" \ €"#);
+        assert_eq!(told("\""), "\"");
+        let mut headers = headers("application/json");
+        let quoted = [("specversion", "1.0"), ("id", "42"), ("source", "/s"), ("type", "a.tokens")];
+        for (name, value) in quoted.into_iter().chain([("subject", "acme")]) {
+            let name = header::HeaderName::try_from(format!("ce-{name}")).unwrap();
+            headers.insert(name, format!("\"{value}\"").parse().unwrap());
+        }
+        assert_eq!(read_as(&headers, br#"{"amount":1}"#).unwrap()[0].tenant, "acme");
     }
 
     #[test]
