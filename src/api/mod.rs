@@ -3,6 +3,7 @@
 //! Requests are checked here for all that can be said without the catalog; every problem is told,
 //! not only the first. `service` answers the calls, whichever face they came through.
 
+pub mod accept;
 pub mod access;
 pub mod any_check;
 pub mod catalogs;

@@ -1,13 +1,18 @@
 //! Accepts connections, bounds their number, and drains them at the end.
 
-use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rustix::net::RecvFlags;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest},
     net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,10 +24,15 @@ use super::{
     listen::{Listeners, UnixSocket},
     preface::{HTTP2_PREFACE, Prefaced},
 };
-use crate::api::tls::{Spoken, Tls};
+use crate::api::{
+    accept::is_of_one_connection,
+    tls::{Spoken, Tls},
+};
 
 /// How long accepting pauses when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is told that connections are refused.
+const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How a server's connections ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +69,7 @@ pub async fn serve<S: GrpcService>(
         closing: Closing { drain: shutdown.clone(), cut: CancellationToken::new() },
         connections: TaskTracker::new(),
         config: Arc::new(config),
+        refused: Seldom::default(),
     };
     let Listeners { tcp, unix } = listeners;
     tokio::join!(
@@ -83,6 +94,8 @@ struct Door {
     closing: Closing,
     connections: TaskTracker,
     config: Arc<GrpcConfig>,
+    /// Connections beyond the bound.
+    refused: Seldom,
 }
 
 impl Door {
@@ -122,10 +135,13 @@ impl Door {
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             // Closed at once: a client that is told tries elsewhere, one that waits hangs.
             metrics::counter!("tollgate_grpc_connections_refused_total").increment(1);
-            tracing::warn!(
-                connections_max = self.config.connections_max,
-                "a gRPC connection was refused: too many are open"
-            );
+            if let Some(connections) = self.refused.due(Instant::now()) {
+                tracing::warn!(
+                    connections,
+                    connections_max = self.config.connections_max,
+                    "gRPC connections were refused: too many are open"
+                );
+            }
             return;
         };
         let calls = calls.clone();
@@ -209,15 +225,25 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Errors of `accept` that concern the connection that was about to come, and no other.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
+/// Something that is told at most once in [`TOLD_INTERVAL`], however often it happens.
+#[derive(Debug, Default)]
+struct Seldom {
+    /// Guards when it was last told, and how often it has happened since.
+    last: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Seldom {
+    /// Notes that it has happened at `now`: how often since it was last told, when it is to be told
+    /// again.
+    fn due(&self, now: Instant) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        last.1 += 1;
+        if last.0.is_some_and(|told| now.duration_since(told) < TOLD_INTERVAL) {
+            return None;
+        }
+        last.0 = Some(now);
+        Some(std::mem::take(&mut last.1))
+    }
 }
 
 /// A TCP or a Unix connection.
@@ -269,5 +295,20 @@ impl Socket for UnixStream {
         attempt: impl FnMut() -> io::Result<()> + Send,
     ) -> io::Result<()> {
         self.async_io(Interest::READABLE, attempt).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_often_is_told_seldom_and_counted() {
+        let (seldom, start) = (Seldom::default(), Instant::now());
+        assert_eq!(seldom.due(start), Some(1));
+        for _ in 0..99 {
+            assert_eq!(seldom.due(start + Duration::from_secs(1)), None);
+        }
+        assert_eq!(seldom.due(start + TOLD_INTERVAL), Some(100));
     }
 }

@@ -17,7 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::config::HttpConfig;
-use crate::api::tls::{Spoken, Tls};
+use crate::api::{
+    accept::is_of_one_connection,
+    tls::{Spoken, Tls},
+};
 
 /// How long accepting pauses when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -40,6 +43,7 @@ pub async fn serve(
         };
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept HTTP connections; trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -70,7 +74,8 @@ async fn accept(
 ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    // It fails for a client that has gone again, which serving finds out by itself.
+    let _ = stream.set_nodelay(true);
     Ok((stream, place))
 }
 
