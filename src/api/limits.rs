@@ -10,6 +10,10 @@ use crate::proto::v1;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// The largest integer of a header field (RFC 9651, section 3.3.1).
+const INTEGER_MAX: u64 = 999_999_999_999_999;
+/// When to come back after an outage policy's denial: the shared state may be in reach again.
+const OUTAGE_RETRY: Duration = Duration::from_secs(1);
 
 /// What an answer says about limits.
 pub trait Limited {
@@ -59,12 +63,12 @@ pub fn fields(limits: &[Limit], is_denied: bool) -> HeaderMap {
 
 fn policy(limit: &Limit) -> String {
     let window = limit.window.map(|seconds| format!(";w={seconds}")).unwrap_or_default();
-    format!("{};q={}{window}", quoted(&limit.name), limit.quota)
+    format!("{};q={}{window}", quoted(&limit.name), limit.quota.min(INTEGER_MAX))
 }
 
 fn service_limit(limit: &Limit) -> String {
     let reset = limit.reset.map(|wait| format!(";t={}", seconds_up(wait))).unwrap_or_default();
-    format!("{};r={}{reset}", quoted(&limit.name), limit.remaining)
+    format!("{};r={}{reset}", quoted(&limit.name), limit.remaining.min(INTEGER_MAX))
 }
 
 /// A name as a string of RFC 9651; names of catalogs have no characters that it forbids, and what a
@@ -75,34 +79,54 @@ fn quoted(name: &str) -> String {
 }
 
 fn seconds_up(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).min(INTEGER_MAX)
 }
 
 fn positive(wire: Option<pbjson_types::Duration>) -> Option<Duration> {
     wire.and_then(|wire| Duration::try_from(wire).ok())
 }
 
-fn quota_limit(name: &str, answer: &v1::CheckQuotaResponse, now: Timestamp) -> Option<Limit> {
+/// What to tell of a quota; `remedies` are those of the whole answer.
+fn quota_limit(
+    name: &str,
+    answer: &v1::CheckQuotaResponse,
+    remedies: &[v1::Remedy],
+    now: Timestamp,
+) -> Option<Limit> {
     let quota = u64::try_from(answer.limit).ok()?;
+    // A soft limit without a cap never denies: what is left of the limit is told, and nothing once
+    // it is used up, since 0 would say stop.
+    let remaining = match answer.remaining {
+        ..0 => answer.limit.checked_sub(answer.used).filter(|left| *left > 0)?,
+        left => left,
+    };
     // A tenant on a test clock may have windows that lie in the past by the real one.
     let reset = answer.resets_at.and_then(|at| {
         let wait = Timestamp::new(at.seconds, at.nanos).ok()?.duration_since(now);
         Duration::try_from(wait).ok()
     });
-    let is_exhausted = !answer.allowed && answer.reason() == v1::QuotaReason::LimitExceeded;
+    // More than a whole window has will not be there in the next one either.
+    let fits_later = remedies.iter().any(|remedy| remedy.kind() == v1::RemedyKind::WaitUntil);
+    let retry = match answer.reason() {
+        v1::QuotaReason::LimitExceeded => reset.filter(|_| fits_later),
+        v1::QuotaReason::DeniedByOutagePolicy => Some(OUTAGE_RETRY),
+        _ => None,
+    };
     Some(Limit {
         name: name.to_owned(),
         quota,
         window: None,
-        remaining: u64::try_from(answer.remaining).unwrap_or_default(),
+        remaining: u64::try_from(remaining).unwrap_or_default(),
         reset,
-        retry: reset.filter(|_| is_exhausted),
+        retry,
     })
 }
 
 /// One limit per window of the rate; where there are several, each is named with its period.
 fn rate_limits(name: &str, answer: &v1::CheckRateLimitResponse) -> Vec<Limit> {
     let is_alone = answer.windows.len() == 1;
+    let is_outage = answer.reason() == v1::RateLimitReason::DeniedByOutagePolicy;
+    let retry = positive(answer.retry_after).or(is_outage.then_some(OUTAGE_RETRY));
     let limit = |of: &v1::RateLimitWindow| {
         let seconds = positive(of.period).map(seconds_up);
         let period = seconds.filter(|_| !is_alone).map(|seconds| format!("-{seconds}s"));
@@ -112,7 +136,7 @@ fn rate_limits(name: &str, answer: &v1::CheckRateLimitResponse) -> Vec<Limit> {
             window: seconds,
             remaining: u64::try_from(of.remaining).unwrap_or_default(),
             reset: positive(of.reset_after),
-            retry: positive(answer.retry_after),
+            retry,
         })
     };
     answer.windows.iter().filter_map(limit).collect()
@@ -120,7 +144,7 @@ fn rate_limits(name: &str, answer: &v1::CheckRateLimitResponse) -> Vec<Limit> {
 
 impl Limited for v1::CheckQuotaResponse {
     fn limits(&self, asked: &str, now: Timestamp) -> Vec<Limit> {
-        quota_limit(asked, self, now).into_iter().collect()
+        quota_limit(asked, self, &self.remedies, now).into_iter().collect()
     }
 
     fn is_denied(&self) -> bool {
@@ -141,7 +165,10 @@ impl Limited for v1::CheckRateLimitResponse {
 impl Limited for v1::CheckResponse {
     fn limits(&self, _: &str, now: Timestamp) -> Vec<Limit> {
         let rates = self.rate_limits.iter().flat_map(|(name, rate)| rate_limits(name, rate));
-        let quotas = self.quotas.iter().filter_map(|(meter, quota)| quota_limit(meter, quota, now));
+        let quota_limit = |(meter, quota): (&String, &v1::CheckQuotaResponse)| {
+            quota_limit(meter, quota, &self.remedies, now)
+        };
+        let quotas = self.quotas.iter().filter_map(quota_limit);
         rates.chain(quotas).collect()
     }
 
@@ -170,8 +197,54 @@ mod tests {
             limit: 100,
             remaining: 3,
             resets_at: Some(pbjson_types::Timestamp { seconds: 90, nanos: 1 }),
+            remedies: vec![v1::Remedy {
+                kind: v1::RemedyKind::WaitUntil.into(),
+                ..Default::default()
+            }],
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn a_denial_that_waiting_does_not_help_says_no_time_and_an_outage_soon() {
+        let now = Timestamp::from_second(60).unwrap();
+        let more_than_there_ever_is = v1::CheckQuotaResponse { remedies: vec![], ..denied() };
+        let headers = fields(&more_than_there_ever_is.limits("queries", now), true);
+        assert_eq!(headers[LIMIT], "\"queries\";r=3;t=31");
+        assert!(!headers.contains_key(header::RETRY_AFTER));
+        let reason = v1::QuotaReason::DeniedByOutagePolicy.into();
+        let outage = v1::CheckQuotaResponse { reason, remedies: vec![], ..denied() };
+        assert_eq!(fields(&outage.limits("queries", now), true)[header::RETRY_AFTER], "1");
+        let part = v1::CheckResponse {
+            quotas: [(
+                "queries".to_owned(),
+                v1::CheckQuotaResponse { remedies: vec![], ..denied() },
+            )]
+            .into(),
+            remedies: denied().remedies,
+            ..Default::default()
+        };
+        assert_eq!(fields(&part.limits("", now), true)[header::RETRY_AFTER], "31");
+    }
+
+    #[test]
+    fn a_soft_limit_that_never_denies_never_says_that_nothing_is_left() {
+        let told = |used| {
+            let soft = v1::CheckQuotaResponse { allowed: true, used, remaining: -1, ..denied() };
+            let headers = fields(&soft.limits("queries", Timestamp::UNIX_EPOCH), false);
+            headers.get(LIMIT).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(told(40).as_deref(), Some("\"queries\";r=60;t=91"));
+        assert_eq!(told(100), None);
+        assert_eq!(told(101), None);
+    }
+
+    #[test]
+    fn integers_are_no_larger_than_a_header_field_may_have() {
+        let large = v1::CheckQuotaResponse { limit: i64::MAX, remaining: i64::MAX, ..denied() };
+        let headers = fields(&large.limits("queries", Timestamp::from_second(60).unwrap()), false);
+        assert_eq!(headers[POLICY], "\"queries\";q=999999999999999");
+        assert_eq!(headers[LIMIT], "\"queries\";r=999999999999999;t=31");
     }
 
     #[test]

@@ -99,6 +99,20 @@ async fn a_denial_is_429_with_a_time_to_come_back_unless_200_is_preferred() {
     });
     let (status, answer) = post(at, "/v1/check-quota", &body);
     assert_eq!((status, &answer["allowed"]), (429, &json!(false)), "{answer}");
+    let asked = |amount: i64| {
+        let headers = [("content-type", "application/json")];
+        let body = json!({
+            "tenant": "acme", "meter": "calls", "amount": amount, "mode": "MODE_CONSUME",
+        });
+        ask_in_full(at, "POST", "/v1/check-quota", &headers, &body.to_string())
+    };
+    let never = asked(10_001);
+    assert_eq!((never.status, never.headers.get("retry-after")), (429, None), "{}", never.body);
+    assert_eq!(asked(10_000).status, 200);
+    let later = asked(1);
+    let wait_s: u64 = later.headers["retry-after"].parse().unwrap();
+    assert!(later.status == 429 && wait_s > 0, "{}", later.body);
+    assert!(later.headers["ratelimit"].contains(";r=0;t="), "{:?}", later.headers);
     let headers = [("content-type", "application/json"), ("prefer", "denial-status=200")];
     let (status, _) = ask(at, "POST", "/v1/check-quota", &headers, &body.to_string());
     assert_eq!(status, 200);
