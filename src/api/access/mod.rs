@@ -120,7 +120,7 @@ fn unauthenticated(reason: &'static str, message: &str) -> Box<Refusal> {
 }
 
 /// Counts a refusal by its reason, which is one of a few.
-fn count(refusal: &Refusal) {
+pub fn count(refusal: &Refusal) {
     metrics::counter!("tollgate_access_refused_total", "reason" => refusal.reason).increment(1);
 }
 

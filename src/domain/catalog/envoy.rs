@@ -81,9 +81,8 @@ impl EnvoyRuleDef {
         if values.is_empty() {
             return None;
         }
-        let is_plain = |value: &&str| {
-            !value.starts_with(HASHED) && (values.len() == 1 || !value.contains(JOINER))
-        };
+        // Rules with fewer keys may ask the same rate: one value must not pass for two.
+        let is_plain = |value: &&str| !value.starts_with(HASHED) && !value.contains(JOINER);
         let plain = values.iter().all(is_plain).then(|| match values.as_slice() {
             [one] => Cow::Borrowed(*one),
             several => Cow::Owned(several.join(JOINER)),
@@ -158,6 +157,7 @@ mod tests {
         assert!(odd.starts_with("sha256:") && odd.len() < 128, "{odd}");
         assert_ne!(odd, other);
         assert_ne!(subject(&["x~y", "z"]), subject(&["x", "y~z"]));
+        assert_ne!(subject(&["x~y"]), subject(&["x", "y"]));
         assert_ne!(subject(&[""]), subject(&["", ""]));
         assert_eq!(rule(&[], &[]).subject_of(&[("tenant", "acme")]), None);
     }

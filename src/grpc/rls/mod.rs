@@ -25,7 +25,11 @@ use self::{
     decide::Descriptor,
 };
 use crate::{
-    api::{access::Caller, refusal::Refusal, status::status},
+    api::{
+        access::{self, Caller},
+        refusal::Refusal,
+        status::status,
+    },
     clock::Clock,
     domain::{invalid::Invalid, token::Need},
     enforcement::{engine::Engine, error::EngineError},
@@ -34,7 +38,7 @@ use crate::{
 /// Descriptors that one request may have.
 pub const DESCRIPTORS_MAX: usize = 100;
 /// Longest request, in bytes.
-pub const REQUEST_BYTES_MAX: usize = 256 << 10;
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// The service, for Envoy and whoever speaks its protocol.
 pub struct RateLimits {
@@ -93,9 +97,10 @@ impl RateLimits {
         };
         let tenants = asked.iter().filter_map(|one| one.tenant());
         let checked = caller
-            .check_role(need)
+            .check_lives()
+            .and_then(|()| caller.check_role(need))
             .and_then(|()| tenants.into_iter().try_for_each(|tenant| caller.check_tenant(tenant)));
-        checked.map_err(|refusal| status(*refusal))
+        checked.inspect_err(|refusal| access::count(refusal)).map_err(|refusal| status(*refusal))
     }
 
     fn count(&self, told: &Told) {
