@@ -128,6 +128,7 @@ async fn nobody_gets_in_by_any_call_or_path_without_a_token_that_is_for_it() {
     assert!(calls >= 13, "only {calls} calls were found");
     let paths = walk_paths(&guarded, &pool);
     assert!(paths >= 12, "only {paths} paths were found");
+    others::walk_envoy(&guarded).await;
     guarded.sidecar.process.stop();
 }
 

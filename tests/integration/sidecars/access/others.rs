@@ -1,10 +1,17 @@
 //! What belongs to another tenant, or stands beside it in one request.
 
-use futures::stream;
-use tollgate::proto::v1::{
-    Mode, RecordUsageRequest, RecordUsageStreamRequest, ReleaseReservationRequest, UsageEvent,
+use envoy_types::pb::envoy::{
+    extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
+    service::ratelimit::v3::{RateLimitRequest, rate_limit_service_client::RateLimitServiceClient},
 };
-use tonic::Code;
+use futures::{poll, stream};
+use tokio_stream::wrappers::ReceiverStream;
+use tollgate::proto::v1::{
+    CheckQuotaRequest, CheckQuotaResponse, Mode, RecordUsageRequest, RecordUsageStreamRequest,
+    ReleaseReservationRequest, UsageEvent,
+};
+use tonic::{Code, Request};
+use tonic_prost::ProstCodec;
 
 use super::{Guarded, with_token};
 use crate::sidecars::cluster::{Client, event, quota};
@@ -36,6 +43,9 @@ async fn a_reservation_of_another_tenant_is_neither_released_nor_settled() {
     assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
     let released = release("acme", &guarded.acme).await.unwrap().into_inner();
     assert_eq!(released.released, 5, "it was whole");
+    // That it has ended is told to its tenant alone.
+    assert_eq!(release("acme", &guarded.acme).await.unwrap().into_inner().released, 0);
+    assert_eq!(release("globex", &guarded.globex).await.unwrap_err(), Code::NotFound);
     guarded.sidecar.process.stop();
 }
 
@@ -65,5 +75,71 @@ async fn every_event_of_a_batch_and_every_message_of_a_stream_is_compared() {
     // The batch left nothing, the stream what was its own.
     guarded.sidecar.wait_until_used("acme", "tokens", 1).await;
     assert_eq!(guarded.sidecar.usage("globex", "tokens").await.used, 0);
+    guarded.sidecar.process.stop();
+}
+
+/// Envoy's protocol, which reflection does not name.
+pub async fn walk_envoy(guarded: &Guarded) {
+    let ask = async |token: Option<&str>| {
+        let entry = Entry { key: "tenant".into(), value: "globex".into() };
+        let descriptor = RateLimitDescriptor { entries: vec![entry], ..Default::default() };
+        let message = RateLimitRequest {
+            domain: "edge".into(),
+            descriptors: vec![descriptor],
+            hits_addend: 1,
+        };
+        let request = match token {
+            Some(token) => with_token(message, token),
+            None => Request::new(message),
+        };
+        let mut client = RateLimitServiceClient::new(guarded.channel.clone());
+        client.should_rate_limit(request).await.map(drop).map_err(|status| status.code())
+    };
+    for token in [None, Some(guarded.revoked.as_str()), Some("tg_nonsense")] {
+        assert_eq!(ask(token).await, Err(Code::Unauthenticated), "Envoy's with {token:?}");
+    }
+    let before = refused(guarded);
+    assert_eq!(ask(Some(&guarded.acme)).await, Err(Code::PermissionDenied));
+    assert_eq!(ask(Some(&guarded.viewer)).await, Err(Code::PermissionDenied));
+    assert_eq!(refused(guarded) - before, 2, "refusals are counted");
+    assert_eq!(ask(Some(&guarded.globex)).await, Ok(()));
+}
+
+/// Calls that a role or a tenant has kept out.
+fn refused(guarded: &Guarded) -> u64 {
+    let metrics = crate::fixture::get(guarded.http, "/metrics").unwrap().1;
+    let of = |line: &str| {
+        let rest = line.strip_prefix("tollgate_access_refused_total{reason=\"")?;
+        let (reason, count) = rest.split_once("\"} ")?;
+        ["ROLE", "OTHER_TENANT"].contains(&reason).then(|| count.parse::<u64>().ok())?
+    };
+    metrics.lines().filter_map(of).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_begun_before_its_token_was_revoked_is_not_answered_after() {
+    let guarded = Guarded::start().await;
+    let shop = guarded.cluster.token("shop", &[]);
+    guarded.wait_for(&shop, true).await;
+    let (messages, received) = tokio::sync::mpsc::channel::<CheckQuotaRequest>(1);
+    let request = with_token(ReceiverStream::new(received), &shop);
+    let path = "/tollgate.v1.TollgateService/CheckQuota".parse().unwrap();
+    let codec = ProstCodec::<CheckQuotaRequest, CheckQuotaResponse>::default();
+    // On the wire every call is a stream: the head goes first, the message when it is there.
+    let mut client = tonic::client::Grpc::new(guarded.channel.clone());
+    client.ready().await.unwrap();
+    let mut begun = Box::pin(client.streaming(request, path, codec));
+    assert!(poll!(&mut begun).is_pending());
+    // One that comes later on the same connection is answered: the head of the first has arrived.
+    let look = || with_token(quota(Mode::Check, "acme", "calls", 1), &shop);
+    let mut later = Client::new(guarded.channel.clone());
+    assert!(later.check_quota(look()).await.is_ok());
+    guarded.cluster.operate(&["token", "revoke", "shop"]);
+    guarded.wait_for(&shop, false).await;
+    messages.send(quota(Mode::Consume, "acme", "calls", 1)).await.unwrap();
+    drop(messages);
+    let refused = begun.await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    assert_eq!(guarded.sidecar.usage("acme", "calls").await.used, 0);
     guarded.sidecar.process.stop();
 }
