@@ -19,8 +19,8 @@ use crate::domain::{
 
 /// What is known of a counter is good enough for a look for so long.
 const FRESH_ENOUGH: Duration = Duration::from_secs(1);
-/// How long a look waits for the shared counters.
-const REFRESH_WAIT: Duration = Duration::from_millis(50);
+/// How long a look waits for the shared counters: what one call to them may take.
+const REFRESH_WAIT: Duration = Duration::from_millis(250);
 
 impl Engine {
     pub(super) async fn look(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {

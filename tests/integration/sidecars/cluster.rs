@@ -154,6 +154,9 @@ impl Cluster {
             .args(["--grpc-socket".as_ref(), socket.as_os_str()])
             .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
             .args(["--ledger-url", &self.world.url, "--access-mode", self.access_mode])
+            // A sidecar on a machine that is busy with other tests answers a recall late, and a denial
+            // that did not wait for it proves nothing. Flags go before.
+            .env("TOLLGATE_ENFORCEMENT_RECALL_WAIT_MS", "1000")
             .args(&self.flags)
             .stderr(Stdio::from(log.try_clone().unwrap()))
             .stdout(Stdio::from(log));
