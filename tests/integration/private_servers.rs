@@ -1,11 +1,9 @@
 //! The servers that tests and `tollgate dev` stand on.
 
-use std::time::Duration;
-
 use sqlx::{Connection, PgConnection};
 use tollgate::dev::Postgres;
 
-use crate::fixture::{Database, Fixture, Processes};
+use crate::fixture::{Fixture, Processes};
 
 #[tokio::test]
 async fn two_tests_see_databases_and_redis_of_their_own() {
@@ -46,12 +44,4 @@ async fn a_committed_row_survives_a_killed_postgres() {
     assert_eq!(seven, 7);
     drop(connection);
     tokio::task::spawn_blocking(move || drop(postgres)).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_database_costs_little() {
-    let _first = Database::create().await;
-    let started = std::time::Instant::now();
-    let _second = Database::create().await;
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }

@@ -243,7 +243,7 @@ async fn a_server_that_was_started_again_is_other_counters_and_serves_its_new_ep
     world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
     let started = Instant::now();
     world.error(1, |error| matches!(error, StoreError::Unreachable)).await;
-    assert!(started.elapsed() < Duration::from_millis(100), "without a server it fails at once");
+    assert!(started.elapsed() < Duration::from_millis(250), "without a server it fails at once");
     world.redis.start_again().unwrap();
     let after = world.identity_other_than(Some(&before)).await;
     assert_ne!(after.run_id, before.run_id);
@@ -489,6 +489,6 @@ async fn no_more_calls_wait_for_a_stalled_server_than_are_allowed_to() {
     refused.sort();
     // Nearly all: this machine may take the processor away from any of them.
     let usual = refused[refused.len() * 9 / 10];
-    assert!(usual < Duration::from_millis(1), "{usual:?}");
+    assert!(usual < Duration::from_millis(50), "{usual:?}");
     world.stop().await;
 }

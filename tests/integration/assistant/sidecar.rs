@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::fixture::{Process, Processes};
 
 /// How long the sidecar may take to serve.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(40);
 
 /// The plans, the lowest first; each has a tenant of its name.
 pub const PLANS: [&str; 5] = ["free", "starter", "pro", "business", "enterprise"];

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long a sidecar may take to answer its first check.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(40);
 /// How long usage may take to settle everywhere once all is quiet.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 

@@ -25,7 +25,7 @@ plans:
 
 /// How long a change may take to reach a sidecar. The goal is one second; a busy machine has more
 /// to do than that.
-const REACHED_MAX: Duration = Duration::from_secs(10);
+const REACHED_MAX: Duration = Duration::from_secs(30);
 
 async fn ask(sidecar: &Sidecar, feature: &str, country: &str) -> FeatureAccess {
     let request = CheckFeatureRequest {
