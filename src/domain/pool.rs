@@ -83,11 +83,21 @@ impl Pool {
             let part = u128::from(units) * u128::from(size) / u128::from(self.size.max(1));
             u64::try_from(part).unwrap_or(size)
         };
-        let class = |class: &PoolClass| PoolClass {
-            name: class.name.clone(),
-            keeps_back: scaled(class.keeps_back),
+        let mut classes = self.classes.clone();
+        classes.iter_mut().for_each(|class| class.keeps_back = scaled(class.keeps_back));
+        // What rounding leaves goes to what is in common, but of a pool that shrinks no part grows:
+        // it would admit anew what the others have taken already.
+        let kept: u64 = classes.iter().map(|class| class.keeps_back).sum();
+        let mut over = match size < self.size {
+            true => (size - kept).saturating_sub(self.in_common()),
+            false => 0,
         };
-        self.classes.iter().map(class).collect()
+        for (class, before) in classes.iter_mut().zip(&self.classes) {
+            let more = over.min(before.keeps_back - class.keeps_back.min(before.keeps_back));
+            class.keeps_back += more;
+            over -= more;
+        }
+        classes
     }
 
     /// The share of the cell that `owner` names.
@@ -166,6 +176,12 @@ mod tests {
         let sizes = |size| pool().classes_at(size).into_iter().map(|class| class.keeps_back);
         assert_eq!(sizes(250).collect::<Vec<_>>(), [50, 25, 0]);
         assert_eq!(sizes(7).collect::<Vec<_>>(), [1, 0, 0]);
+        let (size, before) = (10, [3, 3]);
+        let classes =
+            before.map(|keeps_back| PoolClass { keeps_back, ..pool().classes[0].clone() });
+        let small = Pool { size, classes: classes.to_vec(), ..pool() };
+        let after: Vec<_> = small.classes_at(9).into_iter().map(|class| class.keeps_back).collect();
+        assert_eq!(after, [3, 2], "4 in common stay 4: no part of a pool that shrinks grows");
         assert_eq!(pool().owners().count(), 3, "who keeps nothing back has no cell");
     }
 

@@ -22,7 +22,7 @@ use crate::{
         window::Window,
     },
     ledger::{
-        Ledger,
+        Ledger, LedgerError,
         changes::Author,
         grants::{NewGrant, StoredGrant},
     },
@@ -34,9 +34,9 @@ pub const NAME: &str = "rollover";
 /// Every ten minutes.
 pub const SCHEDULE: &str = "*/10 * * * *";
 
-/// So long after a window's end holds of its last moment may be settled: the longest that a
-/// reservation holds.
-const HELD_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// So long after a window's end holds of its last moment may be settled: the longest that any sidecar
+/// can be configured to hold a reservation.
+const HELD_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Windows of one grant that one run carries over; a test clock may have jumped far.
 const WINDOWS_MAX: usize = 1_200;
 
@@ -53,15 +53,29 @@ async fn run(ledger: Ledger, context: JobContext) -> JobResult {
     // Before the totals: what the marks promise is in them then.
     let oldest_mark = ledger.oldest_open_mark().await?;
     let mut carried = 0_u64;
+    let mut refused = 0_u64;
     for tenant in ledger.carrying_tenants().await? {
         context.check_stop()?;
         let Some(listed) = ledger.tenant(&tenant).await? else { continue };
         let (now, tenant) = (context.now, listed.tenant);
         let clock_set_at = ledger.clock_set_at(&tenant.account).await?;
         let pass = Pass { ledger: &ledger, tenant, now, oldest_mark, clock_set_at };
-        carried += pass.carry_all().await?;
+        match pass.carry_all().await {
+            Ok(units) => carried += units,
+            // One tenant that can be given nothing more (it has as many grants as it may) keeps no
+            // other from what it has coming; its own is tried again.
+            Err(JobError::Fail(error)) if is_refused(&error) => {
+                tracing::error!(tenant = %pass.tenant.id, %error, "nothing can be carried over");
+                refused += 1;
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(json!({ "now": context.now, "carried": carried }))
+    Ok(json!({ "now": context.now, "carried": carried, "tenants_refused": refused }))
+}
+
+fn is_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(LedgerError::Refused(_)))
 }
 
 /// One tenant's grants.
@@ -103,7 +117,8 @@ impl Pass<'_> {
             let Some(end) = window.end.filter(|end| self.is_closed(*end)) else { break };
             let next = grant.window(schedule, end);
             let known = all.iter().chain(&given);
-            let unused = self.unused(grant, window, known).await?.min(cap);
+            let unused = self.unused(grant, (begin(grant, window, at), window), known).await?;
+            let unused = unused.min(cap);
             if let (Some(next), 1..) = (next, unused) {
                 let new = carry_of(stored, unused, window, next);
                 let carry = self.ledger.create_grant(&new, AUTHOR).await?;
@@ -116,23 +131,25 @@ impl Pass<'_> {
         Ok(carried)
     }
 
-    /// What is left of a window: of the recurring grant, and of what was carried into it.
+    /// What is left of a window: of the recurring grant, and of what was carried into it. Where the
+    /// schedule has changed, the window may begin before `from`, through which was carried already.
     async fn unused(
         &self,
         grant: &Grant,
-        window: Window,
+        (from, window): (Timestamp, Window),
         known: impl Iterator<Item = &StoredGrant>,
     ) -> Result<u64, JobError> {
         let tenant = &self.tenant.id;
-        let spent = self.ledger.spent_of_grant(tenant, grant, window.label).await?;
+        let spent = self.ledger.spent_of_grant(tenant, grant, from, window.end).await?;
         let mut unused = grant.amount.saturating_sub(spent);
         let source = source(grant);
         let into_it = known
-            .filter(|stored| stored.source == source && stored.grant.starts_at == window.start);
+            .filter(|stored| stored.source == source)
+            .filter(|stored| is_within(&stored.grant, from, window));
         for stored in into_it {
             let carry = &stored.grant;
-            let label = carry.stretch(&self.tenant.subscription.schedule, carry.starts_at).label;
-            let spent = self.ledger.spent_of_grant(tenant, carry, label).await?;
+            // It has one window, whatever it was called.
+            let spent = self.ledger.spent_of_grant(tenant, carry, Timestamp::MIN, None).await?;
             unused = unused.saturating_add(carry.amount.saturating_sub(spent));
         }
         Ok(unused)
@@ -149,6 +166,18 @@ impl Pass<'_> {
         // A wait that is over is no proof: what a sidecar still has to flush would be given again.
         facts.closing() == Closing::ByMarks
     }
+}
+
+/// Where the labels begin that belong to `window`, when all before `at` was carried already. A grant
+/// that begins within a window has the window's own start in its label.
+fn begin(grant: &Grant, window: Window, at: Timestamp) -> Timestamp {
+    let labelled = Timestamp::from_second(window.label.start).unwrap_or(window.start);
+    if at == grant.starts_at { labelled } else { labelled.max(at) }
+}
+
+/// Whether what was carried begins in the rest of `window` from `from` on.
+fn is_within(carry: &Grant, from: Timestamp, window: Window) -> bool {
+    carry.starts_at >= from && window.end.is_none_or(|end| carry.starts_at < end)
 }
 
 fn source(grant: &Grant) -> String {

@@ -2,39 +2,47 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
+use rust_decimal::prelude::ToPrimitive;
 
 use super::{
-    cell_rows::{read_column, read_unsigned, subject_column},
+    cell_rows::{read_column, subject_column},
     error::LedgerError,
     pool::Ledger,
 };
 use crate::domain::{
     grant::Grant,
     ids::{AccountId, TenantId},
-    window::WindowLabel,
 };
 
 impl Ledger {
-    /// Base units that were used, or forfeited, of a grant in the window that `label` names.
+    /// Base units that were used, or forfeited, of a grant in its windows that start from `from` on
+    /// and before `to`. By their starts rather than by one label: another schedule cuts and labels
+    /// the same time anew, and what was spent under the one before stays under its labels.
     pub async fn spent_of_grant(
         &self,
         tenant: &TenantId,
         grant: &Grant,
-        label: WindowLabel,
+        from: Timestamp,
+        to: Option<Timestamp>,
     ) -> Result<u64, LedgerError> {
         let row = sqlx::query!(
-            "SELECT used, forfeited FROM window_totals
-             WHERE tenant = $1 AND meter = $2 AND label = $3 AND subject = $4",
+            r#"SELECT coalesce(sum(greatest(used, 0) + forfeited), 0) AS "spent!"
+               FROM window_totals
+               WHERE tenant = $1 AND meter = $2 AND subject = $3
+                   AND split_part(label, ':', 1) = $4
+                   AND split_part(label, ':', 2)::bigint >= $5
+                   AND ($6::bigint IS NULL OR split_part(label, ':', 2)::bigint < $6)"#,
             tenant.as_str(),
             grant.meter.as_str(),
-            label.to_string(),
-            subject_column(grant.subject.as_ref())
+            subject_column(grant.subject.as_ref()),
+            grant.id.to_string(),
+            from.as_second(),
+            to.map(Timestamp::as_second)
         )
-        .fetch_optional(self.query("spent_of_grant"))
+        .fetch_one(self.query("spent_of_grant"))
         .await?;
-        let Some(row) = row else { return Ok(0) };
-        let forfeited = read_unsigned("window_totals", "forfeited", label, row.forfeited)?;
-        Ok(u64::try_from(row.used).unwrap_or(0).saturating_add(forfeited))
+        // More than any grant holds is as good as all of it.
+        Ok(row.spent.to_u64().unwrap_or(u64::MAX))
     }
 
     /// Through when a recurring grant's windows have been carried over.

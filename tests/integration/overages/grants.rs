@@ -94,12 +94,12 @@ async fn what_is_left_of_a_recurring_grant_goes_over_into_the_next_month_up_to_i
     let recurring = world.ledger.create_grant(&recurring, AUTHOR).await.unwrap();
     use_grant(&world, &recurring, 30, "2015-01-20T00:00:00Z").await;
     world.mark("2015-01-31T23:00:00Z").await;
-    assert_eq!(carry_over(&world, "2015-02-01T01:59:59Z").await, 0, "January may not be all in");
+    assert_eq!(carry_over(&world, "2015-02-02T00:59:59Z").await, 0, "January may not be all in");
     // The longest hold, and a second more, since clocks differ.
-    world.mark("2015-02-01T01:00:01Z").await;
-    assert_eq!(carry_over(&world, "2015-02-01T00:30:00Z").await, 0, "holds may be under way");
-    assert_eq!(carry_over(&world, "2015-02-01T02:00:00Z").await, 70);
-    assert_eq!(carry_over(&world, "2015-02-01T02:10:00Z").await, 0, "once");
+    world.mark("2015-02-02T00:00:01Z").await;
+    assert_eq!(carry_over(&world, "2015-02-01T23:30:00Z").await, 0, "holds may be under way");
+    assert_eq!(carry_over(&world, "2015-02-02T01:00:00Z").await, 70);
+    assert_eq!(carry_over(&world, "2015-02-02T01:10:00Z").await, 0, "once");
     let february = carried(&world).await.remove(0);
     assert_eq!(february.grant.starts_at, at("2015-02-01T00:00:00Z"));
     assert_eq!(february.grant.expires_at, Some(at("2015-03-01T00:00:00Z")));
@@ -107,8 +107,8 @@ async fn what_is_left_of_a_recurring_grant_goes_over_into_the_next_month_up_to_i
     // Of 100 and 70, 50 are left; of 100 and 50, all; and then no more than the cap.
     use_grant(&world, &recurring, 100, "2015-02-10T00:00:00Z").await;
     use_grant(&world, &february, 20, "2015-02-20T00:00:00Z").await;
-    world.mark("2015-05-01T01:00:01Z").await;
-    carry_over(&world, "2015-05-01T02:00:00Z").await;
+    world.mark("2015-05-02T00:00:01Z").await;
+    carry_over(&world, "2015-05-02T02:00:00Z").await;
     let amounts: Vec<_> = carried(&world).await.iter().map(|carry| carry.grant.amount).collect();
     assert_eq!(amounts, [70, 50, 150, 180]);
 }
