@@ -10,8 +10,8 @@ run: setup
 	cargo build --locked --release
 	exec target/release/tollgate dev $(ARGS)
 
-# The whole proof: style, lints, unit tests, layers, integration tests on real stores. Where the public
-# clients cannot be installed, the tests that run them say so.
+# The whole proof: style, lints, unit tests, layers, integration tests on real stores. Where the registries
+# of the public clients are out of reach, the tests that run them say so and are left out.
 test: lint
 	-@./scripts/clients
 	cargo test --locked --workspace --no-fail-fast
