@@ -55,9 +55,7 @@ impl Alerts {
     /// Asks for a look at counters: something was counted, or their limits have changed.
     pub fn look_at(&self, keys: impl IntoIterator<Item = CellKey>) {
         let mut due = lock(&self.due);
-        // Thresholds are of the plans' limits: grants and pools have none.
-        let has = |key: &CellKey| !key.label.is_of_grant() && key.tenant.pool().is_none();
-        for key in keys.into_iter().filter(has) {
+        for key in keys.into_iter().filter(has_thresholds) {
             if due.len() >= DUE_MAX {
                 return;
             }
@@ -162,6 +160,12 @@ impl Alerts {
             })
             .collect()
     }
+}
+
+/// Whether there are thresholds of what `key` counts: they are of the plans' limits, and grants and
+/// pools have none.
+pub fn has_thresholds(key: &CellKey) -> bool {
+    !key.label.is_of_grant() && key.tenant.pool().is_none()
 }
 
 /// The thresholds of a limit, with what the catalog recommends at each.

@@ -173,13 +173,13 @@ fn endless(label: WindowLabel) -> Window {
 pub(super) fn effective_durability(
     asked: Option<Durability>,
     default: Durability,
-    has_ceiling: bool,
+    is_bounded: bool,
 ) -> Result<Durability, EngineError> {
     let durability = asked.unwrap_or(default);
-    if durability == Durability::Memory && has_ceiling {
+    if durability == Durability::Memory && is_bounded {
         return Err(crate::domain::invalid::Invalid::new(
             "durability",
-            "is memory on a meter with a hard limit",
+            "is memory on a meter with a hard limit or a pool",
             "use written or sync: a crash would forget what was admitted",
         )
         .into());

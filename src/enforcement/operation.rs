@@ -94,10 +94,10 @@ impl Engine {
         parts: &[Part],
     ) -> Result<Decided<OperationAnswer>, EngineError> {
         let quotas = self.quotas(asked, parts).await?;
-        let has_ceiling = quotas.iter().any(|one| one.meter.limit.ceiling().is_some());
+        let is_bounded = quotas.iter().any(|one| one.terms.is_bounded(one.meter));
         let request = asked.request;
         let durability =
-            effective_durability(request.durability, self.config.durability, has_ceiling)?;
+            effective_durability(request.durability, self.config.durability, is_bounded)?;
         let mut settling = match self.begin_operation(asked, parts, durability).await? {
             Ok(settling) => settling,
             Err(first_answer) => return Ok(first_answer.into()),

@@ -110,8 +110,8 @@ impl Engine {
         &self,
         asked: &Asked<'_>,
     ) -> Result<crate::domain::usage::Durability, EngineError> {
-        let has_ceiling = asked.meter.limit.ceiling().is_some();
-        effective_durability(asked.request.durability, self.config.durability, has_ceiling)
+        let is_bounded = asked.terms.is_bounded(asked.meter);
+        effective_durability(asked.request.durability, self.config.durability, is_bounded)
     }
 
     /// Claims the request's key, if it has one. The inner error is the first answer to it.

@@ -33,7 +33,7 @@ use crate::{
 struct Labelled {
     event: UsageEvent,
     window: Window,
-    has_ceiling: bool,
+    is_bounded: bool,
     state: Arc<super::directory::tenant_state::TenantState>,
     is_summed: bool,
     /// Where a level that goes down may come free.
@@ -91,8 +91,8 @@ impl Engine {
     ) -> Result<RecordReceipt, EngineError> {
         self.check_open()?;
         let labelled = self.label_all(reports).await?;
-        let has_ceiling = labelled.iter().any(|one| one.has_ceiling);
-        let durability = effective_durability(durability, self.config.durability, has_ceiling)?;
+        let is_bounded = labelled.iter().any(|one| one.is_bounded);
+        let durability = effective_durability(durability, self.config.durability, is_bounded)?;
         let (labelled, repeats, mut settling, latest) = self.claim_all(labelled).await?;
         let receipt = RecordReceipt { accepted: labelled.len() as u64, duplicates: repeats as u64 };
         if let Some(position) = latest {
@@ -144,7 +144,7 @@ impl Engine {
             let terms = state.terms();
             let now = terms.tenant.now(real_now);
             let meter = terms.plan.meter(report.meter.as_str());
-            let has_ceiling = meter.is_some_and(|meter| meter.limit.ceiling().is_some());
+            let is_bounded = meter.is_some_and(|meter| terms.is_bounded(meter));
             let is_summed = meter.is_some_and(|meter| Meter::is_summed(&meter.meter));
             match labelling::label(&self.config, &terms.tenant, &terms.plan, now, report) {
                 Ok((event, window)) => {
@@ -152,7 +152,7 @@ impl Engine {
                     labelled.push(Labelled {
                         event,
                         window,
-                        has_ceiling,
+                        is_bounded,
                         state,
                         is_summed,
                         may_free,
@@ -312,7 +312,7 @@ impl Engine {
         let now = self.leasing.now();
         for ((number, one), counter) in labelled.into_iter().enumerate().zip(counters) {
             if !one.is_summed {
-                self.values.observe(&one.event, !one.has_ceiling);
+                self.values.observe(&one.event, !one.is_bounded);
             }
             let units = own_units(&one.event, counted_up(&one.event));
             if let Some((_, hold)) = holds.remove(&number) {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{catalog::decimal::Percent, cell_key::CellKey},
     enforcement::{
-        alerts::{reached, thresholds},
+        alerts::{has_thresholds, reached, thresholds},
         answer::Figures,
         counter::Counter,
         directory::tenant_state::{TenantState, Terms},
@@ -68,7 +68,10 @@ impl Keeper {
         let mut doubts = vec![];
         for key in self.engine.alerts.take_due(self.engine.leasing.now()) {
             match self.engine.tenant(&key.tenant, "tenant").await {
-                Ok(state) => doubts.extend(self.doubt(&state, key)),
+                Ok(state) => match self.doubt(&state, &key) {
+                    Some(doubt) => doubts.push(doubt),
+                    None => self.engine.alerts.agree(&key),
+                },
                 Err(EngineError::Unknown(_)) => self.engine.alerts.agree(&key),
                 Err(_) => self.engine.alerts.differ(key, self.engine.leasing.now()),
             }
@@ -78,7 +81,9 @@ impl Keeper {
         }
     }
 
-    fn doubt(&self, state: &TenantState, key: CellKey) -> Option<Doubt> {
+    /// `None`: there is nothing to settle, be it that the figures agree or that the plan has no such
+    /// meter any more.
+    fn doubt(&self, state: &TenantState, key: &CellKey) -> Option<Doubt> {
         let terms = state.terms();
         let meter = terms.plan.meter(key.meter.as_str())?;
         let thresholds = thresholds(&terms, meter);
@@ -87,15 +92,14 @@ impl Keeper {
         if window.end.is_some_and(|end| now.duration_since(end) > LATE_LOOK_MAX) {
             return None;
         }
-        let counter = state.counter(&key);
+        let counter = state.counter(key);
         let figure = counter.as_ref().filter(|_| meter.meter.is_summed());
         let reached = figure.map(|counter| reached(&terms, meter, used(counter)));
         let alerts = &self.engine.alerts;
-        if reached.as_ref().is_some_and(|reached| alerts.agrees(&key, reached)) {
-            alerts.agree(&key);
+        if reached.as_ref().is_some_and(|reached| alerts.agrees(key, reached)) {
             return None;
         }
-        let limit = meter.limit.amount;
+        let (key, limit) = (key.clone(), meter.limit.amount);
         Some(Doubt { rule: AlertRule { key, limit, thresholds, now }, counter, reached })
     }
 
@@ -141,7 +145,7 @@ impl Engine {
     /// was last settled. What was flushed is looked at anyway; this finds what another sidecar's
     /// flush had no time to tell of.
     pub(super) fn doubt_alerts(&self, terms: &Terms, counter: &Counter) {
-        if counter.key.label.is_of_grant() || counter.key.tenant.pool().is_some() {
+        if !has_thresholds(&counter.key) {
             return;
         }
         let lately = self.leasing.now().saturating_sub(USED_LATELY);

@@ -84,6 +84,11 @@ impl Terms {
             .filter(move |grant| grant.subject.is_none() || grant.subject.as_ref() == subject)
     }
 
+    /// Whether usage of `meter` can be denied: by the plan's limit, or by the pool it draws on.
+    pub fn is_bounded(&self, meter: &PlanMeter) -> bool {
+        meter.limit.ceiling().is_some() || self.pool(meter).is_some()
+    }
+
     /// The counter of `meter`, without a subject, at `at`.
     pub fn cell_key(&self, meter: &PlanMeter, at: Timestamp) -> CellKey {
         CellKey {
