@@ -5,6 +5,7 @@ mod concurrency;
 mod epochs;
 mod flush;
 mod operations;
+mod pool_levels;
 mod quarantine;
 mod query_data;
 mod retention;

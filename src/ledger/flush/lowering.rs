@@ -1,7 +1,8 @@
 //! Where levels come free that went down.
 //!
-//! Only the ledger knows how much of a level each counter covers, and only under the rows' locks:
-//! two sidecars that decided by themselves would free the same units twice.
+//! Only the ledger knows how much of a level each counter covers, and how much of a pool each member
+//! uses, and only under the rows' locks: two sidecars that decided by themselves would free the same
+//! units twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +11,10 @@ use std::{
 
 use sqlx::PgConnection;
 
-use super::sums::Sums;
+use super::{
+    pool_usage::{write_drawn, write_lowered},
+    sums::{Slot, Sums},
+};
 use crate::{
     domain::{cell_key::CellKey, share::Share},
     ledger::{
@@ -19,35 +23,80 @@ use crate::{
     },
 };
 
-/// Decides for all that was lowered, and adds it to the rest of `sums`.
+/// Decides for all that was lowered, and for what members of pools draw that had lowered more than
+/// they drew; adds it to the rest of `sums`.
 ///
-/// Locks the rows of `window_totals` that the batch is going to write, in the order in which they
-/// are written, so that two flushes wait for one another in one direction only.
+/// Locks rows in the order in which all flushes do, so that two wait for one another in one direction
+/// only: members' use of pools, and then, where something was lowered, the rows of `window_totals`
+/// that the batch is going to write, in the order in which they are written.
 pub(super) async fn share_out(tx: &mut PgConnection, sums: &mut Sums) -> Result<(), LedgerError> {
-    if sums.lowered.is_empty() {
+    let lowered = mem::take(&mut sums.lowered);
+    for (slot, may_free) in lowered.keys() {
+        // The member's row is locked before it is known how much is the pool's.
+        sums.lower_pool(slot, pool_part(may_free), 0);
+    }
+    if lowered.is_empty() && sums.pool_usage.is_empty() {
         return Ok(());
     }
-    let lowered = mem::take(&mut sums.lowered);
+    let standing_of_members = write_drawn(tx, &sums.pool_usage).await?;
+    let stood = match lowered.is_empty() {
+        true => BTreeMap::new(),
+        false => lock(tx, &to_lock(sums, &lowered)).await?,
+    };
+    for ((slot, may_free), units) in lowered {
+        lower(sums, &stood, &slot, &may_free, units);
+    }
+    let movements = mem::take(&mut sums.pool_usage);
+    for (movement, stands) in movements.values().zip(standing_of_members) {
+        let shares = movement.share_out(movement.freed(stands), |key| standing(&stood, sums, key));
+        shares.iter().for_each(|(key, units)| sums.free(key, *units));
+    }
+    write_lowered(tx, &movements).await
+}
+
+/// Of where a level may come free, the cells of a pool: the end.
+fn pool_part(may_free: &[CellKey]) -> &[CellKey] {
+    let is_pools = |key: &CellKey| key.tenant.pool().is_some();
+    let start = may_free.iter().position(is_pools).unwrap_or(may_free.len());
+    &may_free[start..]
+}
+
+/// Lowers what the member has at home by what stands there, and then the pool; without a pool the
+/// last place takes what the others do not.
+fn lower(
+    sums: &mut Sums,
+    stood: &BTreeMap<CellKey, i128>,
+    slot: &Slot,
+    may_free: &[CellKey],
+    units: i128,
+) {
+    let pool = pool_part(may_free);
+    let home = &may_free[..may_free.len() - pool.len()];
+    let (last, others) = match home.split_last() {
+        Some((last, others)) if pool.is_empty() => (Some(last), others),
+        _ => (None, home),
+    };
+    let mut left = units;
+    for key in others {
+        let freed = left.min(standing(stood, sums, key).max(0));
+        if freed > 0 {
+            sums.lower(slot, key, freed);
+            left -= freed;
+        }
+    }
+    match last {
+        _ if left == 0 => {}
+        Some(last) => sums.lower(slot, last, left),
+        None => sums.lower_pool(slot, pool, left),
+    }
+}
+
+/// The rows of `window_totals` that the batch is going to write.
+fn to_lock(sums: &Sums, lowered: &BTreeMap<(Slot, Vec<CellKey>), i128>) -> CellColumns {
     let named = lowered.keys().flat_map(|(_, may_free)| may_free);
     let covering: BTreeSet<&CellKey> =
         named.chain(sums.covering.keys()).filter(|key| !sums.windows.contains_key(key)).collect();
-    let keys: CellColumns = sums.windows.keys().chain(covering).collect();
-    let stood = lock(tx, &keys).await?;
-    for ((slot, may_free), units) in lowered {
-        let mut left = units;
-        let Some((last, others)) = may_free.split_last() else { continue };
-        for key in others {
-            let freed = left.min(standing(&stood, sums, key).max(0));
-            if freed > 0 {
-                sums.lower(&slot, key, freed);
-                left -= freed;
-            }
-        }
-        if left > 0 {
-            sums.lower(&slot, last, left);
-        }
-    }
-    Ok(())
+    sums.windows.keys().chain(covering).collect()
 }
 
 /// Where a counter will stand with what the batch adds up to now.

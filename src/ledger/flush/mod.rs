@@ -11,6 +11,8 @@ pub mod batch;
 mod distinct;
 mod keys;
 mod lowering;
+pub mod movement;
+mod pool_usage;
 mod quarantine;
 pub mod sums;
 mod write;

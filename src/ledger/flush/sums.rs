@@ -11,14 +11,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::domain::{
-    cell_key::CellKey,
-    distinct::DistinctCount,
-    ids::{MeterName, PoolId, TenantId},
-    meter::Aggregation,
-    share::Share,
-    usage::UsageEvent,
-    window::WindowLabel,
+    cell_key::CellKey, distinct::DistinctCount, meter::Aggregation, share::Share, usage::UsageEvent,
 };
+
+use super::movement::{Movement, PoolUsageKey};
 
 const HOUR_SECONDS: i64 = 3_600;
 const DAY_SECONDS: i64 = 86_400;
@@ -138,27 +134,8 @@ pub struct Sum {
     pub share: Share,
     /// Of the counters that covered parts of them.
     pub parts: BTreeMap<CellKey, Share>,
-    /// Units that they drew on pools.
-    pub drawn: BTreeMap<Draw, i128>,
     /// Units that levels went down by, by where these may come free.
     pub lowered: BTreeMap<Vec<CellKey>, i128>,
-}
-
-/// Whose use of which pool's window.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Draw {
-    pub tenant: TenantId,
-    pub pool: PoolId,
-    pub meter: MeterName,
-    pub label: WindowLabel,
-}
-
-impl Draw {
-    /// What `tenant` uses of the counter `key`, if that is a pool's.
-    pub fn of(tenant: &TenantId, key: &CellKey) -> Option<Self> {
-        let (tenant, meter) = (tenant.clone(), key.meter.clone());
-        Some(Self { tenant, pool: key.tenant.pool()?, meter, label: key.label })
-    }
 }
 
 impl Sum {
@@ -170,7 +147,6 @@ impl Sum {
             tally,
             share,
             parts: BTreeMap::new(),
-            drawn: BTreeMap::new(),
             lowered: BTreeMap::new(),
         };
         if event.lowers() > 0 {
@@ -181,11 +157,7 @@ impl Sum {
             return sum;
         }
         for part in &event.parts {
-            let share = Share::of_part(event, part);
-            add_to(&mut sum.parts, &part.key, share);
-            if let Some(draw) = Draw::of(&event.key.tenant, &part.key) {
-                *sum.drawn.entry(draw).or_default() += share.used();
-            }
+            add_to(&mut sum.parts, &part.key, Share::of_part(event, part));
         }
         sum
     }
@@ -197,9 +169,6 @@ impl Sum {
         self.share.add(other.share);
         for (key, share) in &other.parts {
             add_to(&mut self.parts, key, *share);
-        }
-        for (draw, units) in &other.drawn {
-            *self.drawn.entry(draw.clone()).or_default() += units;
         }
         for (may_free, units) in &other.lowered {
             *self.lowered.entry(may_free.clone()).or_default() += units;
@@ -215,8 +184,8 @@ pub struct Sums {
     pub windows: BTreeMap<CellKey, Sum>,
     /// What events of other counters add to these.
     pub covering: BTreeMap<CellKey, Share>,
-    /// What tenants have used of pools.
-    pub drawn: BTreeMap<Draw, i128>,
+    /// What members' use of pools moves by.
+    pub pool_usage: BTreeMap<PoolUsageKey, Movement>,
     pub shares: BTreeMap<CellKey, Share>,
     /// What levels went down by, by the slot of the events and where it may come free; not among the
     /// rest before [`super::lowering::share_out`] has decided.
@@ -238,29 +207,47 @@ impl Sums {
         for (key, share) in &sum.parts {
             add_to(&mut self.covering, key, *share);
             self.add_share(key, *share);
-        }
-        for (draw, units) in &sum.drawn {
-            *self.drawn.entry(draw.clone()).or_default() += units;
+            if let Some(row) = PoolUsageKey::of(&slot.key.tenant, key) {
+                self.pool_usage.entry(row).or_default().draw(key, share.used());
+            }
         }
         for (may_free, units) in &sum.lowered {
             *self.lowered.entry((slot.clone(), may_free.clone())).or_default() += units;
         }
     }
 
-    /// Lowers `key` by `units` of the level of `slot`.
+    /// Lowers `key`, which is no pool's, by `units` of the level of `slot`.
     pub(super) fn lower(&mut self, slot: &Slot, key: &CellKey, units: i128) {
-        let share = Share { undone: units, ..Share::default() };
-        self.add_share(key, share);
-        if *key == slot.key {
-            if let Some(window) = self.windows.get_mut(key) {
-                window.share.add(share);
-            }
+        if *key != slot.key {
+            self.free(key, units);
+            self.uncover(slot, units);
             return;
         }
-        add_to(&mut self.covering, key, share);
-        if let Some(draw) = Draw::of(&slot.key.tenant, key) {
-            *self.drawn.entry(draw).or_default() -= units;
+        let share = Share { undone: units, ..Share::default() };
+        self.add_share(key, share);
+        if let Some(window) = self.windows.get_mut(key) {
+            window.share.add(share);
         }
+    }
+
+    /// Lowers what the tenant of `slot` uses of the pool of `cells` by `units`. What comes free there
+    /// goes by what it has drawn: [`Movement::freed`].
+    pub(super) fn lower_pool(&mut self, slot: &Slot, cells: &[CellKey], units: i128) {
+        let row = cells.first().and_then(|key| PoolUsageKey::of(&slot.key.tenant, key));
+        let Some(row) = row else { return };
+        self.pool_usage.entry(row).or_default().lower(cells, units);
+        self.uncover(slot, units);
+    }
+
+    /// Units of a counter that covers others' events come free.
+    pub(super) fn free(&mut self, key: &CellKey, units: i128) {
+        let share = Share { undone: units, ..Share::default() };
+        self.add_share(key, share);
+        add_to(&mut self.covering, key, share);
+    }
+
+    /// Of the amounts of `slot`, `units` less are covered by other counters.
+    fn uncover(&mut self, slot: &Slot, units: i128) {
         let tallies = [self.hours.get_mut(slot), self.days.get_mut(&slot.day())];
         for tally in tallies.into_iter().flatten() {
             tally.covered -= units;
@@ -298,7 +285,11 @@ fn add_tally(rows: &mut BTreeMap<Slot, Tally>, slot: Slot, tally: &Tally) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{properties::Properties, usage::Part};
+    use crate::domain::{
+        ids::{MeterName, TenantId},
+        properties::Properties,
+        usage::Part,
+    };
 
     fn event(amount: i64, from_lease: u64, at: &str) -> UsageEvent {
         UsageEvent {

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::{
     batch::FlushedEvent,
     distinct::{merge_days, merge_hours, merge_windows},
-    sums::{Draw, Slot, Sums, Tally},
+    sums::{Slot, Sums, Tally},
 };
 use crate::{
     domain::{cell_key::CellKey, ids::RunId, meter::Aggregation, share::Share},
@@ -36,7 +36,6 @@ pub(super) async fn write_sums(
     write_windows(tx, sums).await?;
     merge_windows(tx, &sums.windows).await?;
     write_covering(tx, &sums.covering).await?;
-    write_drawn(tx, &sums.drawn).await?;
     write_hours(tx, &sums.hours).await?;
     merge_hours(tx, &sums.hours).await?;
     write_days(tx, &sums.days).await?;
@@ -264,41 +263,6 @@ async fn write_covering(
     Ok(())
 }
 
-async fn write_drawn(
-    tx: &mut PgConnection,
-    drawn: &BTreeMap<Draw, i128>,
-) -> Result<(), LedgerError> {
-    if drawn.is_empty() {
-        return Ok(());
-    }
-    let mut tenants = Vec::with_capacity(drawn.len());
-    let mut pools = Vec::with_capacity(drawn.len());
-    let mut meters = Vec::with_capacity(drawn.len());
-    let mut labels = Vec::with_capacity(drawn.len());
-    let mut used = Vec::with_capacity(drawn.len());
-    for (draw, units) in drawn {
-        tenants.push(draw.tenant.as_str().to_owned());
-        pools.push(bigint("pool_usage.pool", draw.pool.0.into())?);
-        meters.push(draw.meter.as_str().to_owned());
-        labels.push(draw.label.to_string());
-        used.push(bigint("pool_usage.used", *units)?);
-    }
-    sqlx::query!(
-        "INSERT INTO pool_usage (tenant, pool, meter, label, used)
-         SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[])
-         ON CONFLICT (tenant, pool, meter, label)
-         DO UPDATE SET used = pool_usage.used + excluded.used",
-        &tenants,
-        &pools,
-        &meters,
-        &labels,
-        &used
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
 /// Writes the raw events of meters that keep them.
 pub(super) async fn write_events(
     tx: &mut PgConnection,
@@ -346,7 +310,7 @@ pub(super) async fn write_events(
     Ok(())
 }
 
-fn bigint(column: &'static str, value: i128) -> Result<i64, LedgerError> {
+pub(super) fn bigint(column: &'static str, value: i128) -> Result<i64, LedgerError> {
     i64::try_from(value).map_err(|_| LedgerError::TooLarge { column, value })
 }
 

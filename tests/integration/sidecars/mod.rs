@@ -23,6 +23,7 @@ mod metrics;
 mod ofrep;
 mod operations;
 mod outages;
+mod pool_levels;
 mod pools;
 mod rates;
 mod refused_start;
