@@ -5,6 +5,7 @@ use crate::domain::catalog::{
     definition::CatalogDefinition,
     envoy::{EnvoyRuleDef, TENANT_KEY},
     field_path::FieldPath,
+    names::RateName,
 };
 
 pub(super) fn check(catalog: &CatalogDefinition, root: &FieldPath, findings: &mut Findings) {
@@ -60,16 +61,7 @@ fn one(
     if let Some(name) = &rule.rate {
         let rates = catalog.rates.iter().map(|rate| rate.name.as_str());
         findings.known(path.key("rate"), "rate", name.as_str(), rates);
-        let rate = catalog.rates.iter().find(|rate| rate.name == *name);
-        if let Some(called) = rate.and_then(|rate| rate.subject.as_ref())
-            && rule.subject.is_empty()
-        {
-            findings.add(
-                path.key("subject"),
-                format!("is missing: {name} holds for each {called}"),
-                format!("name the entry that has the {called}"),
-            );
-        }
+        subject_of(catalog, rule, name, path, findings);
     }
     if let Some(name) = &rule.meter {
         let meters = catalog.meters.iter().map(|meter| meter.name.as_str());
@@ -78,6 +70,30 @@ fn one(
     if let Some(name) = &rule.operation {
         let operations = catalog.operations.iter().map(|operation| operation.name.as_str());
         findings.known(path.key("operation"), "operation", name.as_str(), operations);
+        let operation = catalog.operations.iter().find(|operation| operation.name == *name);
+        for rate in operation.iter().flat_map(|operation| &operation.rates) {
+            subject_of(catalog, rule, rate, path, findings);
+        }
+    }
+}
+
+/// A rate that holds for each subject has to be told which.
+fn subject_of(
+    catalog: &CatalogDefinition,
+    rule: &EnvoyRuleDef,
+    name: &RateName,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
+    let rate = catalog.rates.iter().find(|rate| rate.name == *name);
+    if let Some(called) = rate.and_then(|rate| rate.subject.as_ref())
+        && rule.subject.is_empty()
+    {
+        findings.add(
+            path.key("subject"),
+            format!("is missing: {name} holds for each {called}"),
+            format!("name the entry that has the {called}"),
+        );
     }
 }
 
@@ -98,6 +114,7 @@ mod tests {
         let text = format!(
             "catalog: shop\ncurrency: USD\nmeters:\n  - {{ name: calls, kind: counter, unit: call }}\n\
              rates:\n  - {{ name: api }}\n  - {{ name: login, subject: address }}\n\
+             operations:\n  - {{ name: enter, rates: [api, login] }}\n\
              plans:\n  - {{ name: small, prices: {{ monthly: 1 }}, limits: {{ calls: 9 }} }}\n\
              dunning:\n  - {{ name: a, steps: [{{ day: 1, notice: reminder }}] }}\nenvoy:{rules}"
         );
@@ -112,6 +129,7 @@ mod tests {
   - { domain: edge, when: { route: chat }, subject: [user], rate: login }
   - { domain: edge, when: { route: mail }, subject: [user], meter: calls }
   - { domain: other, rate: api }
+  - { domain: other, subject: [user], operation: enter }
 ";
         assert_eq!(told(rules), [""; 0]);
     }
@@ -124,20 +142,22 @@ mod tests {
   - { domain: edge, rate: login }
   - { domain: mesh, meter: cals }
   - { domain: host, operation: chat }
+  - { domain: door, operation: enter }
 ";
         assert_eq!(
             told(rules),
             [
-                "13:5: envoy[0]: does not say what it asks; give one of rate, meter and operation",
-                "13:15: envoy[0].domain: is empty; give the domain that Envoy's filter names",
-                "13:25: envoy[0].rate: \"web\" is not a rate of this catalog; use one of api, login",
-                "14:31: envoy[1].subject[0]: is the entry that names the tenant; give another, or none",
-                "14:42: envoy[1].subject[2]: \"a\" is already there; remove it",
-                "14:45: envoy[1].subject[3]: \"b\" has one value in when; remove it here or there",
-                "14:71: envoy[1].when.tenant: is the entry that names the tenant; remove it: every descriptor needs it",
-                "15:5: envoy[2].subject: is missing: login holds for each address; name the entry that has the address",
-                "16:28: envoy[3].meter: \"cals\" is not a meter of this catalog; did you mean calls?",
-                "17:32: envoy[4].operation: \"chat\" is not a operation of this catalog; there is none to choose from",
+                "15:5: envoy[0]: does not say what it asks; give one of rate, meter and operation",
+                "15:15: envoy[0].domain: is empty; give the domain that Envoy's filter names",
+                "15:25: envoy[0].rate: \"web\" is not a rate of this catalog; use one of api, login",
+                "16:31: envoy[1].subject[0]: is the entry that names the tenant; give another, or none",
+                "16:42: envoy[1].subject[2]: \"a\" is already there; remove it",
+                "16:45: envoy[1].subject[3]: \"b\" has one value in when; remove it here or there",
+                "16:71: envoy[1].when.tenant: is the entry that names the tenant; remove it: every descriptor needs it",
+                "17:5: envoy[2].subject: is missing: login holds for each address; name the entry that has the address",
+                "18:28: envoy[3].meter: \"cals\" is not a meter of this catalog; did you mean calls?",
+                "19:32: envoy[4].operation: \"chat\" is not a operation of this catalog; use one of enter",
+                "20:5: envoy[5].subject: is missing: login holds for each address; name the entry that has the address",
             ]
         );
     }
@@ -148,7 +168,7 @@ mod tests {
   - { domain: edge, subject: [route], rate: login }
   - { domain: edge, when: { route: chat }, rate: api }
 ";
-        let said = "14:5: envoy[1]: is never asked: envoy[0] is for the same descriptors; remove it, or put it first";
+        let said = "16:5: envoy[1]: is never asked: envoy[0] is for the same descriptors; remove it, or put it first";
         assert_eq!(told(rules), [said]);
     }
 }
