@@ -21,7 +21,20 @@ pub enum Call {
     Consume,
     /// RecordUsage.
     Record,
+    /// CheckRateLimit that takes.
+    Rate,
+    /// CheckFeature.
+    Feature,
+    /// Check: an operation of a feature, a rate and two quotas, which takes and records.
+    Operation,
+    /// CheckBatch of CheckQuota that only look.
+    Batch,
 }
+
+/// What load tests ask of `catalog.yaml` besides a meter.
+const RATE: &str = "api";
+const FEATURE: &str = "chat";
+const OPERATION: &str = "chat_query";
 
 /// What an acknowledgement survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -52,7 +65,7 @@ pub struct Content {
     /// Requests go to these tenants in turn.
     pub tenants: Vec<String>,
     pub amount: i64,
-    /// Events in one RecordUsage.
+    /// Events in one RecordUsage, checks in one CheckBatch.
     pub batch: usize,
     pub durability: Durability,
     /// Every event gets an idempotency key of its own.
@@ -86,14 +99,18 @@ impl Requests {
         match self.content.call {
             Call::Check | Call::Consume => "/tollgate.v1.TollgateService/CheckQuota",
             Call::Record => "/tollgate.v1.TollgateService/RecordUsage",
+            Call::Rate => "/tollgate.v1.TollgateService/CheckRateLimit",
+            Call::Feature => "/tollgate.v1.TollgateService/CheckFeature",
+            Call::Operation => "/tollgate.v1.TollgateService/Check",
+            Call::Batch => "/tollgate.v1.TollgateService/CheckBatch",
         }
     }
 
-    /// Events that one request records or asks for.
+    /// Events or checks in one request.
     pub fn events_per_request(&self) -> u64 {
         match self.content.call {
-            Call::Check | Call::Consume => 1,
-            Call::Record => self.content.batch as u64,
+            Call::Record | Call::Batch => self.content.batch as u64,
+            _ => 1,
         }
     }
 
@@ -115,6 +132,19 @@ impl Requests {
                 let answer = v1::RecordUsageResponse::decode(message)?;
                 answer.accepted + answer.duplicates == self.content.batch as i64
             }
+            Call::Rate => v1::CheckRateLimitResponse::decode(message)?.allowed,
+            Call::Feature => {
+                v1::CheckFeatureResponse::decode(message)?.feature.is_some_and(|it| it.enabled)
+            }
+            Call::Operation => v1::CheckResponse::decode(message)?.allowed,
+            Call::Batch => {
+                let answer = v1::CheckBatchResponse::decode(message)?;
+                let allowed = |result: &v1::AnyCheckResult| match &result.result {
+                    Some(v1::any_check_result::Result::Quota(quota)) => quota.allowed,
+                    _ => false,
+                };
+                answer.results.len() == self.content.batch && answer.results.iter().all(allowed)
+            }
         })
     }
 
@@ -123,23 +153,57 @@ impl Requests {
         let tenant = &content.tenants[(number % content.tenants.len() as u64) as usize];
         let durability = v1::Durability::from(content.durability).into();
         match content.call {
-            Call::Check | Call::Consume => framed(&v1::CheckQuotaRequest {
-                tenant: tenant.clone(),
-                meter: content.meter.clone(),
-                amount: Some(content.amount),
-                mode: match content.call {
-                    Call::Check => v1::Mode::Check.into(),
-                    _ => v1::Mode::Consume.into(),
-                },
-                idempotency_key: self.key(number, 0),
+            Call::Check => framed(&self.quota(tenant, v1::Mode::Check, String::new())),
+            Call::Consume => framed(&v1::CheckQuotaRequest {
                 durability,
-                ..Default::default()
+                ..self.quota(tenant, v1::Mode::Consume, self.key(number, 0))
             }),
             Call::Record => framed(&v1::RecordUsageRequest {
                 events: (0..content.batch).map(|place| self.event(tenant, number, place)).collect(),
                 durability,
             }),
+            Call::Rate => framed(&v1::CheckRateLimitRequest {
+                tenant: tenant.clone(),
+                rate_limit: RATE.to_owned(),
+                mode: v1::Mode::Consume.into(),
+                ..Default::default()
+            }),
+            Call::Feature => framed(&v1::CheckFeatureRequest {
+                tenant: tenant.clone(),
+                feature: FEATURE.to_owned(),
+                ..Default::default()
+            }),
+            Call::Operation => framed(&v1::CheckRequest {
+                tenant: tenant.clone(),
+                operation: OPERATION.to_owned(),
+                mode: v1::Mode::Consume.into(),
+                idempotency_key: self.key(number, 0),
+                durability,
+                ..Default::default()
+            }),
+            Call::Batch => framed(&v1::CheckBatchRequest {
+                checks: (0..content.batch).map(|place| self.any_check(number, place)).collect(),
+            }),
         }
+    }
+
+    fn quota(&self, tenant: &str, mode: v1::Mode, key: String) -> v1::CheckQuotaRequest {
+        v1::CheckQuotaRequest {
+            tenant: tenant.to_owned(),
+            meter: self.content.meter.clone(),
+            amount: Some(self.content.amount),
+            mode: mode.into(),
+            idempotency_key: key,
+            ..Default::default()
+        }
+    }
+
+    /// The checks of a batch go round the tenants too.
+    fn any_check(&self, number: u64, place: usize) -> v1::AnyCheck {
+        let tenants = &self.content.tenants;
+        let tenant = &tenants[(number as usize).wrapping_add(place) % tenants.len()];
+        let quota = self.quota(tenant, v1::Mode::Check, String::new());
+        v1::AnyCheck { check: Some(v1::any_check::Check::Quota(quota)) }
     }
 
     fn event(&self, tenant: &str, number: u64, place: usize) -> v1::UsageEvent {
@@ -153,7 +217,7 @@ impl Requests {
     }
 
     fn key(&self, number: u64, place: usize) -> String {
-        if !self.content.keys || self.content.call == Call::Check {
+        if !self.content.keys {
             return String::new();
         }
         format!("{:x}-{number:x}-{place:x}", self.run)
@@ -203,6 +267,29 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!((given, keys.len()), (6, 6));
+    }
+
+    #[test]
+    fn a_batch_of_checks_goes_round_the_tenants_and_has_to_be_allowed_whole() {
+        let requests = Requests::new(Content { call: Call::Batch, batch: 3, ..content(false) }, 7);
+        let body = requests.next();
+        let request = v1::CheckBatchRequest::decode(&body[5..]).unwrap();
+        let tenants = request.checks.into_iter().map(|one| match one.check {
+            Some(v1::any_check::Check::Quota(quota)) => quota.tenant,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(tenants.collect::<Vec<_>>(), ["a", "b", "a"]);
+        let answer = |allowed: [bool; 3]| {
+            let result = |allowed| v1::AnyCheckResult {
+                result: Some(v1::any_check_result::Result::Quota(v1::CheckQuotaResponse {
+                    allowed,
+                    ..Default::default()
+                })),
+            };
+            framed(&v1::CheckBatchResponse { results: allowed.map(result).to_vec() }).to_vec()
+        };
+        assert!(requests.is_allowed(&answer([true; 3])).unwrap());
+        assert!(!requests.is_allowed(&answer([true, false, true])).unwrap());
     }
 
     #[test]

@@ -64,6 +64,7 @@ fn scenarios(seconds: f64) -> Vec<Scenario> {
         amount: 1,
         batch: 1,
         durability: Durability::Sync,
+        token: None,
         keys: false,
         connections: 4,
         in_flight: 16,
@@ -76,6 +77,10 @@ fn scenarios(seconds: f64) -> Vec<Scenario> {
     let record = Load { call: Call::Record, keys: true, ..check.clone() };
     let batches = Load { batch: 1_000, in_flight: 4, ..record.clone() };
     let alone = Load { connections: 1, in_flight: 1, ..check.clone() };
+    let other = |call| Load { call, ..check.clone() };
+    let operation = Load { durability: Durability::Written, ..other(Call::Operation) };
+    let checks = Load { batch: 1_000, in_flight: 4, ..other(Call::Batch) };
+    let [rate, feature] = [Call::Rate, Call::Feature].map(other);
     let scenario = |name, over_unix, load| Scenario { name, over_unix, load };
     vec![
         scenario("CheckQuota CHECK, TCP", false, check.clone()),
@@ -88,6 +93,10 @@ fn scenarios(seconds: f64) -> Vec<Scenario> {
             Load { durability: Durability::Written, ..consume.clone() },
         ),
         scenario("CheckQuota CONSUME, sync, TCP", false, consume),
+        scenario("CheckRateLimit CONSUME, TCP", false, rate),
+        scenario("CheckFeature, TCP", false, feature),
+        scenario("Check CONSUME of an operation, written, TCP", false, operation),
+        scenario("CheckBatch of 1,000, TCP", false, checks),
         scenario("RecordUsage of 1, sync, TCP", false, record),
         scenario("RecordUsage of 1,000, sync, TCP", false, batches),
     ]

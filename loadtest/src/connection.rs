@@ -47,7 +47,7 @@ pub async fn load(
         connection: Box::pin(connection),
         slots: Slots::new(&plan, window.start - plan.warmup),
         sender,
-        request: template(&plan, &requests),
+        request: template(&plan, &requests)?,
         requests,
         window,
         in_flight: FuturesUnordered::new(),
@@ -58,7 +58,7 @@ pub async fn load(
         .context("requests were not answered within 10 s")?
 }
 
-fn template(plan: &Plan, requests: &Requests) -> Request<()> {
+fn template(plan: &Plan, requests: &Requests) -> anyhow::Result<Request<()>> {
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
@@ -72,7 +72,13 @@ fn template(plan: &Plan, requests: &Requests) -> Request<()> {
     let headers = request.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/grpc"));
     headers.insert("te", HeaderValue::from_static("trailers"));
-    request
+    if let Some(token) = &plan.token {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .context("the token has characters that no token has")?;
+        value.set_sensitive(true);
+        headers.insert("authorization", value);
+    }
+    Ok(request)
 }
 
 type Connection = h2::client::Connection<Box<dyn Socket>, Bytes>;

@@ -12,6 +12,8 @@ pub struct Plan {
     pub target: Target,
     pub connections: usize,
     pub pace: Pace,
+    /// What the calls are authorised by.
+    pub token: Option<String>,
     /// Answers before this much time has passed are not measured.
     pub warmup: Duration,
     pub measure: Duration,

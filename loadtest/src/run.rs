@@ -58,12 +58,15 @@ pub struct Load {
     /// Base units of each request or event.
     #[arg(long, default_value_t = 1)]
     pub amount: i64,
-    /// Events in one RecordUsage.
+    /// Events in one RecordUsage, checks in one CheckBatch.
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
     /// What acknowledgements survive.
     #[arg(long, value_enum, default_value_t = Durability::Default)]
     pub durability: Durability,
+    /// Token that the calls carry; `tollgate token create` prints one.
+    #[arg(long, env = "TOLLGATE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
     /// Give every event an idempotency key of its own.
     #[arg(long)]
     pub keys: bool,
@@ -145,6 +148,7 @@ pub fn measure(
         target: target.clone(),
         connections: load.connections,
         pace: load.pace(),
+        token: load.token.clone(),
         warmup: Duration::from_secs_f64(load.warmup),
         measure: Duration::from_secs_f64(load.seconds),
     };
