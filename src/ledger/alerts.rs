@@ -116,7 +116,7 @@ impl Ledger {
             only_unresolved,
             i64::from(count_max.min(ALERTS_PAGE_MAX))
         )
-        .fetch_all(self.query("alerts_of"))
+        .fetch_all(self.query("alerts_of").of(tenant))
         .await?;
         rows.into_iter().map(AlertRow::into_alert).collect()
     }

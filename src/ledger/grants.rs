@@ -193,7 +193,7 @@ impl Ledger {
             now.to_sqlx() as _,
             with_ended
         )
-        .fetch_all(self.query("grants"))
+        .fetch_all(self.query("grants").of(tenant))
         .await?;
         rows.into_iter().map(GrantRow::into_stored).collect()
     }

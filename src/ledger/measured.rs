@@ -13,8 +13,8 @@ use super::pool::Ledger;
 /// Runs a query on the pool and measures it, the wait for a connection included.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured<'p> {
-    pool: &'p PgPool,
-    name: &'static str,
+    pub(super) pool: &'p PgPool,
+    pub(super) name: &'static str,
 }
 
 impl Ledger {
@@ -25,18 +25,18 @@ impl Ledger {
 }
 
 /// Records how long a query took when it is dropped.
-struct Watch {
+pub(super) struct Watch {
     name: &'static str,
     started: Instant,
     outcome: &'static str,
 }
 
 impl Watch {
-    fn start(name: &'static str) -> Self {
+    pub(super) fn start(name: &'static str) -> Self {
         Self { name, started: Instant::now(), outcome: "done" }
     }
 
-    fn failed(&mut self) {
+    pub(super) fn failed(&mut self) {
         self.outcome = "failed";
     }
 }

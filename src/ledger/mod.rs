@@ -33,6 +33,7 @@ pub mod runs;
 mod stored_pool;
 pub mod subscribers;
 pub mod subscriptions;
+mod tenant_scope;
 pub mod tenants;
 pub mod tokens;
 mod tx;

@@ -326,7 +326,7 @@ impl Ledger {
             number(pool),
             label
         )
-        .fetch_one(self.query("pool_used"))
+        .fetch_one(self.query("pool_used").of(tenant))
         .await?;
         Ok(row.used)
     }

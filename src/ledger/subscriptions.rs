@@ -155,7 +155,7 @@ impl Ledger {
              WHERE h.tenant = $1 ORDER BY h.change_version, h.revision",
             tenant.as_str()
         )
-        .fetch_all(self.query("subscription_history"))
+        .fetch_all(self.query("subscription_history").of(tenant))
         .await?;
         let table = "subscription_history";
         rows.into_iter()

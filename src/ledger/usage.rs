@@ -149,7 +149,7 @@ impl Ledger {
             after.map_or("", |key| subject_column(key.subject.as_ref())),
             i64::from(count_max.min(WINDOWS_PAGE_MAX))
         )
-        .fetch_all(self.query("tenant_windows"))
+        .fetch_all(self.query("tenant_windows").of(tenant))
         .await?;
         rows.into_iter().map(TotalsRow::into_totals).collect()
     }
@@ -200,7 +200,7 @@ impl Ledger {
             query.group_by.as_deref(),
             i64::from(HISTORY_POINTS_MAX)
         )
-        .fetch_all(self.query("hours"))
+        .fetch_all(self.query("hours").of(&query.tenant))
         .await?)
     }
 
@@ -216,7 +216,7 @@ impl Ledger {
             query.group_by.as_deref(),
             i64::from(HISTORY_POINTS_MAX)
         )
-        .fetch_all(self.query("days"))
+        .fetch_all(self.query("days").of(&query.tenant))
         .await?)
     }
 }

@@ -4,6 +4,7 @@ mod alerts;
 mod concurrency;
 mod epochs;
 mod flush;
+mod isolation;
 mod operations;
 mod pool_levels;
 mod quarantine;
