@@ -6,6 +6,9 @@ use jiff::Timestamp;
 
 use super::{ids::RunId, invalid::Invalid};
 
+/// Longest that a sidecar can be configured to hold anything, seconds.
+pub const HOLD_S_MAX: u64 = 86_400;
+
 /// Names a hold: the run that keeps it, and its number there.
 ///
 /// The run is part of the id so that any sidecar that is handed one knows whose it is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::background::drift::DriftTimes;
-use crate::domain::{invalid::Invalid, usage::Durability};
+use crate::domain::{invalid::Invalid, reservation::HOLD_S_MAX, usage::Durability};
 
 /// How long a request that is on its way over several counters may stand in queues, beside the recall
 /// waits.
@@ -136,7 +136,7 @@ impl EnforcementConfig {
             ("rate_subjects_total_max", self.rate_subjects_total_max as u64, 1, 100_000_000),
             ("reservations_max", self.reservations_max as u64, 1, 100_000_000),
             ("reservation_ttl_s", self.reservation_ttl_s, 1, self.reservation_ttl_s_max),
-            ("reservation_ttl_s_max", self.reservation_ttl_s_max, 1, 86_400),
+            ("reservation_ttl_s_max", self.reservation_ttl_s_max, 1, HOLD_S_MAX),
             ("event_age_days_max", u64::from(self.event_age_days_max), 1, 3_650),
             ("event_ahead_s_max", u64::from(self.event_ahead_s_max), 0, 86_400),
             ("slow_path_max", self.slow_path_max as u64, 1, 10_000_000),

@@ -268,8 +268,10 @@ impl Flusher {
 
     /// One batch. Whether there was nothing to do.
     pub async fn step(&mut self) -> Result<bool, FlushError> {
-        // In this order: whatever was acknowledged before `through` lies before `handed_over`.
-        let through = self.engine.clock.now();
+        // In this order: whatever was acknowledged before `through`, or settles what was held then,
+        // lies before `handed_over`.
+        let now = self.engine.clock.now();
+        let through = self.engine.holds.oldest().map_or(now, |since| now.min(since));
         let handed_over = Position::from(self.engine.handed_over());
         // Before the step too: one that fails leaves the ledger behind.
         self.lag.show(self.run_flusher.mark(), handed_over, Instant::now());

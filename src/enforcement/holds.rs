@@ -3,11 +3,15 @@
 //! A hold lives in memory only. When its sidecar dies, what it held is given back with the rest of
 //! the run's escrow, and usage that is reported for it afterwards is recorded as late: it is never
 //! lost, but no longer covered by the hold.
+//!
+//! What a hold is settled with counts in the window that it was made in, however long that is over.
+//! So a run says through when its usage is in the ledger only up to its oldest hold
+//! ([`Holds::oldest`]), and billing waits for holds as it does for usage that is not flushed.
 
 use std::{
     collections::BTreeSet,
     sync::{
-        Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -21,12 +25,38 @@ use xxhash_rust::xxh3::xxh3_64;
 /// last for half a year.
 const COUNT_BITS: u32 = 44;
 
+/// Instants in order, each with a number that makes it unique.
+type Instants = Mutex<BTreeSet<(Timestamp, u64)>>;
+
 /// One hold: units taken from a counter's escrow and not yet spent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Hold<T> {
     /// The units; they go back when this is dropped.
     pub taken: T,
     pub expires_at: Timestamp,
+    /// Whoever settles the hold keeps it, and so this, until the journal has what it is settled with.
+    _since: Arc<HeldSince>,
+}
+
+impl<T> Hold<T> {
+    /// A hold that was begun before its units were taken.
+    pub fn new(taken: T, expires_at: Timestamp, since: Arc<HeldSince>) -> Self {
+        Self { taken, expires_at, _since: since }
+    }
+}
+
+/// Says that something is, or is about to be, held since an instant, until it is dropped.
+#[derive(Debug)]
+pub struct HeldSince {
+    entry: (Timestamp, u64),
+    /// Guards the instants; taken alone.
+    all: Arc<Instants>,
+}
+
+impl Drop for HeldSince {
+    fn drop(&mut self) {
+        lock(&self.all).remove(&self.entry);
+    }
 }
 
 /// The table of holds. Whoever removes a hold owns its units: nothing is released twice.
@@ -35,7 +65,9 @@ pub struct Holds<T> {
     next_number: AtomicU64,
     by_number: DashMap<u64, Hold<T>, RandomState>,
     /// Guards the order of expiry; taken alone, never with a map guard.
-    by_expiry: Mutex<BTreeSet<(Timestamp, u64)>>,
+    by_expiry: Instants,
+    since: Arc<Instants>,
+    since_number: AtomicU64,
     holds_max: usize,
 }
 
@@ -45,14 +77,29 @@ impl<T> Holds<T> {
         Self {
             next_number: AtomicU64::new(1),
             by_number: DashMap::with_hasher(RandomState::new()),
-            by_expiry: Mutex::default(),
+            by_expiry: Instants::default(),
+            since: Arc::default(),
+            since_number: AtomicU64::new(0),
             holds_max,
         }
     }
 
+    /// Begins a hold at `now`, real time: after the clock was read for its window, and before its
+    /// units are taken, which may take a while.
+    pub fn begin(&self, now: Timestamp) -> Arc<HeldSince> {
+        let entry = (now, self.since_number.fetch_add(1, Ordering::Relaxed));
+        lock(&self.since).insert(entry);
+        Arc::new(HeldSince { entry, all: self.since.clone() })
+    }
+
+    /// Since when the oldest hold is kept, or begun, or being settled; real time.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        lock(&self.since).first().map(|(since, _)| *since)
+    }
+
     /// Keeps a hold of `owner` and numbers it; gives it back when the table is full.
     pub fn place(&self, hold: Hold<T>, owner: &str) -> Result<u64, Hold<T>> {
-        let mut by_expiry = self.lock_expiry();
+        let mut by_expiry = lock(&self.by_expiry);
         if by_expiry.len() >= self.holds_max {
             return Err(hold);
         }
@@ -65,7 +112,7 @@ impl<T> Holds<T> {
 
     /// Puts a hold back that [`Holds::remove`] took out, because what was to settle it was refused.
     pub fn restore(&self, number: u64, hold: Hold<T>) {
-        self.lock_expiry().insert((hold.expires_at, number));
+        lock(&self.by_expiry).insert((hold.expires_at, number));
         self.by_number.insert(number, hold);
     }
 
@@ -77,14 +124,13 @@ impl<T> Holds<T> {
     /// Takes a hold out of the table; `None` when it never was, has ended or has expired.
     pub fn remove(&self, number: u64) -> Option<Hold<T>> {
         let (_, hold) = self.by_number.remove(&number)?;
-        self.lock_expiry().remove(&(hold.expires_at, number));
+        lock(&self.by_expiry).remove(&(hold.expires_at, number));
         Some(hold)
     }
 
     /// Takes out every hold that has expired by `now`, at most `holds_max_per_call` of them.
     pub fn remove_expired(&self, now: Timestamp, holds_max_per_call: usize) -> Vec<Hold<T>> {
-        let due: Vec<u64> = self
-            .lock_expiry()
+        let due: Vec<u64> = lock(&self.by_expiry)
             .iter()
             .take_while(|(expires_at, _)| *expires_at <= now)
             .take(holds_max_per_call)
@@ -103,17 +149,17 @@ impl<T> Holds<T> {
 
     /// Number of holds in the table.
     pub fn len(&self) -> usize {
-        self.lock_expiry().len()
+        lock(&self.by_expiry).len()
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    fn lock_expiry(&self) -> std::sync::MutexGuard<'_, BTreeSet<(Timestamp, u64)>> {
-        self.by_expiry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
+fn lock(instants: &Instants) -> MutexGuard<'_, BTreeSet<(Timestamp, u64)>> {
+    instants.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What the numbers of an owner's holds begin with.
@@ -125,44 +171,71 @@ fn mark(owner: &str) -> u64 {
 mod tests {
     use super::*;
 
-    fn hold(seconds: i64) -> Hold<&'static str> {
-        Hold { taken: "5 tokens", expires_at: Timestamp::from_second(seconds).unwrap() }
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn table(holds_max: usize) -> Holds<&'static str> {
+        Holds::new(holds_max)
+    }
+
+    /// A hold from second 50 to `seconds`.
+    fn hold(holds: &Holds<&'static str>, seconds: i64) -> Hold<&'static str> {
+        Hold::new("5 tokens", at(seconds), holds.begin(at(50)))
     }
 
     #[test]
     fn a_hold_is_removed_once() {
-        let holds = Holds::new(10);
-        let number = holds.place(hold(100), "acme").unwrap();
-        assert_eq!(holds.remove(number), Some(hold(100)));
-        assert_eq!(holds.remove(number), None);
+        let holds = table(10);
+        let number = holds.place(hold(&holds, 100), "acme").unwrap();
+        assert_eq!(holds.remove(number).map(|hold| hold.expires_at), Some(at(100)));
+        assert!(holds.remove(number).is_none());
         assert!(holds.is_empty());
     }
 
     #[test]
     fn only_what_is_due_expires() {
-        let holds = Holds::new(10);
-        holds.place(hold(100), "acme").unwrap();
-        let later = holds.place(hold(200), "acme").unwrap();
-        let expired = holds.remove_expired(Timestamp::from_second(100).unwrap(), 10);
-        assert_eq!(expired, vec![hold(100)]);
+        let holds = table(10);
+        holds.place(hold(&holds, 100), "acme").unwrap();
+        let later = holds.place(hold(&holds, 200), "acme").unwrap();
+        let expired = holds.remove_expired(at(100), 10);
+        assert_eq!(expired.iter().map(|hold| hold.expires_at).collect::<Vec<_>>(), [at(100)]);
         assert!(holds.remove(later).is_some());
     }
 
     #[test]
     fn a_full_table_gives_the_hold_back() {
-        let holds = Holds::new(1);
-        holds.place(hold(1), "acme").unwrap();
-        assert_eq!(holds.place(hold(2), "acme"), Err(hold(2)));
+        let holds = table(1);
+        holds.place(hold(&holds, 1), "acme").unwrap();
+        let refused = holds.place(hold(&holds, 2), "acme").unwrap_err();
+        assert_eq!(refused.expires_at, at(2));
     }
 
     #[test]
     fn what_has_ended_is_known_to_its_owner_alone() {
-        let holds = Holds::new(10);
-        let number = holds.place(hold(100), "acme").unwrap();
+        let holds = table(10);
+        let number = holds.place(hold(&holds, 100), "acme").unwrap();
         holds.remove(number);
         assert!(holds.was_of(number, "acme"));
         assert!(!holds.was_of(number, "globex"));
         assert!(!holds.was_of(number + 1, "acme"), "it has not been given yet");
         assert!(!holds.was_of(0, "acme"));
+    }
+
+    #[test]
+    fn the_oldest_hold_is_known_from_its_beginning_until_whoever_settles_it_lets_go() {
+        let holds = table(10);
+        assert_eq!(holds.oldest(), None);
+        let first = holds.begin(at(7));
+        let second = Hold::new("", at(90), holds.begin(at(7)));
+        let number = holds.place(second, "acme").unwrap();
+        drop(first);
+        assert_eq!(holds.oldest(), Some(at(7)), "two of one instant are two");
+        let _later = holds.begin(at(8));
+        let settling = holds.remove(number).unwrap();
+        assert_eq!(holds.oldest(), Some(at(7)), "it is being settled");
+        holds.restore(number, settling);
+        drop(holds.remove_expired(at(90), 10));
+        assert_eq!(holds.oldest(), Some(at(8)));
     }
 }

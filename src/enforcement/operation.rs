@@ -93,9 +93,13 @@ impl Engine {
         asked: &AskedOperation<'_>,
         parts: &[Part],
     ) -> Result<Decided<OperationAnswer>, EngineError> {
+        let request = asked.request;
+        let holding = match request.mode {
+            QuotaMode::Reserve { ttl } => Some(self.holding(ttl)?),
+            QuotaMode::Check | QuotaMode::Consume => None,
+        };
         let quotas = self.quotas(asked, parts).await?;
         let is_bounded = quotas.iter().any(|one| one.terms.is_bounded(one.meter));
-        let request = asked.request;
         let durability =
             effective_durability(request.durability, self.config.durability, is_bounded)?;
         let mut settling = match self.begin_operation(asked, parts, durability).await? {
@@ -140,15 +144,15 @@ impl Engine {
         if let Some((meter, units)) = denied {
             return Ok(asked.denied(answer, DeniedBy::Quota(meter), units).into());
         }
-        match request.mode {
-            QuotaMode::Reserve { ttl } => {
-                self.hold_all(quotas, admitted, ttl, &mut answer)?;
+        match holding {
+            Some(holding) => {
+                self.hold_all(quotas, admitted, &holding, &mut answer)?;
                 let _ = rates.keep();
                 let answer = answer.decided();
                 settling.answered(Some(Remembered::Operation(Arc::new(answer.clone()))), None);
                 Ok(answer.into())
             }
-            QuotaMode::Check | QuotaMode::Consume => self.record_all(
+            None => self.record_all(
                 Admissions { operation: request.operation.clone(), quotas, admitted, rates },
                 durability,
                 answer,

@@ -1,7 +1,5 @@
 //! The quotas of one operation, together.
 
-use std::time::Duration;
-
 use super::{
     admission::{Admission, Admitted},
     asked::Asked,
@@ -11,6 +9,7 @@ use super::{
     operation::AskedOperation,
     operation_parts::Part,
     quota::requested_units,
+    reserve::Holding,
 };
 use crate::domain::{
     ids::MeterName,
@@ -114,11 +113,11 @@ impl Engine {
         &self,
         quotas: Vec<Asked<'_>>,
         admitted: Vec<Admitted>,
-        ttl: Option<Duration>,
+        holding: &Holding,
         answer: &mut OperationAnswer,
     ) -> Result<(), EngineError> {
         for (quota, one) in quotas.iter().zip(admitted) {
-            match self.hold(quota, one, ttl) {
+            match self.hold(quota, one, holding) {
                 Ok(held) => answer.quotas.push((quota.meter.meter.name.clone(), held)),
                 Err(error) => {
                     self.let_go(&answer.quotas);

@@ -1,6 +1,6 @@
 //! RESERVE, `ReleaseReservation`, and the lapse of holds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,7 +10,7 @@ use super::{
     asked::Asked,
     engine::Engine,
     error::{EngineError, Unknown, UnknownName},
-    holds::Hold,
+    holds::{HeldSince, Hold},
     repeats::Remembered,
 };
 use crate::domain::{
@@ -23,6 +23,12 @@ use crate::domain::{
 /// Lapsed holds that one sweep gives back.
 const EXPIRED_MAX: usize = 10_000;
 
+/// What is about to be held.
+pub(super) struct Holding {
+    ttl: SignedDuration,
+    since: Arc<HeldSince>,
+}
+
 impl Engine {
     /// Holds what is asked until it is settled, released or `ttl` has passed.
     ///
@@ -32,7 +38,7 @@ impl Engine {
         asked: &Asked<'_>,
         ttl: Option<Duration>,
     ) -> Result<QuotaAnswer, EngineError> {
-        self.ttl(ttl)?;
+        let holding = self.holding(ttl)?;
         let durability = self.durability(asked)?;
         let mut settling = match self.begin(asked, durability).await? {
             Ok(settling) => settling,
@@ -42,7 +48,7 @@ impl Engine {
             Admission::Admitted(admitted) => admitted,
             Admission::Denied(denial) => return Ok(denial),
         };
-        let answer = self.hold(asked, admitted, ttl)?;
+        let answer = self.hold(asked, admitted, &holding)?;
         settling.answered(Some(Remembered::Quota(answer.clone())), None);
         Ok(answer)
     }
@@ -52,9 +58,8 @@ impl Engine {
         &self,
         asked: &Asked<'_>,
         admitted: Admitted,
-        ttl: Option<Duration>,
+        holding: &Holding,
     ) -> Result<QuotaAnswer, EngineError> {
-        let ttl = self.ttl(ttl)?;
         let Some(counter) = admitted.counter() else {
             // `requested_units` has refused meters that are not sums.
             return Err(EngineError::Unavailable("nothing to hold".into()));
@@ -65,10 +70,10 @@ impl Engine {
         let Some(taken) = admitted.into_held(&self.leasing) else {
             return Err(EngineError::Unavailable("nothing to hold".into()));
         };
-        let expires_at = self.clock.now().saturating_add(ttl).unwrap_or(Timestamp::MAX);
+        let expires_at = self.clock.now().saturating_add(holding.ttl).unwrap_or(Timestamp::MAX);
         taken.reserve();
         let held = taken.own.amount();
-        let hold = Hold { taken, expires_at };
+        let hold = Hold::new(taken, expires_at, holding.since.clone());
         let number = self.holds.place(hold, asked.request.tenant.as_str()).map_err(|refused| {
             refused.taken.unreserve();
             EngineError::Overloaded { what: "reservations", bound: self.config.reservations_max }
@@ -87,6 +92,11 @@ impl Engine {
             reservation: Some(Reservation { id, amount: asked.units, expires_at }),
             ..asked.answer(&counter.window, figures, decision)
         })
+    }
+
+    /// Begins to hold, for as long as is asked.
+    pub(super) fn holding(&self, ttl: Option<Duration>) -> Result<Holding, Invalid> {
+        Ok(Holding { ttl: self.ttl(ttl)?, since: self.holds.begin(self.clock.now()) })
     }
 
     fn ttl(&self, asked: Option<Duration>) -> Result<SignedDuration, Invalid> {

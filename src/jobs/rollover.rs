@@ -1,12 +1,12 @@
 //! `rollover`: carries the unused part of recurring grants into the next window.
 //!
 //! What is unused of a window is certain once nothing can be used of it any more: the window has
-//! ended by the tenant's clock, so long ago that the holds of its last moment have ended, and is
-//! closed for billing. It then becomes a grant for the window that follows, up to the cap, together
+//! ended by the tenant's clock, and by the marks of all open runs its usage is in the ledger and nothing
+//! is held of it any more. It then becomes a grant for the window that follows, up to the cap, together
 //! with what is left of what was carried into the ended window. A carry's key is the window that it
 //! comes from, so the job may run again, or twice at once, and gives it once.
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::json;
 
 use super::{
@@ -34,9 +34,6 @@ pub const NAME: &str = "rollover";
 /// Every ten minutes.
 pub const SCHEDULE: &str = "*/10 * * * *";
 
-/// So long after a window's end holds of its last moment may be settled: the longest that any sidecar
-/// can be configured to hold a reservation.
-const HELD_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Windows of one grant that one run carries over; a test clock may have jumped far.
 const WINDOWS_MAX: usize = 1_200;
 
@@ -156,14 +153,14 @@ impl Pass<'_> {
     }
 
     fn is_closed(&self, end: Timestamp) -> bool {
-        let ended_at = end.checked_add(HELD_MAX).unwrap_or(Timestamp::MAX);
-        if self.tenant.now(self.now) < ended_at {
+        if self.tenant.now(self.now) < end {
             return false;
         }
         // A test clock passed the end at the latest when it was last put where it stands.
-        let ended_at = self.clock_set_at.unwrap_or(ended_at);
+        let ended_at = self.clock_set_at.unwrap_or(end);
         let facts = ClosingFacts { ended_at, oldest_mark: self.oldest_mark, now: self.now };
-        // A wait that is over is no proof: what a sidecar still has to flush would be given again.
+        // A wait that is over is no proof: what a sidecar still has to flush, or holds, would be given
+        // again.
         facts.closing() == Closing::ByMarks
     }
 }

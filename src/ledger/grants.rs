@@ -86,6 +86,8 @@ pub struct StoredGrant {
     pub revoked_at: Option<Timestamp>,
     /// Base units used of it in the ledger, over all its windows.
     pub used: u64,
+    /// The most that was used of it at a time: more than `used` where a level has gone down.
+    pub used_max: u64,
 }
 
 /// Selects [`GrantRow`]s; the tail says which and in what order.
@@ -100,7 +102,12 @@ macro_rules! select_grants {
                               WHERE w.tenant = g.tenant AND w.meter = g.meter
                                 AND w.subject = g.subject
                                 AND starts_with(w.label, 'grant_' || g.grant_number || ':')), 0)::bigint
-                        AS "used!"
+                        AS "used!",
+                    coalesce((SELECT sum(greatest(w.used_max, w.used)) FROM window_totals w
+                              WHERE w.tenant = g.tenant AND w.meter = g.meter
+                                AND w.subject = g.subject
+                                AND starts_with(w.label, 'grant_' || g.grant_number || ':')), 0)::bigint
+                        AS "used_max!"
              FROM grants g "#
                 + $tail,
             $($argument),*
@@ -198,14 +205,17 @@ impl Ledger {
         rows.into_iter().map(GrantRow::into_stored).collect()
     }
 
-    /// Grants of `tenants` that have a price and no charge yet.
+    /// Grants of `tenants` that have a price and no charge yet. One that was bought and revoked before
+    /// it began was never had, and costs nothing.
     pub async fn uncharged_grants(
         &self,
         tenants: &[TenantId],
     ) -> Result<Vec<StoredGrant>, LedgerError> {
         let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.as_str().to_owned()).collect();
         let rows = select_grants!(
-            "WHERE g.tenant = ANY($1) AND g.price IS NOT NULL AND NOT EXISTS (
+            "WHERE g.tenant = ANY($1) AND g.price IS NOT NULL
+                 AND (g.price ? 'used' OR g.expires_at IS NULL OR g.expires_at > g.starts_at)
+                 AND NOT EXISTS (
                  SELECT 1 FROM charges c
                  WHERE c.tenant = g.tenant AND c.meter = g.meter AND c.subject = g.subject
                      AND c.kind IN ('grant', 'emergency')
@@ -389,6 +399,7 @@ struct GrantRow {
     created_at: jiff_sqlx::Timestamp,
     revoked_at: Option<jiff_sqlx::Timestamp>,
     used: i64,
+    used_max: i64,
 }
 
 impl GrantRow {
@@ -439,6 +450,7 @@ impl GrantRow {
             created_at: self.created_at.to_jiff(),
             revoked_at: self.revoked_at.map(|at| at.to_jiff()),
             used: u64::try_from(self.used).unwrap_or(0),
+            used_max: u64::try_from(self.used_max).unwrap_or(0),
         })
     }
 }

@@ -1,5 +1,6 @@
-//! When a window is closed for billing: everything that was acknowledged in it is in the ledger, or
-//! it has been waited for long enough. What comes later is in the ledger and in no charge.
+//! When a window is closed for billing: everything that was acknowledged in it is in the ledger, and
+//! nothing is held in it any more; or that has been waited for long enough. What comes later is in the
+//! ledger and in no charge.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,7 +15,8 @@ pub const CLOCK_SPREAD: SignedDuration = SignedDuration::from_secs(1);
 pub struct ClosingFacts {
     /// The real instant at which the tenant's clock had passed the window's end.
     pub ended_at: Timestamp,
-    /// Through when the usage of all open runs is in the ledger; `None` = no run is open.
+    /// Through when the usage of all open runs is in the ledger, also what settles what they hold;
+    /// `None` = no run is open.
     pub oldest_mark: Option<Timestamp>,
     /// The real present.
     pub now: Timestamp,
@@ -43,13 +45,18 @@ impl Closing {
 }
 
 impl ClosingFacts {
-    /// Whether the window is closed.
+    /// Whether the window is closed, when sidecars are waited for for [`WAIT_MAX`].
     pub fn closing(self) -> Closing {
+        self.closing_after(WAIT_MAX)
+    }
+
+    /// Whether the window is closed, when sidecars are waited for for `wait_max`.
+    pub fn closing_after(self, wait_max: SignedDuration) -> Closing {
         let after = |wait| self.ended_at.checked_add(wait).unwrap_or(Timestamp::MAX);
         // Without an open run nothing is missing, and a new one starts from the present.
         if self.oldest_mark.is_none_or(|mark| mark >= after(CLOCK_SPREAD)) {
             Closing::ByMarks
-        } else if self.now >= after(WAIT_MAX) {
+        } else if self.now >= after(wait_max) {
             Closing::ByWait
         } else {
             Closing::Open

@@ -1,11 +1,11 @@
 //! Which windows have ended, and which of those are closed for billing.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     jobs::job::JobContext,
     ledger::subscribers::Subscriber,
-    pricing::closing::{Closing, ClosingFacts},
+    pricing::closing::{Closing, ClosingFacts, WAIT_MAX},
 };
 
 /// The present as this run sees it.
@@ -26,6 +26,16 @@ impl BillingClock {
 
     /// Where a window that ends at `end` stands; `None` = it has not ended.
     pub(super) fn closing(&self, subscriber: &Subscriber, end: Timestamp) -> Option<Closing> {
+        self.closing_after(subscriber, end, WAIT_MAX)
+    }
+
+    /// As [`BillingClock::closing`], when sidecars are waited for for `wait_max`.
+    pub(super) fn closing_after(
+        &self,
+        subscriber: &Subscriber,
+        end: Timestamp,
+        wait_max: SignedDuration,
+    ) -> Option<Closing> {
         let (tenant_now, ended_at, now) = match subscriber.test_clock {
             // A test clock passed the end at the latest when it was last put where it stands.
             Some(clock) => (clock.at, clock.set_at, self.real_now),
@@ -34,6 +44,6 @@ impl BillingClock {
         if tenant_now < end {
             return None;
         }
-        Some(ClosingFacts { ended_at, oldest_mark: self.oldest_mark, now }.closing())
+        Some(ClosingFacts { ended_at, oldest_mark: self.oldest_mark, now }.closing_after(wait_max))
     }
 }

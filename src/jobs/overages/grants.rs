@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{clock::BillingClock, pass::Pass, plans::BilledPlan};
 use crate::{
-    domain::{cell_key::CellKey, grant::GrantPrice, period::Period},
+    domain::{cell_key::CellKey, grant::GrantPrice, period::Period, reservation::HOLD_S_MAX},
     jobs::error::JobError,
     ledger::{
         charges::Charge,
@@ -17,7 +17,7 @@ use crate::{
     },
     pricing::{
         catalog_price::price_model,
-        closing::Closing,
+        closing::{Closing, WAIT_MAX},
         exact::Exact,
         model::PriceModel,
         overage::{OverageFacts, OverageLine},
@@ -28,6 +28,11 @@ use crate::{
 pub(super) const BOUGHT: &str = "grant";
 /// The kind of the charges for emergency usage.
 pub(super) const EMERGENCY: &str = "emergency";
+
+/// Longest wait for sidecars after the end of emergency usage. What a hold took of it is settled in it
+/// however late, so the wait is for the longest of holds, and then for the flush.
+const EMERGENCY_WAIT_MAX: SignedDuration =
+    SignedDuration::from_secs(HOLD_S_MAX as i64 + WAIT_MAX.as_secs());
 
 /// What is to be charged for a grant.
 struct Due<'a> {
@@ -97,7 +102,8 @@ impl Pass {
                 due(BOUGHT, grant.amount, price, 1, Closing::ByMarks)
             }
             Some(GrantPrice::Used { price, per }) => {
-                let closing = match clock.closing(subscriber, period_end) {
+                let closing = match clock.closing_after(subscriber, period_end, EMERGENCY_WAIT_MAX)
+                {
                     None => return Ok(None),
                     Some(Closing::Open) => {
                         self.tally.not_closed();
@@ -105,8 +111,8 @@ impl Pass {
                     }
                     Some(closing) => closing,
                 };
-                match price_model(price, per.size, &[(None, stored.used)]) {
-                    Ok(price) => due(EMERGENCY, stored.used, price, per.size, closing),
+                match price_model(price, per.size, &[(None, stored.used_max)]) {
+                    Ok(price) => due(EMERGENCY, stored.used_max, price, per.size, closing),
                     Err(problem) => {
                         self.tally.problem(&key(stored, terms), problem);
                         return Ok(None);

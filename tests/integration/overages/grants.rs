@@ -20,6 +20,7 @@ use tollgate::{
     ledger::{
         LedgerError,
         changes::Author,
+        charges::Charge,
         grants::{NewGrant, StoredGrant},
     },
 };
@@ -61,6 +62,16 @@ async fn use_grant(world: &World, stored: &StoredGrant, units: i64, time: &str) 
     world.flush(vec![UsageEvent { parts, ..event }]).await;
 }
 
+/// Lowers the level that the grant covers some of.
+async fn lower(world: &World, stored: &StoredGrant, units: i64, time: &str) {
+    let event = world.event("acme", stored.grant.meter.as_str(), -units, at(time));
+    let label = format!("{}:{}:0", stored.grant.id, stored.grant.starts_at.as_second());
+    let on_grant = CellKey { label: label.parse().unwrap(), ..event.key.clone() };
+    let part = |key: &CellKey| Part { key: key.clone(), units: 0, recorded: 0 };
+    let parts = vec![part(&on_grant), part(&event.key)];
+    world.flush(vec![UsageEvent { parts, ..event }]).await;
+}
+
 async fn carry_over(world: &World, real_now: &str) -> u64 {
     let job = rollover::job(world.ledger.clone(), rollover::SCHEDULE, TimeZone::UTC).unwrap();
     let clock = Clock::manual(at(real_now));
@@ -94,12 +105,13 @@ async fn what_is_left_of_a_recurring_grant_goes_over_into_the_next_month_up_to_i
     let recurring = world.ledger.create_grant(&recurring, AUTHOR).await.unwrap();
     use_grant(&world, &recurring, 30, "2015-01-20T00:00:00Z").await;
     world.mark("2015-01-31T23:00:00Z").await;
+    // However long ago that was: what is held in January may still be settled.
     assert_eq!(carry_over(&world, "2015-02-02T00:59:59Z").await, 0, "January may not be all in");
-    // The longest hold, and a second more, since clocks differ.
-    world.mark("2015-02-02T00:00:01Z").await;
-    assert_eq!(carry_over(&world, "2015-02-01T23:30:00Z").await, 0, "holds may be under way");
-    assert_eq!(carry_over(&world, "2015-02-02T01:00:00Z").await, 70);
-    assert_eq!(carry_over(&world, "2015-02-02T01:10:00Z").await, 0, "once");
+    // A second more, since clocks differ.
+    world.mark("2015-02-01T00:00:01Z").await;
+    assert_eq!(carry_over(&world, "2015-01-31T23:59:59Z").await, 0, "January goes on");
+    assert_eq!(carry_over(&world, "2015-02-01T00:10:00Z").await, 70);
+    assert_eq!(carry_over(&world, "2015-02-01T00:20:00Z").await, 0, "once");
     let february = carried(&world).await.remove(0);
     assert_eq!(february.grant.starts_at, at("2015-02-01T00:00:00Z"));
     assert_eq!(february.grant.expires_at, Some(at("2015-03-01T00:00:00Z")));
@@ -122,12 +134,8 @@ async fn a_bought_grant_costs_its_price_once_and_emergency_usage_what_was_used_o
         ..new_grant(GrantKind::TopUp, "bandwidth", 1_000, "bought")
     };
     let bought = world.ledger.create_grant(&bought, AUTHOR).await.unwrap();
-    let price: GrantPrice = serde_json::from_value(json!({
-        "used": { "price": { "rate": "0.02" }, "per": { "name": "unit", "size": 1 } }
-    }))
-    .unwrap();
     let emergency = NewGrant {
-        price: Some(price),
+        price: priced("0.02"),
         expires_at: Some(at("2015-02-01T00:00:00Z")),
         ..new_grant(GrantKind::Emergency, "bandwidth", 500, "emergency")
     };
@@ -144,6 +152,111 @@ async fn a_bought_grant_costs_its_price_once_and_emergency_usage_what_was_used_o
         charges.map(|charge| charge.amount.minor).collect::<Vec<_>>()
     };
     assert_eq!((of("grant"), of("emergency")), (vec![900], vec![80]));
+}
+
+fn priced(per_unit: &str) -> Option<GrantPrice> {
+    let per = json!({ "name": "unit", "size": 1 });
+    let price = json!({ "used": { "price": { "rate": per_unit }, "per": per } });
+    Some(serde_json::from_value(price).unwrap())
+}
+
+/// Minor units, base units paid for, and how it was closed.
+async fn emergency_charges(world: &World) -> Vec<(i64, u64, String)> {
+    let mut charges = world.charges().await;
+    charges.retain(|charge| charge.kind == "emergency");
+    let shown = |charge: &Charge| {
+        let used = charge.explanation["facts"]["used"].as_u64().unwrap();
+        let closed_by = charge.explanation["closed_by"].as_str().unwrap().to_owned();
+        (charge.amount.minor, used, closed_by)
+    };
+    charges.iter().map(shown).collect()
+}
+
+#[tokio::test]
+async fn emergency_usage_waits_for_the_longest_of_holds_before_it_is_charged() {
+    let world = World::with_catalog("hosting").await;
+    world.tenant("acme", "starter").await;
+    let emergency = NewGrant {
+        price: priced("0.02"),
+        expires_at: Some(at("2015-02-01T00:00:00Z")),
+        ..new_grant(GrantKind::Emergency, "bandwidth", 500, "emergency")
+    };
+    let emergency = world.ledger.create_grant(&emergency, AUTHOR).await.unwrap();
+    use_grant(&world, &emergency, 40, "2015-01-11T00:00:00Z").await;
+    // A run whose mark stands holds something since then.
+    world.mark("2015-01-31T23:59:58Z").await;
+    world.charge("2015-02-02T00:59:58Z").await;
+    assert_eq!(emergency_charges(&world).await, []);
+    use_grant(&world, &emergency, 60, "2015-02-01T23:00:00Z").await;
+    world.mark("2015-02-01T23:00:01Z").await;
+    world.charge("2015-02-02T00:59:59Z").await;
+    assert_eq!(emergency_charges(&world).await, [(200, 100, "marks".to_owned())]);
+}
+
+#[tokio::test]
+async fn emergency_usage_of_a_run_that_never_reports_is_charged_when_no_hold_can_be_left() {
+    let world = World::with_catalog("hosting").await;
+    world.tenant("acme", "starter").await;
+    let emergency = NewGrant {
+        price: priced("0.02"),
+        expires_at: Some(at("2015-02-01T00:00:00Z")),
+        ..new_grant(GrantKind::Emergency, "bandwidth", 500, "emergency")
+    };
+    let emergency = world.ledger.create_grant(&emergency, AUTHOR).await.unwrap();
+    use_grant(&world, &emergency, 40, "2015-01-11T00:00:00Z").await;
+    world.charge("2015-02-02T00:59:59Z").await;
+    assert_eq!(emergency_charges(&world).await, []);
+    for now in ["2015-02-02T01:00:00Z", "2015-02-02T01:00:01Z"] {
+        world.charge(now).await;
+        assert_eq!(emergency_charges(&world).await, [(80, 40, "wait".to_owned())]);
+    }
+}
+
+#[tokio::test]
+async fn emergency_usage_of_a_level_costs_the_most_that_stood_on_it() {
+    let world = World::with_catalog("factory").await;
+    world.tenant("acme", "professional").await;
+    let emergency = NewGrant {
+        price: priced("2"),
+        expires_at: Some(at("2015-02-01T00:00:00Z")),
+        covers_level: true,
+        ..new_grant(GrantKind::Emergency, "users", 10, "emergency")
+    };
+    let emergency = world.ledger.create_grant(&emergency, AUTHOR).await.unwrap();
+    use_grant(&world, &emergency, 7, "2015-01-11T00:00:00Z").await;
+    lower(&world, &emergency, 5, "2015-01-12T00:00:00Z").await;
+    use_grant(&world, &emergency, 1, "2015-01-13T00:00:00Z").await;
+    // It is over; what stands on it goes down before anybody looks.
+    lower(&world, &emergency, 3, "2015-02-01T00:00:01Z").await;
+    world.mark("2015-02-01T00:00:02Z").await;
+    world.charge("2015-02-01T02:00:00Z").await;
+    assert_eq!(emergency_charges(&world).await, [(1400, 7, "marks".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_bought_grant_that_was_revoked_before_it_began_costs_nothing() {
+    let world = World::with_catalog("hosting").await;
+    world.tenant("acme", "starter").await;
+    let bought = |key: &str| NewGrant {
+        price: Some(serde_json::from_value(json!({ "flat": "9" })).unwrap()),
+        starts_at: at("2015-01-10T00:00:00Z"),
+        ..new_grant(GrantKind::TopUp, "bandwidth", 1_000, key)
+    };
+    let tenant = "acme".parse().unwrap();
+    let ids = [
+        world.ledger.create_grant(&bought("never"), AUTHOR).await.unwrap().grant.id,
+        world.ledger.create_grant(&bought("begun"), AUTHOR).await.unwrap().grant.id,
+    ];
+    world.charge("2015-01-09T00:00:00Z").await;
+    world.ledger.revoke_grant(&tenant, ids[0], at("2015-01-09T12:00:00Z"), AUTHOR).await.unwrap();
+    world.ledger.revoke_grant(&tenant, ids[1], at("2015-01-10T00:00:01Z"), AUTHOR).await.unwrap();
+    for now in ["2015-01-10T00:00:02Z", "2015-02-01T02:00:00Z"] {
+        world.charge(now).await;
+        let charges = world.charges().await;
+        let charged: Vec<_> =
+            charges.iter().map(|c| (c.key.label.period, c.amount.minor)).collect();
+        assert_eq!(charged, [(Period::Grant { id: ids[1] }, 900)]);
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod expiring_keys;
 mod features;
 mod grants;
 mod hard_limit;
+mod held_grants;
 mod hosting_in_may;
 mod http_calls;
 mod large_amounts;
