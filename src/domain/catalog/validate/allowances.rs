@@ -5,7 +5,7 @@ use crate::domain::{
         definition::CatalogDefinition,
         field_path::FieldPath,
         meters::MeterDef,
-        plans::PlanDef,
+        plans::{EnforcementDef, LimitDef, PlanDef},
         prices::RecurringPrice,
     },
     ids::{MeterName, PlanName},
@@ -56,7 +56,7 @@ fn one_grant(
     path: &FieldPath,
     findings: &mut Findings,
 ) {
-    let meter = meter(catalog, &grant.meter, path, findings);
+    let meter = granted_meter(catalog, &grant.meter, path, findings);
     let is_recurring = grant.kind == GrantKind::Recurring;
     if is_recurring && meter.is_some_and(|meter| meter.kind == MeterKind::Level) {
         findings.add(
@@ -126,10 +126,13 @@ fn emergency(
     path: &FieldPath,
     findings: &mut Findings,
 ) {
-    if let Some(meter) = meter(catalog, &rule.meter, path, findings) {
+    if let Some(meter) = granted_meter(catalog, &rule.meter, path, findings) {
         prices::usage_price(catalog, meter, &rule.price, &path.key("price"), findings);
-        let limited = plan.limits.get(&rule.meter).is_some_and(|limit| limit.limit.get().is_some());
-        if !limited {
+        let runs_out = |limit: &LimitDef| {
+            let is_hard = limit.enforcement == EnforcementDef::Hard || limit.hard_cap.is_some();
+            is_hard && limit.limit.get().is_some()
+        };
+        if !plan.limits.get(&rule.meter).is_some_and(runs_out) {
             findings.add(
                 path.key("meter"),
                 format!("{} never runs out on the plan {}", rule.meter, plan.name),
@@ -172,6 +175,25 @@ fn meter<'a>(
     Some(meter)
 }
 
+/// The meter of what gives grants. A grant adds to what may be added up; a largest or latest value, or
+/// a number of distinct ones, has nothing to add it to.
+fn granted_meter<'a>(
+    catalog: &'a CatalogDefinition,
+    name: &MeterName,
+    path: &FieldPath,
+    findings: &mut Findings,
+) -> Option<&'a MeterDef> {
+    let meter = meter(catalog, name, path, findings)?;
+    if meter.kind != MeterKind::Static && !meter.compile().is_summed() {
+        findings.add(
+            path.key("meter"),
+            format!("{name} is not added up, so that nothing of it can be granted"),
+            "name a meter with the aggregation sum or count",
+        );
+    }
+    Some(meter)
+}
+
 /// Plans of a list must exist, and `hold` what it is about.
 fn plans_with(
     catalog: &CatalogDefinition,
@@ -207,4 +229,62 @@ fn recurring_price(
     let path = path.key("price");
     findings.price(path.key("monthly"), Some(price.monthly), catalog.currency);
     findings.price(path.key("yearly"), price.yearly, catalog.currency);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::catalog::Catalog;
+
+    /// What is told of a catalog whose plan has an emergency rule on `meter`, and a grant on it.
+    fn told(meter: &str) -> Vec<String> {
+        let text = format!(
+            "\
+catalog: shop
+currency: USD
+meters:
+  - {{ name: calls, kind: counter, aggregation: count, unit: call }}
+  - {{ name: spare, kind: counter, unit: call }}
+  - {{ name: largest, kind: counter, aggregation: max, unit: byte }}
+  - {{ name: stored, kind: level, aggregation: last, unit: byte }}
+  - {{ name: visitors, kind: counter, aggregation: distinct_count, distinct_property: who, unit: visitor }}
+  - {{ name: kept, kind: static, unit: day }}
+operations:
+  - {{ name: rescue, meters: [calls], critical: true }}
+plans:
+  - name: small
+    prices: {{ monthly: 1 }}
+    limits:
+      calls: 9
+      spare: {{ limit: 9, enforcement: soft }}
+      largest: 9
+      stored: 9
+      visitors: 9
+      kept: 9
+    emergency:
+      - {{ name: more, meter: {meter}, amount: 5, price: {{ rate: 1 }} }}
+grants:
+  - {{ name: pack, kind: top_up, meter: {meter}, amount: 5 }}
+"
+        );
+        let errors = Catalog::parse("shop.yaml", &text).map_or_else(|errors| errors, |_| vec![]);
+        errors.iter().map(|error| format!("{}: {}", error.field, error.problem)).collect()
+    }
+
+    #[test]
+    fn only_what_is_added_up_can_be_granted() {
+        assert_eq!(told("calls"), [""; 0]);
+        for meter in ["largest", "stored", "visitors"] {
+            let problem = format!("{meter} is not added up, so that nothing of it can be granted");
+            let fields = ["plans[small].emergency[more].meter", "grants[pack].meter"];
+            assert_eq!(told(meter), fields.map(|field| format!("{field}: {problem}")));
+        }
+        let problem = "is static: nothing is used of it";
+        assert!(told("kept").contains(&format!("plans[small].emergency[more].meter: {problem}")));
+    }
+
+    #[test]
+    fn emergency_usage_of_what_never_runs_out_is_refused() {
+        let problem = "spare never runs out on the plan small";
+        assert_eq!(told("spare"), [format!("plans[small].emergency[more].meter: {problem}")]);
+    }
 }

@@ -156,7 +156,7 @@ mod tests {
                 "16:71: envoy[1].when.tenant: is the entry that names the tenant; remove it: every descriptor needs it",
                 "17:5: envoy[2].subject: is missing: login holds for each address; name the entry that has the address",
                 "18:28: envoy[3].meter: \"cals\" is not a meter of this catalog; did you mean calls?",
-                "19:32: envoy[4].operation: \"chat\" is not a operation of this catalog; use one of enter",
+                "19:32: envoy[4].operation: \"chat\" is not an operation of this catalog; use one of enter",
                 "20:5: envoy[5].subject: is missing: login holds for each address; name the entry that has the address",
             ]
         );

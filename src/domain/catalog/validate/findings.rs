@@ -65,9 +65,10 @@ impl Findings {
         if known.clone().into_iter().any(|one| one == name) {
             return true;
         }
+        let article = if what.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
         self.add(
             path,
-            format!("{name:?} is not a {what} of this catalog"),
+            format!("{name:?} is not {article} {what} of this catalog"),
             did_you_mean(name, known),
         );
         false
