@@ -3,7 +3,7 @@
 //! The ledger decides, once for all sidecars; this one knows of the grant before it answers, the
 //! others within a second.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -32,6 +32,13 @@ use crate::{
 
 /// An answer is promised within 5 s; what takes longer is given up, and may be asked again.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
+/// How long the shared counters are asked whether the tenant has run out: far longer than a look of
+/// CHECK waits for them, and short enough that the ledger can be asked afterwards.
+const LOOK_MAX: Duration = Duration::from_millis(2_500);
+/// How long one try waits for one counter: several calls to them.
+const LOOK_WAIT: Duration = Duration::from_secs(1);
+/// Between a try that failed, perhaps at once, and the next.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// Answers a request for emergency usage.
@@ -62,6 +69,10 @@ impl Engine {
         let Some(rule) = rule(&terms, request) else {
             return Ok(refusal(EmergencyReason::NotInPlan));
         };
+        // A version that was signed before catalogs were checked for it may have such a rule.
+        if plan.check_grantable(&request.meter, subject.as_ref(), None).is_err() {
+            return Ok(refusal(EmergencyReason::NotInPlan));
+        }
         let price = price(&terms, rule);
         let granted = |reason, grant, pool_remaining| EmergencyAnswer {
             reason,
@@ -152,11 +163,17 @@ impl Engine {
             units: request.amount,
             pool: self.pool_draw(terms, meter, now).await?,
         };
-        let look = self.look(&asked).await?;
-        if look.reason == QuotaReason::DeniedByOutagePolicy {
-            return Err(away("the shared counters do not say whether the tenant has run out"));
+        let began = Instant::now();
+        loop {
+            let look = self.look_within(&asked, LOOK_WAIT).await?;
+            if look.reason != QuotaReason::DeniedByOutagePolicy {
+                return Ok(!look.allowed);
+            }
+            if began.elapsed() >= LOOK_MAX {
+                return Err(away("the shared counters do not say whether the tenant has run out"));
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
-        Ok(!look.allowed)
     }
 }
 

@@ -24,8 +24,17 @@ const REFRESH_WAIT: Duration = Duration::from_millis(250);
 
 impl Engine {
     pub(super) async fn look(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
+        self.look_within(asked, REFRESH_WAIT).await
+    }
+
+    /// As [`Engine::look`], waiting for each counter at most `wait`.
+    pub(super) async fn look_within(
+        &self,
+        asked: &Asked<'_>,
+        wait: Duration,
+    ) -> Result<QuotaAnswer, EngineError> {
         match asked.meter.meter.aggregation {
-            Aggregation::Sum | Aggregation::Count => self.look_at_units(asked).await,
+            Aggregation::Sum | Aggregation::Count => self.look_at_units(asked, wait).await,
             Aggregation::Max | Aggregation::Last => Ok(self.look_at_value(asked, asked.units)),
             Aggregation::DistinctCount => {
                 let properties = &asked.request.properties;
@@ -38,19 +47,23 @@ impl Engine {
         }
     }
 
-    async fn look_at_units(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
+    async fn look_at_units(
+        &self,
+        asked: &Asked<'_>,
+        wait: Duration,
+    ) -> Result<QuotaAnswer, EngineError> {
         let counter = match self.current_counter(asked)? {
             Some(counter) => counter,
             None => return Ok(asked.denial(QuotaReason::TooManySubjects)),
         };
         counter.touch(self.leasing.now());
         if let Some(pool) = &asked.pool {
-            return Ok(self.look_at_pool(asked, pool, &counter).await);
+            return Ok(self.look_at_pool(asked, pool, &counter, wait).await);
         }
         let limited = asked.meter.limit.ceiling().is_some();
         let mut decided_by = DecidedBy::Memory;
         if limited && counter.cell.available() < asked.units {
-            decided_by = self.freshen(&counter).await;
+            decided_by = self.freshen_within(&counter, wait).await;
         }
         let figures = Figures::of(&counter);
         let own = remaining(asked.meter, figures);
@@ -59,7 +72,7 @@ impl Engine {
         let mut fits = fits_own;
         if !fits_own {
             for grant in self.grant_counters(asked) {
-                if self.freshen(&grant).await == DecidedBy::Fallback {
+                if self.freshen_within(&grant, wait).await == DecidedBy::Fallback {
                     decided_by = DecidedBy::Fallback;
                 }
             }
@@ -81,10 +94,11 @@ impl Engine {
         asked: &Asked<'_>,
         pool: &PoolDraw,
         counter: &Counter,
+        wait: Duration,
     ) -> QuotaAnswer {
         let mut decided_by = DecidedBy::Memory;
         for counter in pool.counters.iter().chain(&self.grant_counters(asked)) {
-            match self.freshen(counter).await {
+            match self.freshen_within(counter, wait).await {
                 DecidedBy::Memory => {}
                 other => decided_by = other,
             }

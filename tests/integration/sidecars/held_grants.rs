@@ -65,7 +65,8 @@ async fn bill(cluster: &Cluster) -> (Vec<u64>, Vec<i64>) {
     cluster.operate(&["job", "run", "rollover"]);
     cluster.operate(&["job", "run", "overages"]);
     let tenant = TenantId::new("timely").unwrap();
-    let grants = cluster.world.ledger.grants(&tenant, jiff::Timestamp::UNIX_EPOCH, true).await.unwrap();
+    let grants =
+        cluster.world.ledger.grants(&tenant, jiff::Timestamp::UNIX_EPOCH, true).await.unwrap();
     let carried = grants.iter().filter(|stored| stored.grant.kind == GrantKind::Rollover);
     let charges = cluster.world.charges().await;
     let charged = charges.iter().filter(|charge| charge.kind == "emergency");
