@@ -16,6 +16,13 @@ pub struct CellKey {
     pub label: WindowLabel,
 }
 
+impl CellKey {
+    /// Whether it counts what it covers of other counters' usage: it is of a grant, or of a pool.
+    pub fn is_covering(&self) -> bool {
+        self.label.is_of_grant() || self.tenant.pool().is_some()
+    }
+}
+
 impl fmt::Display for CellKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.tenant, self.meter)?;

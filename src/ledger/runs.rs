@@ -354,9 +354,10 @@ async fn add_forfeited(
     run: RunId,
     forfeited: &[(CellKey, u64)],
 ) -> Result<(), LedgerError> {
-    // In key order, as every flush writes its totals, so that none deadlocks with another.
+    // In the order in which every flush writes windows' totals, so that none deadlocks with another:
+    // first those that have events of their own, and then those that cover events, each by key.
     let mut sorted: Vec<_> = forfeited.iter().filter(|(_, units)| *units > 0).collect();
-    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    sorted.sort_unstable_by_key(|(key, _)| (key.is_covering(), key));
     if sorted.is_empty() {
         return Ok(());
     }

@@ -1,6 +1,19 @@
 //! Several sidecars flush at once.
 
-use tollgate::ledger::flush::{FlushBatch, FlushOutcome};
+use std::{sync::Arc, time::Duration};
+
+use tollgate::{
+    domain::{
+        cell_key::CellKey,
+        usage::{Part, UsageEvent},
+    },
+    ledger::{
+        Ledger,
+        config::LedgerConfig,
+        flush::{FlushBatch, FlushOutcome},
+        runs::ClosedHow,
+    },
+};
 
 use super::world::{World, batch, event, key, keyed};
 
@@ -76,5 +89,105 @@ async fn of_two_flushers_of_one_run_each_stretch_is_taken_once() {
         .count();
     assert_eq!(taken, 1, "{outcomes:?}");
     assert_eq!(world.used(&key("t1", "tokens")).await, 11);
+    world.check().await;
+}
+
+const FLUSHES: u64 = 25;
+
+/// A counter that covers usage of `own`.
+fn grant(own: &CellKey, id: u64) -> CellKey {
+    CellKey { label: format!("grant_{id}:0:0").parse().unwrap(), ..own.clone() }
+}
+
+fn part(key: &CellKey, units: u64) -> Part {
+    Part { key: key.clone(), units, recorded: 0 }
+}
+
+/// The grants, starting elsewhere for each flusher.
+fn turned(grants: &[CellKey; 3], number: usize) -> [CellKey; 3] {
+    let mut grants = grants.clone();
+    grants.rotate_left(number % 3);
+    grants
+}
+
+/// Some flushes lower levels, which locks rows beforehand; some raise, on plans and grants of two
+/// tenants; and runs are closed that forfeit units of the same counters. All lock in one order: a
+/// transaction that loses against others is tried again, which would hide a circle, so Postgres is
+/// told to break none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushes_that_raise_and_lower_and_closings_wait_for_one_another_in_no_circle() {
+    let world = World::new().await;
+    let pool = world.database.pool().await;
+    let unbroken = "DO $$ BEGIN EXECUTE format(
+        'ALTER DATABASE %I SET deadlock_timeout = 2000000', current_database()); END $$";
+    sqlx::raw_sql(unbroken).execute(&pool).await.unwrap();
+    // New connections, which know of it, and wait for locks for as long as it takes.
+    let patient = LedgerConfig {
+        lock_timeout_ms: 600_000,
+        statement_timeout_ms: 600_000,
+        acquire_timeout_ms: 600_000,
+        ..LedgerConfig::at(&world.database.url)
+    };
+    let ledger = Ledger::new(&patient).unwrap();
+    let world = Arc::new(World { ledger, ..world });
+
+    let [own, other] = ["t1", "t2"].map(|tenant| key(tenant, "tokens"));
+    let grants = [1, 2, 3].map(|id| grant(&own, id));
+    let first = world.run().await;
+    let parts = grants.iter().map(|key| part(key, 1_000)).collect();
+    let up = UsageEvent { parts, from_lease: 7_000, ..event("t1", 10_000) };
+    world.flush(first, 0, &[up]).await;
+
+    let lowering = |number: usize| {
+        let (world, own, grants) = (world.clone(), own.clone(), turned(&grants, number));
+        tokio::spawn(async move {
+            let run = world.run().await;
+            for flush in 0..FLUSHES {
+                let places = grants.iter().chain([&own]).map(|key| part(key, 0)).collect();
+                let down = UsageEvent { parts: places, ..event("t1", -12) };
+                let up = UsageEvent { parts: vec![part(&grants[0], 2)], ..event("t1", 2) };
+                world.flush(run, flush * 3, &[down, up, event("t2", 1)]).await;
+            }
+        })
+    };
+    let raising = |number: usize| {
+        let (world, grants) = (world.clone(), turned(&grants, number));
+        tokio::spawn(async move {
+            let run = world.run().await;
+            for flush in 0..FLUSHES {
+                let parts = grants.iter().map(|key| part(key, 1)).collect();
+                let covered = UsageEvent { parts, from_lease: 2, ..event("t1", 5) };
+                world.flush(run, flush * 2, &[event("t2", 1), covered]).await;
+            }
+        })
+    };
+    let closing = |number: usize| {
+        let (world, own, other) = (world.clone(), own.clone(), other.clone());
+        let [a, b, c] = turned(&grants, number);
+        tokio::spawn(async move {
+            for _ in 0..FLUSHES {
+                let run = world.run().await;
+                let forfeited = [&a, &other, &c, &own, &b].map(|key| (key.clone(), 1));
+                let how = ClosedHow::Forfeited;
+                world.ledger.close_run(run, how, &forfeited, None).await.unwrap();
+            }
+        })
+    };
+    let tasks: Vec<_> =
+        (0..3).flat_map(|number| [lowering(number), raising(number), closing(number)]).collect();
+    let all = futures::future::join_all(tasks);
+    let ended = tokio::time::timeout(Duration::from_secs(180), all).await;
+    let ended = ended.expect("some wait for one another in a circle");
+    ended.into_iter().for_each(|end| end.unwrap());
+
+    let mut left = world.used(&own).await;
+    for grant in &grants {
+        let used = world.used(grant).await;
+        assert!(used >= 0, "{grant} stands at {used}");
+        left += used;
+    }
+    let flushes = i64::try_from(3 * FLUSHES).unwrap();
+    assert_eq!(left, 10_000 - flushes * 10 + flushes * 5);
+    assert_eq!(world.used(&other).await, flushes * 2);
     world.check().await;
 }

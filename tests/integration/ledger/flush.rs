@@ -1,7 +1,5 @@
 //! A stretch of a journal becomes part of the ledger once.
 
-use std::sync::Arc;
-
 use tollgate::{
     domain::{
         cell_key::CellKey,
@@ -206,43 +204,5 @@ async fn a_level_comes_free_where_it_is_covered_whoever_says_it_and_no_unit_twic
     // What no row covers is a debt of the last.
     world.flush(other, 3, &[down("d", -5)]).await;
     assert_eq!((world.used(&grant).await, world.used(&own).await), (0, -1));
-    world.check().await;
-}
-
-#[tokio::test]
-async fn levels_of_many_runs_come_free_at_once_without_a_deadlock() {
-    let world = Arc::new(World::new().await);
-    let own = key("t1", "tokens");
-    let grants: Vec<_> = (1..=3)
-        .map(|id| CellKey { label: format!("grant_{id}:0:0").parse().unwrap(), ..own.clone() })
-        .collect();
-    let first = world.run().await;
-    let parts = grants.iter().map(|key| Part { key: key.clone(), units: 200, recorded: 0 });
-    let up = UsageEvent { parts: parts.collect(), from_lease: 400, ..event("t1", 1_000) };
-    world.flush(first, 0, &[up]).await;
-    let tasks = (0..4).map(|number| {
-        let (world, own, mut grants) = (world.clone(), own.clone(), grants.clone());
-        tokio::spawn(async move {
-            let run = world.run().await;
-            grants.rotate_left(number % 3);
-            for flush in 0..20 {
-                let part = |key: &CellKey, units| Part { key: key.clone(), units, recorded: 0 };
-                let places = grants.iter().chain([&own]).map(|key| part(key, 0)).collect();
-                let down = UsageEvent { parts: places, ..event("t1", -12) };
-                let up = UsageEvent { parts: vec![part(&grants[0], 2)], ..event("t1", 2) };
-                world.flush(run, flush * 2, &[down, up]).await;
-            }
-        })
-    });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await.unwrap();
-    }
-    let mut left = world.used(&own).await;
-    for grant in &grants {
-        let used = world.used(grant).await;
-        assert!(used >= 0, "{grant} stands at {used}");
-        left += used;
-    }
-    assert_eq!(left, 1_000 - 4 * 20 * 10);
     world.check().await;
 }
