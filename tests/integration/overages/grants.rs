@@ -22,6 +22,7 @@ use tollgate::{
         changes::Author,
         charges::Charge,
         grants::{NewGrant, StoredGrant},
+        subscriptions::WindowsAfter,
     },
 };
 
@@ -123,6 +124,38 @@ async fn what_is_left_of_a_recurring_grant_goes_over_into_the_next_month_up_to_i
     carry_over(&world, "2015-05-02T02:00:00Z").await;
     let amounts: Vec<_> = carried(&world).await.iter().map(|carry| carry.grant.amount).collect();
     assert_eq!(amounts, [70, 50, 150, 180]);
+}
+
+/// The new schedule cuts time anew: what was carried is not carried again, and what was spent under
+/// the labels of the schedule before is not forgotten.
+#[tokio::test]
+async fn what_is_left_goes_over_once_when_the_billing_cycle_is_moved() {
+    let world = World::with_catalog("mailer").await;
+    world.tenant("acme", "team").await;
+    let recurring = NewGrant {
+        every: Some(Period::BillingCycle),
+        rollover_cap: Some(1_000),
+        ..new_grant(GrantKind::Recurring, "leads_created", 100, "monthly")
+    };
+    let recurring = world.ledger.create_grant(&recurring, AUTHOR).await.unwrap();
+    use_grant(&world, &recurring, 30, "2015-01-20T00:00:00Z").await;
+    world.mark("2015-02-01T00:00:01Z").await;
+    assert_eq!(carry_over(&world, "2015-02-01T01:00:00Z").await, 70);
+    let february = carried(&world).await.remove(0);
+
+    // Cycles begin on the 10th from now on: one ends there that is carried from the 1st only.
+    use_grant(&world, &recurring, 20, "2015-02-05T00:00:00Z").await;
+    use_grant(&world, &february, 10, "2015-02-06T00:00:00Z").await;
+    let moved = WindowsAfter::Reset;
+    world.set_plan("acme", "team", "2015-02-10T00:00:00Z", moved).await;
+    world.mark("2015-02-10T00:00:01Z").await;
+    assert_eq!(carry_over(&world, "2015-02-10T01:00:00Z").await, 80 + 60);
+    let shown = |carry: &StoredGrant| (carry.grant.starts_at, carry.grant.expires_at);
+    let times: Vec<_> = carried(&world).await.iter().map(shown).collect();
+    let cycle = (at("2015-02-10T00:00:00Z"), Some(at("2015-03-10T00:00:00Z")));
+    assert_eq!(times[1..], [cycle]);
+    world.mark("2015-03-10T00:00:01Z").await;
+    assert_eq!(carry_over(&world, "2015-03-10T01:00:00Z").await, 100 + 140);
 }
 
 #[tokio::test]

@@ -135,6 +135,28 @@ async fn a_grant_covers_what_others_hold_of_the_plan_and_do_not_return() {
     [a, b].into_iter().for_each(|sidecar| sidecar.process.stop());
 }
 
+/// A killed sidecar holds all of the plan's rest and of seven grants. Each of them might return enough,
+/// and each is waited for; when all that takes too long, nobody has said that there is not enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_to_be_split_is_told_as_an_outage() {
+    let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
+    // Eight waits, of which the bound of a split covers four and two seconds.
+    cluster.flag("--enforcement-recall-wait-ms", "1500");
+    cluster.world.tenant("acme", "basic").await;
+    for _ in 0..7 {
+        grant(&cluster, "calls", 5, &[]).await;
+    }
+    let [a, dead] = [cluster.start("a").await, cluster.start("dead").await];
+    assert!(dead.check(Mode::Consume, "acme", "calls", PLAN - 5).await.unwrap().allowed);
+    let held = dead.check(Mode::Reserve, "acme", "calls", 40).await.unwrap();
+    assert_eq!(held.reason(), QuotaReason::WithinGrant, "{held:?}");
+    dead.process.kill();
+    let answer = a.check(Mode::Consume, "acme", "calls", 5).await.unwrap();
+    assert!(!answer.allowed);
+    assert_eq!(answer.reason(), QuotaReason::DeniedByOutagePolicy, "{answer:?}");
+    a.process.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_grant_is_taken_back_from_who_holds_it() {
     let cluster = cluster().await;
@@ -305,9 +327,13 @@ async fn a_grant_ends_at_its_instant_and_when_it_is_revoked() {
     ]);
     let create = |amount: &str, more: &[&str]| {
         let arguments = ["grant", "create", "timely", "--meter", "seats", "--amount", amount];
-        cluster.operate(&[&arguments, more].concat());
+        cluster.operate(&[&arguments, more].concat())
     };
-    create("5", &["--starts-at", "2026-03-11T00:00:00Z", "--expires-at", "2026-03-12T00:00:00Z"]);
+    let times = ["--starts-at", "2026-03-11T00:00:00Z", "--expires-at", "2026-03-12T00:00:00Z"];
+    let extra = create("5", &[&times[..], &["--json"]].concat());
+    let extra: serde_json::Value = serde_json::from_str(&extra).unwrap();
+    let begins: jiff::Timestamp = times[1].parse().unwrap();
+    let extra_label = format!("{}:{}:0", extra["grant"].as_str().unwrap(), begins.as_second());
     let sidecar = cluster.start("a").await;
     let remaining = async || sidecar.usage("timely", "seats").await.remaining;
     let wait_for = async |expected: i64| {
@@ -327,6 +353,10 @@ async fn a_grant_ends_at_its_instant_and_when_it_is_revoked() {
     // The level stands at 12 with room for 10: it has to go down to 9 before one more fits.
     assert!(!sidecar.check(Mode::Consume, "timely", "seats", 1).await.unwrap().allowed);
     sidecar.record(vec![event("timely", "seats", -2, "")]).await.unwrap();
+    // A decrease counts once the ledger has it: only then does a denial say something.
+    let own = current_key(&cluster.world, "timely", "seats").await;
+    let extra = CellKey { label: extra_label.parse().unwrap(), ..own.clone() };
+    all_agree(&cluster, &[(&own, 10), (&extra, 0)]).await;
     assert!(!sidecar.check(Mode::Consume, "timely", "seats", 1).await.unwrap().allowed);
     sidecar.record(vec![event("timely", "seats", -1, "")]).await.unwrap();
     wait_for(1).await;
