@@ -18,6 +18,9 @@ use crate::domain::{
     window::WindowSchedule,
 };
 
+/// The versions of a catalog's plans count from 1.
+const OF_NO_CATALOG: u32 = 0;
+
 /// A pool with what the operator needs to know of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredPool {
@@ -42,16 +45,18 @@ impl StoredPool {
 
     /// The cell that `owner` names, as if it were a tenant on a plan of its own: its limit is the
     /// cell's share. With the plan's definition.
+    ///
+    /// Whoever makes terms of it goes by the definition; the plan's version is one that no catalog's
+    /// has, so that none is ever taken for the other.
     pub fn cell(&self, owner: &TenantId) -> Option<(Tenant, Value)> {
         let units = self.pool.units_of(owner)?;
         let mut definition = self.definition.clone();
         let meter = self.pool.meter.as_str();
         *definition.get_mut("plan")?.get_mut("limits")?.get_mut(meter)?.get_mut("limit")? =
             json!(units);
-        let name = PlanName::new(owner.as_str().replace('!', ".")).ok()?;
-        // Another size is another plan.
-        let version = u32::try_from(self.pool.version).unwrap_or(u32::MAX);
-        let plan = PlanVersion { catalog: self.catalog.clone(), plan: name, version };
+        let name = PlanName::new(definition.get("plan")?.get("name")?.as_str()?).ok()?;
+        let plan =
+            PlanVersion { catalog: self.catalog.clone(), plan: name, version: OF_NO_CATALOG };
         let tenant = Tenant {
             id: owner.clone(),
             account: self.account.clone(),

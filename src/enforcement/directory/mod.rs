@@ -21,12 +21,12 @@ use std::{
 };
 
 use ahash::RandomState;
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use tokio::sync::RwLock;
 
 use self::{
     catalogs::CatalogInForce,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, SnapshotParts},
     tenant_state::{TenantState, Terms},
     unknown::UnknownTenants,
 };
@@ -121,12 +121,12 @@ impl Directory {
             return Err(unknown());
         }
         let _loading = self.loading.read().await;
-        if tenant.pool().is_some() {
-            let Some((cell, definition)) = self.source.pool_cell(tenant).await? else {
-                return Err(unknown());
-            };
-            self.learn_plan(cell.subscription.plan.clone(), definition)?;
-            return self.admit(cell).await;
+        if let Some(pool) = tenant.pool() {
+            let stored = self.source.pool(pool).await?;
+            let cell = stored.as_ref().and_then(|stored| stored.cell(tenant));
+            let (cell, definition) = cell.ok_or_else(unknown)?;
+            self.learn_cell(cell, &definition).await?;
+            return self.known(tenant).ok_or_else(unknown);
         }
         match self.source.tenant(tenant).await? {
             Some(loaded) => {
@@ -248,7 +248,9 @@ impl Directory {
         let Some(state) = self.known(tenant) else { return Ok(vec![]) };
         let Some(loaded) = self.source.tenant(tenant).await? else { return Ok(vec![]) };
         self.is_unsaved.store(true, Ordering::Relaxed);
-        Ok(state.replace_terms(self.terms(loaded).await?))
+        let mut counters = self.follow_pools(&loaded).await?;
+        counters.extend(state.replace_terms(self.terms(loaded).await?));
+        Ok(counters)
     }
 
     /// The shared ledger, unless everything is in a file.
@@ -259,27 +261,52 @@ impl Directory {
         }
     }
 
-    /// The pools of a tenant have the sizes that it was read with, and follow its account's clock.
-    /// Answers the counters whose ceilings changed.
+    /// The pools of a tenant are known, have at least the sizes that it was read with, and follow its
+    /// account's clock. Answers the counters whose ceilings changed.
+    ///
+    /// It comes before the tenant's own terms: so no member is ever known by newer terms of a pool
+    /// than the pool's cells, here and in the snapshot.
     async fn follow_pools(&self, tenant: &Tenant) -> Result<Vec<Arc<Counter>>, EngineError> {
         let mut counters = vec![];
         for pool in tenant.pools.iter().map(|membership| &membership.pool) {
-            for owner in pool.owners() {
-                let Some(state) = self.known(&owner) else { continue };
-                let terms = state.terms();
-                if terms.tenant.version < pool.version {
-                    let Some((cell, definition)) = self.source.pool_cell(&owner).await? else {
-                        continue;
-                    };
-                    self.learn_plan(cell.subscription.plan.clone(), definition)?;
-                    counters.extend(state.replace_terms(self.terms(cell).await?));
-                } else if terms.tenant.test_clock != tenant.test_clock {
+            let is_behind = |owner: &TenantId| {
+                self.known(owner).is_none_or(|cell| cell.terms().tenant.version < pool.version)
+            };
+            if pool.owners().any(|owner| is_behind(&owner))
+                && let Some(stored) = self.source.pool(pool.id).await?
+            {
+                for (cell, definition) in pool.owners().filter_map(|owner| stored.cell(&owner)) {
+                    counters.extend(self.learn_cell(cell, &definition).await?);
+                }
+            }
+            for cell in pool.owners().filter_map(|owner| self.known(&owner)) {
+                let terms = cell.terms();
+                if terms.tenant.test_clock != tenant.test_clock {
                     let moved = Tenant { test_clock: tenant.test_clock, ..terms.tenant.clone() };
-                    state.replace_terms(terms.of(moved));
+                    cell.replace_terms(terms.of(moved));
                 }
             }
         }
         Ok(counters)
+    }
+
+    /// Takes in a cell of a pool, whose plan is its own. Answers the counters whose ceilings changed.
+    async fn learn_cell(
+        &self,
+        cell: Tenant,
+        definition: &serde_json::Value,
+    ) -> Result<Vec<Arc<Counter>>, EngineError> {
+        let catalog = self.catalog(&cell.subscription.plan.catalog).await?;
+        let terms = cell_terms(cell, definition, catalog)?;
+        self.is_unsaved.store(true, Ordering::Relaxed);
+        let known = match self.tenants.entry(terms.tenant.id.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Arc::new(TenantState::new(terms, self.seed)));
+                return Ok(vec![]);
+            }
+            Entry::Occupied(known) => known.get().clone(),
+        };
+        Ok(known.replace_terms(terms))
     }
 
     /// Begins with what the last snapshot knew. An unreadable one is as good as none.
@@ -304,7 +331,19 @@ impl Directory {
             }
         }
         *self.lock_cursor() = ChangeCursor::after(snapshot.change_version);
-        for tenant in snapshot.into_tenants() {
+        let (tenants, cells) = snapshot.into_tenants();
+        for (cell, definition) in cells {
+            let catalog = self.catalogs.get(&cell.subscription.plan.catalog);
+            let Some(catalog) = catalog.map(|catalog| catalog.clone()) else { continue };
+            match cell_terms(cell, &definition, catalog) {
+                Ok(terms) => {
+                    let id = terms.tenant.id.clone();
+                    self.tenants.insert(id, Arc::new(TenantState::new(terms, self.seed)));
+                }
+                Err(error) => tracing::warn!(%error, "ignoring a pool of the snapshot"),
+            }
+        }
+        for tenant in tenants {
             let version = &tenant.subscription.plan;
             let plan = self.plans.get(version).map(|plan| plan.compiled.clone());
             let catalog = self.catalogs.get(&version.catalog).map(|catalog| catalog.clone());
@@ -325,22 +364,30 @@ impl Directory {
         }
         // Of the cursor's own version some tenants may be missing: they are looked at again.
         let version = self.lock_cursor().version.saturating_sub(1);
-        let tenants: Vec<Tenant> =
-            // Cells of pools are read from the ledger.
-            self.tenants
-                .iter()
-                .filter(|state| state.key().pool().is_none())
-                .map(|state| state.terms().tenant.clone())
-                .collect();
+        let terms_of = |are_cells: bool| {
+            let wanted =
+                self.tenants.iter().filter(|state| state.key().pool().is_some() == are_cells);
+            wanted.map(|state| state.terms()).collect::<Vec<_>>()
+        };
+        // Pools after their members: none is older than what a member knows of it.
+        let tenants = terms_of(false);
+        let cells = terms_of(true);
         let plans =
             self.plans.iter().map(|plan| (plan.key().clone(), plan.definition.clone())).collect();
         let catalogs = self.catalogs.iter().map(|catalog| {
             let (version, definition) = catalog.stored();
             (catalog.key().clone(), version, definition)
         });
-        Snapshot::new(version, tenants.into_iter(), plans, catalogs.collect())
-            .write(path)
-            .inspect_err(|_| self.is_unsaved.store(true, Ordering::Relaxed))
+        let cell = |terms: &Arc<Terms>| (terms.tenant.clone(), terms.plan.definition.to_json());
+        Snapshot::new(SnapshotParts {
+            change_version: version,
+            tenants: tenants.iter().map(|terms| terms.tenant.clone()),
+            pool_cells: cells.iter().map(cell),
+            plans,
+            catalogs: catalogs.collect(),
+        })
+        .write(path)
+        .inspect_err(|_| self.is_unsaved.store(true, Ordering::Relaxed))
     }
 
     fn lock_cursor(&self) -> MutexGuard<'_, ChangeCursor> {
@@ -366,4 +413,16 @@ impl Directory {
     pub fn is_empty(&self) -> bool {
         self.tenants.is_empty()
     }
+}
+
+/// The terms of a pool's cell. Its plan is made of its own definition, and never looked up by name.
+fn cell_terms(
+    cell: Tenant,
+    definition: &serde_json::Value,
+    catalog: Arc<CatalogInForce>,
+) -> Result<Terms, EngineError> {
+    let plan = CompiledPlan::from_json(definition).map_err(|invalid| {
+        EngineError::Unavailable(format!("the pool of {} cannot be read: {invalid}", cell.id))
+    })?;
+    Ok(Terms::new(cell, Arc::new(plan), catalog))
 }

@@ -32,15 +32,35 @@ pub struct Snapshot {
     /// Version of the last change that it includes.
     pub change_version: u64,
     tenants: Vec<TenantRecord>,
+    /// The cells of the tenants' pools, as if they were tenants on plans of their own.
+    #[serde(default)]
+    pool_cells: Vec<PoolCellRecord>,
     /// Plan versions with their stored definitions.
     pub plans: Vec<(PlanVersion, serde_json::Value)>,
     /// Catalogs with the versions in force and their stored definitions.
     pub catalogs: Vec<(CatalogName, u32, serde_json::Value)>,
 }
 
+/// What a snapshot is made of.
+pub struct SnapshotParts<T, C> {
+    pub change_version: u64,
+    pub tenants: T,
+    /// With the definitions of their plans.
+    pub pool_cells: C,
+    pub plans: Vec<(PlanVersion, serde_json::Value)>,
+    pub catalogs: Vec<(CatalogName, u32, serde_json::Value)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PoolCellRecord {
+    cell: TenantRecord,
+    definition: serde_json::Value,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct TenantRecord {
-    id: TenantId,
+    /// A cell's is one that no caller can name.
+    id: String,
     account: AccountId,
     subscription: Uuid,
     plan: PlanVersion,
@@ -69,13 +89,17 @@ struct Format {
 impl Snapshot {
     /// Collects what is to be kept.
     pub fn new(
-        change_version: u64,
-        tenants: impl Iterator<Item = Tenant>,
-        plans: Vec<(PlanVersion, serde_json::Value)>,
-        catalogs: Vec<(CatalogName, u32, serde_json::Value)>,
+        parts: SnapshotParts<
+            impl Iterator<Item = Tenant>,
+            impl Iterator<Item = (Tenant, serde_json::Value)>,
+        >,
     ) -> Self {
+        let SnapshotParts { change_version, tenants, pool_cells, plans, catalogs } = parts;
         let tenants = tenants.map(TenantRecord::from).collect();
-        Self { format: FORMAT, change_version, tenants, plans, catalogs }
+        let cell =
+            |(cell, definition)| PoolCellRecord { cell: TenantRecord::from(cell), definition };
+        let pool_cells = pool_cells.map(cell).collect();
+        Self { format: FORMAT, change_version, tenants, pool_cells, plans, catalogs }
     }
 
     /// Replaces the file at `path`.
@@ -101,9 +125,14 @@ impl Snapshot {
         Ok(Some(serde_json::from_slice(&bytes)?))
     }
 
-    /// The tenants; one whose zone this machine does not know is left out.
-    pub fn into_tenants(self) -> impl Iterator<Item = Tenant> {
-        self.tenants.into_iter().filter_map(TenantRecord::into_tenant)
+    /// The tenants, and the cells of pools with the definitions of their plans; one whose zone this
+    /// machine does not know is left out.
+    pub fn into_tenants(
+        self,
+    ) -> (impl Iterator<Item = Tenant>, impl Iterator<Item = (Tenant, serde_json::Value)>) {
+        let tenants = self.tenants.into_iter().filter_map(TenantRecord::into_tenant);
+        let cells = self.pool_cells.into_iter();
+        (tenants, cells.filter_map(|one| Some((one.cell.into_tenant()?, one.definition))))
     }
 }
 
@@ -111,7 +140,7 @@ impl From<Tenant> for TenantRecord {
     fn from(tenant: Tenant) -> Self {
         let Subscription { id, plan, status, schedule, started_at } = tenant.subscription;
         Self {
-            id: tenant.id,
+            id: tenant.id.into(),
             account: tenant.account,
             subscription: id,
             plan,
@@ -139,7 +168,7 @@ impl TenantRecord {
             version: self.anchor_version,
         };
         Some(Tenant {
-            id: self.id,
+            id: TenantId::stored(&self.id).ok()?,
             account: self.account,
             subscription: Subscription {
                 id: self.subscription,
@@ -162,7 +191,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         grant::GrantKind,
-        ids::{FeatureName, GrantId, MeterName, PlanName},
+        ids::{FeatureName, GrantId, MeterName, PlanName, PoolId},
         period::Period,
     };
 
@@ -215,10 +244,22 @@ mod tests {
     fn what_was_written_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshot.json");
-        Snapshot::new(5, std::iter::once(tenant()), vec![], vec![]).write(&path).unwrap();
+        let cell = Tenant { id: TenantId::of_pool(PoolId(3), Some("shop")), ..tenant() };
+        let definition = serde_json::json!({ "plan": {} });
+        Snapshot::new(SnapshotParts {
+            change_version: 5,
+            tenants: std::iter::once(tenant()),
+            pool_cells: std::iter::once((cell.clone(), definition.clone())),
+            plans: vec![],
+            catalogs: vec![],
+        })
+        .write(&path)
+        .unwrap();
         let read = Snapshot::read(&path).unwrap().unwrap();
         assert_eq!(read.change_version, 5);
-        assert_eq!(read.into_tenants().collect::<Vec<_>>(), vec![tenant()]);
+        let (tenants, cells) = read.into_tenants();
+        assert_eq!(tenants.collect::<Vec<_>>(), vec![tenant()]);
+        assert_eq!(cells.collect::<Vec<_>>(), vec![(cell, definition)]);
     }
 
     #[test]

@@ -7,13 +7,14 @@ use ahash::AHashMap;
 use crate::{
     domain::{
         catalog::Catalog,
-        ids::{CatalogName, TenantId},
+        ids::{CatalogName, PoolId, TenantId},
         tenant::{PlanVersion, Tenant},
     },
     enforcement::error::EngineError,
     ledger::{
         Ledger,
         catalogs::{ChangedCatalog, StoredCatalog, WhichVersion},
+        pools::StoredPool,
         tenants::ChangeCursor,
     },
 };
@@ -66,18 +67,11 @@ impl Source {
         }
     }
 
-    /// A cell of a pool as if it were a tenant, with the definition of its plan.
-    pub async fn pool_cell(
-        &self,
-        owner: &TenantId,
-    ) -> Result<Option<(Tenant, serde_json::Value)>, EngineError> {
-        let (Self::Ledger(ledger), Some(pool)) = (self, owner.pool()) else { return Ok(None) };
-        match ledger.pool(pool).await {
-            Ok(stored) => Ok(stored.and_then(|stored| stored.cell(owner))),
-            Err(error) => {
-                Err(out_of_reach(format!("the pool {pool} is not known here yet"), error))
-            }
-        }
+    /// One pool; `None` when there is none with this id.
+    pub async fn pool(&self, pool: PoolId) -> Result<Option<StoredPool>, EngineError> {
+        let Self::Ledger(ledger) = self else { return Ok(None) };
+        let found = ledger.pool(pool).await;
+        found.map_err(|error| out_of_reach(format!("{pool} is not known here yet"), error))
     }
 
     /// A plan version as it was stored.

@@ -157,11 +157,15 @@ impl TenantState {
     /// The terms come first: a counter that is made meanwhile either is among all counters here, or
     /// was made after, from these terms.
     pub fn replace_terms(&self, terms: Terms) -> Vec<Arc<Counter>> {
-        if terms.tenant.version < self.terms.load().tenant.version {
+        let terms = Arc::new(terms);
+        let is_older = |known: &Terms| terms.tenant.version < known.tenant.version;
+        let before = self.terms.rcu(|known| match is_older(known) {
+            true => known.clone(),
+            false => terms.clone(),
+        });
+        if is_older(&before) {
             return vec![];
         }
-        let terms = Arc::new(terms);
-        self.terms.store(terms.clone());
         let mut changed = self.all_counters();
         changed.retain(|counter| match terms.ceiling_of(&counter.key) {
             Some(ceiling) => counter.set_ceiling(ceiling),
