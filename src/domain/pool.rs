@@ -140,6 +140,22 @@ pub struct PoolMembership {
     pub class: Option<RuleName>,
 }
 
+impl PoolMembership {
+    /// What the member's class may use.
+    pub fn share(&self) -> PoolShare {
+        let cells = self.pool.cells_of(self.class.as_ref());
+        PoolShare { pool: self.pool.id, units: cells.iter().map(|cell| cell.units).sum() }
+    }
+}
+
+/// What a class of members may use of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolShare {
+    pub pool: PoolId,
+    /// Base units in each window, by all members of the class and of lower ones together.
+    pub units: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use super::{
     held::Held,
     labelling,
     leasing::Leasing,
-    pooled::PoolDraw,
+    pool_draw::PoolDraw,
     settling::Counted,
     taken::Taken,
 };
@@ -291,7 +291,7 @@ impl Engine {
             subject: asked.subject.as_ref(),
         };
         let own = || Some(counter.clone());
-        let may_free = self.may_free(&lowered, asked.pool.as_ref(), own);
+        let may_free = self.may_free(&lowered, asked.pool.as_deref(), own);
         let unleased = unleased(counter.key.clone(), counter.window, DecidedBy::Memory);
         Admitted { counter: Some(counter), may_free, ..unleased }
     }

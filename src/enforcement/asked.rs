@@ -8,7 +8,7 @@ use super::{
     answer::{Decision, Figures, answer},
     directory::tenant_state::{TenantState, Terms},
     labelling,
-    pooled::PoolDraw,
+    pool_draw::PoolDraw,
 };
 use crate::domain::{
     catalog::compiled_plan::PlanMeter,
@@ -35,7 +35,7 @@ pub(super) struct Asked<'r> {
     /// What it draws on instead of on the plan's limit ([`Engine::pool_draw`]).
     ///
     /// [`Engine::pool_draw`]: super::engine::Engine::pool_draw
-    pub pool: Option<PoolDraw>,
+    pub pool: Option<Arc<PoolDraw>>,
 }
 
 impl Asked<'_> {
@@ -95,7 +95,7 @@ impl Asked<'_> {
         let answer = answer(self.meter, Some(window), figures, decision);
         if let Some(pool) = &self.pool {
             let Figures { used, blocked } = pool.figures();
-            let limit = pool.units();
+            let limit = pool.share.units;
             let own = limit.saturating_sub(used).saturating_sub(blocked);
             return QuotaAnswer {
                 limit: Some(limit),

@@ -14,7 +14,7 @@ use super::{
     counter::Counter,
     directory::tenant_state::{TenantState, Terms},
     engine::Engine,
-    pooled::PoolDraw,
+    pool_draw::PoolDraw,
     taken::{Acquired, Taken},
 };
 use crate::domain::{

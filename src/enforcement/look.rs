@@ -9,7 +9,7 @@ use super::{
     engine::Engine,
     error::EngineError,
     labelling,
-    pooled::PoolDraw,
+    pool_draw::PoolDraw,
 };
 use crate::domain::{
     limit::OutagePolicy,

@@ -30,6 +30,7 @@ mod metrics;
 mod operation;
 mod operation_parts;
 mod operation_quotas;
+mod pool_draw;
 mod pooled;
 mod quota;
 pub mod rates;

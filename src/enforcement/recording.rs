@@ -220,11 +220,11 @@ impl Engine {
                 let subject = one.event.key.subject.as_ref();
                 let lowered = Lowered { state: &one.state, terms: &terms, meter, subject };
                 let own = || one.state.counter_or_new(&one.event.key, one.window, None).ok();
-                one.may_free = self.may_free(&lowered, pool.as_ref(), own);
+                one.may_free = self.may_free(&lowered, pool.as_deref(), own);
                 one.event.parts = may_free_parts(&one.may_free);
                 continue;
             }
-            let common = pool.and_then(|pool| pool.counters.into_iter().next());
+            let common = pool.and_then(|pool| pool.counters.first().cloned());
             let Some(key) = common.as_ref().map(|counter| counter.key.clone()).or(past_pool) else {
                 continue;
             };

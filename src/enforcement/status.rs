@@ -11,7 +11,7 @@ use super::{
     engine::Engine,
     error::EngineError,
     labelling,
-    pooled::PoolDraw,
+    pool_draw::PoolDraw,
 };
 use crate::domain::{
     catalog::compiled_plan::PlanMeter,
@@ -140,20 +140,20 @@ impl Engine {
             self.freshen(counter).await;
         }
         Ok(Some(PoolStatus {
-            id: draw.id,
-            limit: draw.units(),
+            id: draw.share.pool,
+            limit: draw.share.units,
             used: draw.figures().used,
             remaining: draw.left(),
             resets_at: draw.window_end(),
             member_used: self.member_used(terms, &draw).await,
-            class: draw.class,
+            class: draw.class.clone(),
         }))
     }
 
     /// What a tenant has used of the pool, in the pool's window.
     async fn member_used(&self, terms: &Terms, draw: &PoolDraw) -> Option<u64> {
         let label = draw.counters.first()?.key.label.to_string();
-        let used = self.directory.ledger()?.pool_used(&terms.tenant.id, draw.id, &label);
+        let used = self.directory.ledger()?.pool_used(&terms.tenant.id, draw.share.pool, &label);
         let used = tokio::time::timeout(REFRESH_WAIT, used).await.ok()?.ok()?;
         // A level that went down by more than it went up in the pool is a debt, and shows as 0.
         Some(u64::try_from(used).unwrap_or(0))

@@ -26,6 +26,7 @@ use crate::{
     enforcement::{
         answer::Figures,
         counter::{Counter, CounterSeed},
+        pool_draw::PoolPlace,
         rates::tenant_rates::TenantRates,
     },
     leases::message::Ceiling,
@@ -43,6 +44,8 @@ pub struct Terms {
     current: Box<[ArcSwapOption<Counter>]>,
     /// The tenant's grants by meter, in burn order; empty where it has none at all.
     grants: Box<[Box<[Grant]>]>,
+    /// The tenant's places in pools by meter; empty where it has none at all.
+    pools: Box<[Option<PoolPlace>]>,
 }
 
 impl Terms {
@@ -57,7 +60,15 @@ impl Terms {
             true => Box::default(),
             false => plan.meters.iter().map(of_meter).collect(),
         };
-        Self { tenant, plan, catalog, current, grants }
+        let place = |meter: &PlanMeter| {
+            let is_of = |one: &&PoolMembership| one.pool.meter == meter.meter.name;
+            tenant.pools.iter().find(is_of).map(PoolPlace::new)
+        };
+        let pools = match tenant.pools.is_empty() {
+            true => Box::default(),
+            false => plan.meters.iter().map(place).collect(),
+        };
+        Self { tenant, plan, catalog, current, grants, pools }
     }
 
     /// The same terms for a tenant that has changed in nothing that its plan goes by.
@@ -67,8 +78,8 @@ impl Terms {
 
     /// The tenant's place in a pool that it draws on instead of on its plan's limit.
     #[inline]
-    pub fn pool(&self, meter: &PlanMeter) -> Option<&PoolMembership> {
-        self.tenant.pools.iter().find(|membership| membership.pool.meter == meter.meter.name)
+    pub fn pool(&self, meter: &PlanMeter) -> Option<&PoolPlace> {
+        self.pools.get(meter.index.get())?.as_ref()
     }
 
     /// The tenant's grants on `meter` that are for `subject` too, in burn order.
@@ -282,11 +293,13 @@ impl TenantState {
 
     /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.
     pub fn drop_done_counters(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
-        for slot in &self.terms.load().current {
+        let terms = self.terms.load();
+        for slot in &terms.current {
             if slot.load().as_ref().is_some_and(|counter| done(counter)) {
                 slot.store(None);
             }
         }
+        terms.pools.iter().flatten().for_each(|place| place.forget(&done));
         self.counters.drop_done(now, done);
     }
 }
