@@ -24,6 +24,7 @@ mod make_partitions;
 mod measured;
 pub mod partition;
 mod pool;
+mod pool_plans;
 pub mod pools;
 pub mod quarantine;
 pub mod reconcile;

@@ -15,6 +15,7 @@ use super::{
     changes::{AuditEntry, Author, next_change},
     error::{LedgerError, Refusal},
     pool::Ledger,
+    pool_plans::{Described, check_may_join},
     stored_pool::{PoolRow, read_pool},
 };
 use crate::domain::{
@@ -182,7 +183,8 @@ impl Ledger {
         .await
     }
 
-    /// Has a tenant of the pool's account draw on it, instead of on its plan's limit.
+    /// Has a tenant of the pool's account draw on it, instead of on its plan's limit. Its plan must
+    /// be one that the catalog lists for the pool.
     pub async fn add_pool_member(
         &self,
         pool: &StoredPool,
@@ -195,6 +197,9 @@ impl Ledger {
             Box::pin(async move {
                 let tx = tx.connection();
                 touch_member(tx, tenant, &pool.account).await?;
+                let StoredPool { catalog, name, .. } = pool;
+                let described = Described { pool: pool.pool.id, catalog, name };
+                check_may_join(tx, described, tenant).await?;
                 let members = sqlx::query!(
                     r#"SELECT count(*) AS "members!" FROM pool_members WHERE pool = $1"#,
                     number(pool.pool.id)

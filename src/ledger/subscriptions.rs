@@ -14,6 +14,7 @@ use super::{
     changes::{AuditEntry, Author, next_change},
     error::{LedgerError, Refusal},
     pool::Ledger,
+    pool_plans::check_may_stay,
 };
 use crate::domain::{
     ids::{CatalogName, PlanName, TenantId},
@@ -88,7 +89,8 @@ impl SubscriptionState {
 }
 
 impl Ledger {
-    /// Puts a tenant on another plan, or on another version of its plan.
+    /// Puts a tenant on another plan, or on another version of its plan. Refused where it draws on a
+    /// pool that the other plan's tenants may not draw on.
     pub async fn set_plan(
         &self,
         tenant: &TenantId,
@@ -108,9 +110,14 @@ impl Ledger {
                     state.anchor_version += 1;
                 }
                 state.revision += 1;
-                let detail = json!({ "before": before, "after": state.plan });
+                let detail = json!({ "before": &before, "after": state.plan });
                 let entry = entry(author, "tenant.set_plan", tenant, detail);
-                change(tx, tenant, &state, to.effective_at, entry).await
+                change(tx, tenant, &state, to.effective_at, entry).await?;
+                // From the change on, nobody joins a pool before this is decided.
+                match (&before.catalog, &before.plan) == (&state.plan.catalog, &state.plan.plan) {
+                    true => Ok(()),
+                    false => check_may_stay(tx, tenant, &state.plan).await,
+                }
             })
         })
         .await?;
