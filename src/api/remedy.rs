@@ -36,6 +36,10 @@ fn remedy(remedy: Remedy) -> v1::Remedy {
                 ..of(Kind::TopUp)
             }
         }
+        Remedy::LowerUsage { meter } => v1::Remedy { meter: meter.into(), ..of(Kind::LowerUsage) },
+        Remedy::ResizePool { pool, meter } => {
+            v1::Remedy { name: pool.to_string(), meter: meter.into(), ..of(Kind::ResizePool) }
+        }
         Remedy::ReactivateSubscription => of(Kind::ReactivateSubscription),
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     catalog::{decimal::Price, names::RuleName},
-    ids::{MeterName, PlanName},
+    ids::{MeterName, PlanName, PoolId},
     money::Currency,
 };
 
@@ -21,6 +21,10 @@ pub enum Remedy {
     RequestEmergencyUsage { rule: RuleName, meter: MeterName, amount: u64 },
     /// Buying this grant.
     TopUp { grant: RuleName, meter: MeterName, amount: u64, price: Option<(Price, Currency)> },
+    /// Having less of a level.
+    LowerUsage { meter: MeterName },
+    /// Having the pool made larger that the tenant draws on.
+    ResizePool { pool: PoolId, meter: MeterName },
     /// Bringing the subscription back.
     ReactivateSubscription,
 }

@@ -11,6 +11,8 @@ use super::{
         plans::Availability,
     },
     ids::MeterName,
+    meter::MeterKind,
+    pool::PoolShare,
     quota::{QuotaAnswer, QuotaReason},
     rate::{RateAnswer, RateReason, RateWindow},
     remedy::Remedy,
@@ -18,6 +20,17 @@ use super::{
 
 /// Most top-ups that one denial names.
 const TOP_UPS_MAX: usize = 5;
+
+/// A quota that denied.
+#[derive(Clone, Copy, Debug)]
+pub struct DeniedQuota<'a> {
+    pub meter: &'a MeterName,
+    /// Base units that were asked for.
+    pub units: u64,
+    pub answer: &'a QuotaAnswer,
+    /// What the tenant may use of a pool, where it draws on that instead of on its plan's limit.
+    pub pool: Option<PoolShare>,
+}
 
 /// Where a denied tenant stands.
 #[derive(Clone, Copy, Debug)]
@@ -32,19 +45,34 @@ pub struct Standing<'a> {
 }
 
 impl Standing<'_> {
-    /// The ways out of a quota's denial of `amount` units; the nearest first.
-    pub fn of_quota(&self, meter: &MeterName, amount: u64, answer: &QuotaAnswer) -> Vec<Remedy> {
-        let wanted = answer.used.saturating_add(amount);
+    /// The ways out of a quota's denial; the nearest first.
+    pub fn of_quota(&self, denied: DeniedQuota<'_>) -> Vec<Remedy> {
+        let DeniedQuota { meter, units, answer, pool } = denied;
+        let wanted = answer.used.saturating_add(units);
         match answer.reason {
             QuotaReason::LimitExceeded => {
-                let own = self.plan.meter(meter.as_str()).and_then(|it| it.limit.ceiling());
-                let fits_later = own.is_some_and(|ceiling| amount <= ceiling);
-                let wait = answer.resets_at.filter(|_| fits_later);
+                let own = self.plan.meter(meter.as_str());
+                let ceiling = match pool {
+                    Some(share) => Some(share.units),
+                    None => own.and_then(|it| it.limit.ceiling()),
+                };
+                let fits_empty = ceiling.is_some_and(|ceiling| units <= ceiling);
+                let is_level = own.is_some_and(|it| it.meter.kind == MeterKind::Level);
+                let wait = answer.resets_at.filter(|_| fits_empty);
                 let mut remedies: Vec<_> =
                     wait.map(|at| Remedy::WaitUntil { at }).into_iter().collect();
+                if is_level && fits_empty {
+                    remedies.push(Remedy::LowerUsage { meter: meter.clone() });
+                }
                 remedies.extend(self.emergency(meter));
                 remedies.extend(self.top_ups(meter));
-                remedies.extend(self.plan_with_room(meter, wanted));
+                remedies.extend(match pool {
+                    // No plan's limit is what it draws on.
+                    Some(PoolShare { pool, .. }) => {
+                        Some(Remedy::ResizePool { pool, meter: meter.clone() })
+                    }
+                    None => self.plan_with_room(meter, wanted),
+                });
                 remedies
             }
             QuotaReason::NotInPlan => self.plan_with_room(meter, wanted).into_iter().collect(),

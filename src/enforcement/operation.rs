@@ -33,7 +33,7 @@ use crate::domain::{
     quota::{DecidedBy, QuotaMode, QuotaRequest},
     rate::RateMode,
     remedy::Remedy,
-    standing::Standing,
+    standing::{DeniedQuota, Standing},
     usage::{Durability, UsageEvent},
 };
 
@@ -371,8 +371,12 @@ impl<'r> AskedOperation<'r> {
                     .unwrap_or_default()
             }
             DeniedBy::Quota(meter) => {
+                let planned = self.terms.plan.meter(meter.as_str());
+                let place = planned.and_then(|planned| self.terms.pool(planned));
+                let pool = place.map(|place| place.share);
                 let quota = answer.quotas.iter().find(|(name, _)| name == meter);
-                quota.map(|(_, quota)| standing.of_quota(meter, units, quota)).unwrap_or_default()
+                let denied = quota.map(|(_, answer)| DeniedQuota { meter, units, answer, pool });
+                denied.map(|denied| standing.of_quota(denied)).unwrap_or_default()
             }
         };
         answer.denied_by = Some(denial);

@@ -21,7 +21,7 @@ use crate::domain::{
     invalid::Invalid,
     meter::{Aggregation, MeterKind},
     quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
-    standing::Standing,
+    standing::{DeniedQuota, Standing},
 };
 
 impl Engine {
@@ -60,10 +60,13 @@ impl Engine {
         let asked = Asked { request: &request, state, terms, meter, subject, now, units, pool };
         let mut decided = self.decide(&asked).await?;
         if !decided.answer.allowed {
-            let units = asked.units;
-            decided.answer.remedies = asked.with_standing(|standing| {
-                standing.of_quota(&asked.meter.meter.name, units, &decided.answer)
-            });
+            let denied = DeniedQuota {
+                meter: &asked.meter.meter.name,
+                units: asked.units,
+                answer: &decided.answer,
+                pool: asked.pool.as_ref().map(|pool| pool.share),
+            };
+            decided.answer.remedies = asked.with_standing(|standing| standing.of_quota(denied));
         }
         Ok(decided)
     }
@@ -215,7 +218,8 @@ fn not_in_plan(
     }
     let standing = Standing { catalog, plan: &terms.plan, now, operation: None };
     let units = u64::try_from(request.amount).unwrap_or(0);
-    answer.remedies = standing.of_quota(&request.meter, units, &answer);
+    let denied = DeniedQuota { meter: &request.meter, units, answer: &answer, pool: None };
+    answer.remedies = standing.of_quota(denied);
     answer
 }
 
