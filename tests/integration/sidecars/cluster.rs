@@ -128,6 +128,15 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs one of the operator's commands, which must be refused; what it said.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let mut command = Processes::tollgate(arguments);
+        command.env("TOLLGATE_LEDGER_URL", &self.world.url).env("TOLLGATE_ACTOR", "tester");
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// Where the sidecar of this name keeps its data.
     pub fn data_dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

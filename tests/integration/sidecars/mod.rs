@@ -25,6 +25,7 @@ mod ofrep;
 mod operations;
 mod outages;
 mod pool_levels;
+mod pool_members;
 mod pools;
 mod rates;
 mod refused_start;
