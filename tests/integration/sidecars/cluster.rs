@@ -12,7 +12,7 @@ use tollgate::{
     dev::{Postgres, Redis},
     domain::{cell_key::CellKey, ids::TenantId},
     proto::v1::{
-        CheckQuotaRequest, CheckQuotaResponse, GetUsageRequest, MeterUsage, Mode,
+        CheckQuotaRequest, CheckQuotaResponse, GetUsageRequest, MeterUsage, Mode, QuotaReason,
         RecordUsageRequest, RecordUsageResponse, UsageEvent,
         tollgate_service_client::TollgateServiceClient,
     },
@@ -163,9 +163,10 @@ impl Cluster {
             .args(["--grpc-socket".as_ref(), socket.as_os_str()])
             .args(["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
             .args(["--ledger-url", &self.world.url, "--access-mode", self.access_mode])
-            // A sidecar on a machine that is busy with other tests answers a recall late, and a denial
-            // that did not wait for it proves nothing. Flags go before.
+            // On a machine that is busy with other tests a sidecar answers a recall late, and Redis a
+            // call: a denial that did not wait for them proves nothing. Flags go before.
             .env("TOLLGATE_ENFORCEMENT_RECALL_WAIT_MS", "1000")
+            .env("TOLLGATE_REDIS_CALL_TIMEOUT_MS", "5000")
             .args(&self.flags)
             .stderr(Stdio::from(log.try_clone().unwrap()))
             .stdout(Stdio::from(log));
@@ -267,11 +268,17 @@ impl Sidecar {
         Ok(self.client.clone().check_quota(request).await?.into_inner())
     }
 
-    /// Consumes until not a single unit is left; the units admitted.
+    /// Consumes until not a single unit is left; the units admitted. Fails if a denial has another
+    /// reason: it would prove nothing.
     pub async fn spend_all(&self, tenant: &str, meter: &str) -> i64 {
         let mut admitted = 0;
         for amount in [1_000, 100, 10, 1] {
-            while self.check(Mode::Consume, tenant, meter, amount).await.unwrap().allowed {
+            loop {
+                let answer = self.check(Mode::Consume, tenant, meter, amount).await.unwrap();
+                if !answer.allowed {
+                    assert_eq!(answer.reason(), QuotaReason::LimitExceeded, "{answer:?}");
+                    break;
+                }
                 admitted += amount;
             }
         }

@@ -15,8 +15,9 @@ use super::{
 const LIMIT: i64 = 10_000;
 const REDIS_AWAY: Duration = Duration::from_secs(10);
 const POSTGRES_AWAY: Duration = Duration::from_secs(30);
-/// Longest that a client may wait for any answer, whatever is away; a busy machine included.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Longest that a client may wait for any answer, whatever is away; a busy machine included. Less
+/// than anything is away: nobody waits for its return.
+const ANSWER_MAX: Duration = Duration::from_secs(9);
 const SEEN_MAX: Duration = Duration::from_secs(30);
 /// Longer than a hiccup of a busy machine, so that a denial at the end is a proof: whoever holds
 /// something unspent is heard.
