@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     catalog::{allowances::PoolDef, decimal::Percent, names::RuleName},
-    ids::{MeterName, PoolId, TenantId},
+    cell_key::CellKey,
+    ids::{MeterName, PoolId, Subject, TenantId},
     invalid::Invalid,
+    window::WindowLabel,
 };
 
 /// A class of members, and what it keeps back.
@@ -67,6 +69,14 @@ impl Pool {
             units: class.keeps_back,
         };
         std::iter::once(common).chain(reserves.map(reserve)).collect()
+    }
+
+    /// The classes of its members, each of which has a share of its own; `None`: all are equal.
+    pub fn shares(&self) -> impl Iterator<Item = PoolMembership> {
+        let classes = self.classes.iter().map(|class| Some(class.name.clone()));
+        let equal = self.classes.is_empty().then_some(None);
+        let of = |class| PoolMembership { pool: self.clone(), class };
+        classes.chain(equal).map(of)
     }
 
     /// The owners of all its cells.
@@ -141,6 +151,30 @@ pub struct PoolMembership {
 }
 
 impl PoolMembership {
+    /// What alerts of the class' share are kept under, in the pool's window `label`.
+    pub fn alert_key(&self, label: WindowLabel) -> CellKey {
+        let class = self.class.as_ref();
+        CellKey {
+            tenant: TenantId::of_pool(self.pool.id, None),
+            meter: self.pool.meter.clone(),
+            // A class' name is a name, and every name is a subject.
+            subject: class.and_then(|class| Subject::new(class.as_str()).ok()),
+            label,
+        }
+    }
+
+    /// The counters of the class' share in the pool's window `label`.
+    pub fn counter_keys(&self, label: WindowLabel) -> Vec<CellKey> {
+        let meter = &self.pool.meter;
+        let key = |cell: PoolCell| CellKey {
+            tenant: cell.owner,
+            meter: meter.clone(),
+            subject: None,
+            label,
+        };
+        self.pool.cells_of(self.class.as_ref()).into_iter().map(key).collect()
+    }
+
     /// What the member's class may use.
     pub fn share(&self) -> PoolShare {
         let cells = self.pool.cells_of(self.class.as_ref());

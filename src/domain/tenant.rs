@@ -66,7 +66,7 @@ pub struct Tenant {
     pub version: u64,
     /// In burn order: those in force and to come, and those that have ended a while ago.
     pub grants: Vec<Grant>,
-    /// The pools that it draws on, at most one for a meter.
+    /// The pools that it draws on, at most one for a meter; of a pool's cell, the pool.
     pub pools: Vec<PoolMembership>,
 }
 

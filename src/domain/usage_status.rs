@@ -8,7 +8,7 @@ use super::{
     ids::{GrantId, MeterName, PoolId, Subject, TenantId},
     limit::Enforcement,
     meter::MeterKind,
-    window::Window,
+    window::{Window, WindowLabel},
 };
 
 /// Whose usage of what.
@@ -97,7 +97,8 @@ pub struct PoolStatus {
     /// Of that, what all members have used.
     pub used: u64,
     pub remaining: u64,
-    /// End of the pool's window.
+    /// The pool's window.
+    pub label: WindowLabel,
     pub resets_at: Option<Timestamp>,
     /// What the member itself has used, as of the last flush; absent while the ledger cannot be asked.
     pub member_used: Option<u64>,

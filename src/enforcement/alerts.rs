@@ -16,6 +16,7 @@ use crate::{
         alerts::{Alert, AlertKind, is_reached},
         catalog::{compiled_plan::PlanMeter, decimal::Percent, policies::AlertPolicy},
         cell_key::CellKey,
+        ids::TenantId,
         meter::MeterKind,
         usage_status::MeterStatus,
     },
@@ -32,6 +33,9 @@ const DIFFERING_MAX: usize = 100_000;
 /// How long a counter that differs waits for its next look: as long as its last wait again, from the
 /// first to the last of these.
 const DIFFERING_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// What is recommended where a pool runs out: the catalog's words are about plans.
+const POOL_ACTION: &str = "Have the pool made larger, or use less of it.";
 
 /// What is known of alerts.
 #[derive(Debug, Default)]
@@ -59,7 +63,11 @@ impl Alerts {
             if due.len() >= DUE_MAX {
                 return;
             }
-            due.insert(key);
+            due.insert(match key.tenant.pool() {
+                // Whichever share of the pool it is.
+                Some(pool) => CellKey { tenant: TenantId::of_pool(pool, None), ..key },
+                None => key,
+            });
         }
     }
 
@@ -130,17 +138,25 @@ impl Alerts {
     /// The alerts of a meter whose usage is `status`, whether they are noted yet or not. Where that is
     /// not what was last settled, the counter is looked at soon.
     pub fn of(&self, terms: &Terms, meter: &PlanMeter, status: &MeterStatus) -> Vec<Alert> {
-        let reached: Vec<_> = thresholds(terms, meter)
-            .into_iter()
-            .filter(|threshold| is_reached(threshold.percent, status.used, status.limit))
-            .collect();
-        let percents: Vec<_> = reached.iter().map(|threshold| threshold.percent).collect();
-        let key = CellKey {
-            tenant: terms.tenant.id.clone(),
-            meter: status.meter.clone(),
-            subject: status.subject.clone(),
-            label: status.window.label,
+        let pool = status.pool.as_ref().zip(terms.membership(meter));
+        let (thresholds, used, key) = match pool {
+            Some((pool, membership)) => {
+                let key = membership.alert_key(pool.label);
+                (pool_thresholds(terms), pool.used.cast_signed(), key)
+            }
+            None => {
+                let key = CellKey {
+                    tenant: terms.tenant.id.clone(),
+                    meter: status.meter.clone(),
+                    subject: status.subject.clone(),
+                    label: status.window.label,
+                };
+                (thresholds(terms, meter), status.used, key)
+            }
         };
+        let is_reached = |one: &AlertThreshold| is_reached(one.percent, used, status.limit);
+        let reached: Vec<_> = thresholds.into_iter().filter(is_reached).collect();
+        let percents: Vec<_> = reached.iter().map(|threshold| threshold.percent).collect();
         let noted = self.standing(&key).unwrap_or_default();
         if !self.agrees(&key, &percents) && !self.is_differing(&key) {
             self.look_at([key]);
@@ -162,10 +178,10 @@ impl Alerts {
     }
 }
 
-/// Whether there are thresholds of what `key` counts: they are of the plans' limits, and grants and
-/// pools have none.
+/// Whether there are thresholds of what `key` counts: they are of the plans' limits and of pools, and
+/// grants have none.
 pub fn has_thresholds(key: &CellKey) -> bool {
-    !key.label.is_of_grant() && key.tenant.pool().is_none()
+    !key.label.is_of_grant()
 }
 
 /// The thresholds of a limit, with what the catalog recommends at each.
@@ -179,6 +195,19 @@ pub fn thresholds(terms: &Terms, meter: &PlanMeter) -> Vec<AlertThreshold> {
         .map(|percent| AlertThreshold {
             percent: *percent,
             recommended_action: recommended(*percent),
+        })
+        .collect()
+}
+
+/// The thresholds of the shares of pools: the catalog's.
+pub fn pool_thresholds(terms: &Terms) -> Vec<AlertThreshold> {
+    let catalog = terms.catalog();
+    let recommended_action = Some(POOL_ACTION.to_owned());
+    let percents = catalog.definition().alerts.thresholds.iter();
+    percents
+        .map(|percent| AlertThreshold {
+            percent: *percent,
+            recommended_action: recommended_action.clone(),
         })
         .collect()
 }
@@ -210,7 +239,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::ids::{MeterName, TenantId};
+    use crate::domain::ids::MeterName;
 
     fn key(meter: &str) -> CellKey {
         CellKey {

@@ -136,6 +136,9 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<PoolStatus>, EngineError> {
         let Some(draw) = self.pool_draw(terms, meter, now).await? else { return Ok(None) };
+        let Some(label) = draw.counters.first().map(|counter| counter.key.label) else {
+            return Ok(None);
+        };
         for counter in &draw.counters {
             self.freshen(counter).await;
         }
@@ -144,6 +147,7 @@ impl Engine {
             limit: draw.share.units,
             used: draw.figures().used,
             remaining: draw.left(),
+            label,
             resets_at: draw.window_end(),
             member_used: self.member_used(terms, &draw).await,
             class: draw.class.clone(),

@@ -23,15 +23,18 @@ use crate::domain::{
     ids::TenantId,
 };
 
-/// Most counters that are settled at a time.
+/// Most rules that are settled at a time.
 pub const COUNTERS_SETTLED_MAX: usize = 500;
 /// Most alerts that one page may hold.
 pub const ALERTS_PAGE_MAX: u32 = 1_000;
 
-/// What a counter is held against.
+/// What a counter, or a class' share of a pool, is held against.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertRule {
+    /// What the alerts are kept under.
     pub key: CellKey,
+    /// The counters whose sum is held against the limit: that of `key`, unless it is of a pool.
+    pub cells: Vec<CellKey>,
     /// Base units; `None` = unlimited.
     pub limit: Option<u64>,
     pub thresholds: Vec<AlertThreshold>,
@@ -126,14 +129,17 @@ async fn settle(tx: &mut PgConnection, rules: &[AlertRule]) -> Result<SettledAle
     let keys: Vec<CellKey> = rules.iter().map(|rule| rule.key.clone()).collect();
     lock(tx, &keys).await?;
     // After the lock: each statement sees what is committed when it begins.
-    let totals = totals_of(&mut *tx, &keys).await?;
+    let cells: Vec<CellKey> = rules.iter().flat_map(|rule| rule.cells.iter().cloned()).collect();
+    let totals = totals_of(&mut *tx, &cells).await?;
+    let mut totals = totals.into_iter();
     let noted = noted_of(tx, &keys).await?;
     let mut settled = SettledAlerts::default();
     let mut raised = Raised::default();
     let mut reopened = Reached::default();
     let mut resolved = Reached::default();
-    for (rule, totals) in rules.iter().zip(totals) {
-        let used = totals.map_or(0, |totals| totals.value());
+    for rule in rules {
+        let of_rule = totals.by_ref().take(rule.cells.len()).flatten();
+        let used = of_rule.fold(0, |used: i64, totals| used.saturating_add(totals.value()));
         let noted = noted.get(&rule.key).map(Vec::as_slice).unwrap_or_default();
         let mut standing = vec![];
         for threshold in &rule.thresholds {

@@ -13,7 +13,7 @@ use crate::domain::{
     catalog::compiled_plan::CompiledPlan,
     ids::{AccountId, CatalogName, MeterName, PlanName, PoolId, TenantId},
     meter::MeterKind,
-    pool::Pool,
+    pool::{Pool, PoolMembership},
     tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
     window::WindowSchedule,
 };
@@ -71,7 +71,8 @@ impl StoredPool {
             feature_overrides: vec![],
             version: self.pool.version,
             grants: vec![],
-            pools: vec![],
+            // Whoever has one share of a pool at hand knows them all.
+            pools: vec![PoolMembership { pool: self.pool.clone(), class: None }],
         };
         Some((tenant, definition))
     }

@@ -16,6 +16,7 @@ use crate::{
         cell_key::CellKey,
         ids::{PoolId, TenantId},
     },
+    ledger::alerts::ALERTS_PAGE_MAX,
 };
 
 #[derive(clap::Args, Debug)]
@@ -38,12 +39,16 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let window = stored.schedule.window(meter.limit.period, now);
     let members = ledger.pool_members(args.pool, &window.label.to_string()).await?;
 
-    let common = TenantId::of_pool(args.pool, None);
+    let common_cell = TenantId::of_pool(args.pool, None);
     let reserves = stored.pool.classes.iter();
     let reserve = |name: &str| TenantId::of_pool(args.pool, Some(name));
-    let owners: Vec<(String, TenantId)> = std::iter::once(("common".to_owned(), common))
-        .chain(reserves.map(|class| (class.name.to_string(), reserve(class.name.as_str()))))
-        .collect();
+    let owners: Vec<(String, TenantId)> =
+        std::iter::once(("common".to_owned(), common_cell.clone()))
+            .chain(reserves.map(|class| (class.name.to_string(), reserve(class.name.as_str()))))
+            .collect();
+    let alerts = ledger.alerts_of(&common_cell, true, ALERTS_PAGE_MAX).await?;
+    let alerts: Vec<_> =
+        alerts.into_iter().filter(|alert| alert.key.label == window.label).collect();
     let key = |owner: &TenantId| CellKey {
         tenant: owner.clone(),
         meter: stored.pool.meter.clone(),
@@ -65,6 +70,15 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         shown["shares"] = shares
             .iter()
             .map(|(name, units, used)| json!({ "share": name, "units": units, "used": used }))
+            .collect();
+        shown["alerts"] = alerts
+            .iter()
+            .map(|alert| {
+                json!({
+                    "class": alert.key.subject, "threshold_percent": alert.percent,
+                    "kind": alert.kind.as_str(), "raised_at": alert.raised_at,
+                })
+            })
             .collect();
         shown["members"] = members
             .iter()
@@ -93,5 +107,10 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         })
         .collect();
     out!("{}", table(&["member", "class", "used"], &rows));
+    for alert in &alerts {
+        let class = alert.key.subject.as_ref().map(|class| format!(" of what {class} may use"));
+        let share = class.unwrap_or_default();
+        outln!("{} % reached{share} since {}", alert.percent, alert.raised_at);
+    }
     Ok(())
 }

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{catalog::decimal::Percent, cell_key::CellKey},
+    domain::{
+        alerts::is_reached, catalog::decimal::Percent, cell_key::CellKey, pool::PoolMembership,
+    },
     enforcement::{
-        alerts::{has_thresholds, reached, thresholds},
+        alerts::{has_thresholds, pool_thresholds, reached, thresholds},
         answer::Figures,
         counter::Counter,
         directory::tenant_state::{TenantState, Terms},
@@ -58,7 +60,7 @@ struct Keeper {
 /// A counter whose figure here may change what stands.
 struct Doubt {
     rule: AlertRule,
-    counter: Option<Arc<Counter>>,
+    counters: Vec<Arc<Counter>>,
     /// Thresholds that its figure here reaches; `None` when only the ledger has a figure.
     reached: Option<Vec<Percent>>,
 }
@@ -68,6 +70,9 @@ impl Keeper {
         let mut doubts = vec![];
         for key in self.engine.alerts.take_due(self.engine.leasing.now()) {
             match self.engine.tenant(&key.tenant, "tenant").await {
+                Ok(state) if key.tenant.pool().is_some() => {
+                    doubts.extend(self.pool_doubts(&state, &key));
+                }
                 Ok(state) => match self.doubt(&state, &key) {
                     Some(doubt) => doubts.push(doubt),
                     None => self.engine.alerts.agree(&key),
@@ -99,8 +104,62 @@ impl Keeper {
         if reached.as_ref().is_some_and(|reached| alerts.agrees(key, reached)) {
             return None;
         }
-        let (key, limit) = (key.clone(), meter.limit.amount);
-        Some(Doubt { rule: AlertRule { key, limit, thresholds, now }, counter, reached })
+        let (key, cells, limit) = (key.clone(), vec![key.clone()], meter.limit.amount);
+        let counters = counter.into_iter().collect();
+        Some(Doubt { rule: AlertRule { key, cells, limit, thresholds, now }, counters, reached })
+    }
+
+    /// The same for a pool: of each class' share, or of the one that `key` names.
+    fn pool_doubts(&self, state: &TenantState, key: &CellKey) -> Vec<Doubt> {
+        let terms = state.terms();
+        let now = terms.tenant.now(self.engine.clock.now());
+        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
+        let is_past = |end: Timestamp| now.duration_since(end) > LATE_LOOK_MAX;
+        if window.is_none_or(|window| window.end.is_some_and(is_past)) {
+            self.engine.alerts.agree(key);
+            return vec![];
+        }
+        let shares = terms.tenant.pools.iter().flat_map(|of| of.pool.shares());
+        let shares = shares.map(|share| (share.alert_key(key.label), share));
+        let is_meant = |own: &CellKey| key.subject.is_none() || key.subject == own.subject;
+        let shares: Vec<_> = shares.filter(|(own, _)| is_meant(own)).collect();
+        if shares.iter().all(|(own, _)| own != key) {
+            // Each is looked at again by a key of its own.
+            self.engine.alerts.agree(key);
+        }
+        let doubts = shares.into_iter().filter_map(|(own, share)| {
+            let doubt = self.doubt_of_share(&terms, &own, &share, now);
+            if doubt.is_none() {
+                self.engine.alerts.agree(&own);
+            }
+            doubt
+        });
+        doubts.collect()
+    }
+
+    fn doubt_of_share(
+        &self,
+        terms: &Terms,
+        key: &CellKey,
+        share: &PoolMembership,
+        now: Timestamp,
+    ) -> Option<Doubt> {
+        let directory = &self.engine.directory;
+        let cells = share.counter_keys(key.label);
+        let live = cells.iter().filter_map(|cell| directory.known(&cell.tenant)?.counter(cell));
+        let counters: Vec<_> = live.collect();
+        let (key, limit) = (key.clone(), Some(share.share().units));
+        let thresholds = pool_thresholds(terms);
+        // Of what is not counted here, only the ledger has a figure.
+        let reached = (counters.len() == cells.len()).then(|| {
+            let used: i64 = counters.iter().map(|counter| used(counter)).sum();
+            let percents = thresholds.iter().map(|threshold| threshold.percent);
+            percents.filter(|percent| is_reached(*percent, used, limit)).collect::<Vec<_>>()
+        });
+        if reached.as_ref().is_some_and(|reached| self.engine.alerts.agrees(&key, reached)) {
+            return None;
+        }
+        Some(Doubt { rule: AlertRule { key, cells, limit, thresholds, now }, counters, reached })
     }
 
     async fn settle(&self, doubts: &[Doubt]) {
@@ -129,7 +188,7 @@ impl Keeper {
     /// Something is not flushed yet, here or elsewhere, or Redis has not told of it.
     fn differ(&self, doubt: &Doubt, key: CellKey) {
         self.engine.alerts.differ(key, self.engine.leasing.now());
-        if let Some(counter) = &doubt.counter {
+        for counter in &doubt.counters {
             counter.slow().holder.look();
             self.engine.leasing.wake(counter);
         }
@@ -149,6 +208,13 @@ impl Engine {
             return;
         }
         let lately = self.leasing.now().saturating_sub(USED_LATELY);
+        if counter.key.tenant.pool().is_some() {
+            // Its figure is one of several.
+            if counter.used_at() >= lately {
+                self.alerts.look_at([counter.key.clone()]);
+            }
+            return;
+        }
         let Some(meter) = terms.plan.meter(counter.key.meter.as_str()) else { return };
         if counter.used_at() >= lately
             && !self.alerts.agrees(&counter.key, &reached(terms, meter, used(counter)))

@@ -62,7 +62,9 @@ impl Terms {
         };
         let place = |meter: &PlanMeter| {
             let is_of = |one: &&PoolMembership| one.pool.meter == meter.meter.name;
-            tenant.pools.iter().find(is_of).map(PoolPlace::new)
+            // Its own cells are in no pool.
+            let is_member = tenant.id.pool().is_none();
+            tenant.pools.iter().find(is_of).filter(|_| is_member).map(PoolPlace::new)
         };
         let pools = match tenant.pools.is_empty() {
             true => Box::default(),
@@ -74,6 +76,11 @@ impl Terms {
     /// The same terms for a tenant that has changed in nothing that its plan goes by.
     pub fn of(&self, tenant: Tenant) -> Self {
         Self::new(tenant, self.plan.clone(), self.catalog.clone())
+    }
+
+    /// The tenant's membership in a pool of the meter.
+    pub fn membership(&self, meter: &PlanMeter) -> Option<&PoolMembership> {
+        self.tenant.pools.iter().find(|one| one.pool.meter == meter.meter.name)
     }
 
     /// The tenant's place in a pool that it draws on instead of on its plan's limit.

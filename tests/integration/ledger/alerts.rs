@@ -14,7 +14,8 @@ fn rule(limit: Option<u64>, now: &str) -> AlertRule {
         recommended_action: Some(format!("look at {percent}")),
     };
     let thresholds = vec![threshold("80"), threshold("100")];
-    AlertRule { key: key("t1", "tokens"), limit, thresholds, now: at(now) }
+    let key = key("t1", "tokens");
+    AlertRule { cells: vec![key.clone()], key, limit, thresholds, now: at(now) }
 }
 
 async fn settle(world: &World, limit: Option<u64>, now: &str) -> (usize, [u64; 3]) {

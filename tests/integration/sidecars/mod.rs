@@ -24,6 +24,7 @@ mod metrics;
 mod ofrep;
 mod operations;
 mod outages;
+mod pool_alerts;
 mod pool_levels;
 mod pool_members;
 mod pools;
