@@ -9,16 +9,22 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
+use serde_json::json;
 use tokio::{runtime::Runtime, sync::Notify, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate::{
     clock::Clock,
     domain::{
-        catalog::{Catalog, names::OperationName},
-        ids::{MeterName, RunId, TenantId},
+        catalog::{
+            Catalog,
+            names::{OperationName, RuleName},
+        },
+        ids::{MeterName, PoolId, RunId, TenantId},
         operation::OperationRequest,
+        pool::{Pool, PoolClass, PoolMembership},
         properties::Properties,
         quota::{QuotaMode, QuotaRequest},
+        tenant::Tenant,
         usage::Durability,
     },
     enforcement::{
@@ -39,6 +45,7 @@ use tollgate::{
         embedded::{EmbeddedConfig, EmbeddedStore},
     },
     leases::{holder::LeaseTimes, message::Epoch},
+    ledger::pools::StoredPool,
     store::{LocalCounters, counters::Counters},
 };
 use uuid::Uuid;
@@ -79,7 +86,13 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
     let journal = Journal::open(JournalConfig::new(dir), run, Disk).expect("a temporary directory");
     let store = EmbeddedStore::open(&EmbeddedConfig::default(), dir, Disk).expect("the same");
     let catalog = Catalog::parse("bench", CATALOG).expect("a valid catalog");
-    let source = FileSource::of(&catalog);
+    let mut source = FileSource::of(&catalog);
+    let acme = source.tenants.values().next().expect("the one of the catalog").clone();
+    let pool = pool(&acme, &source);
+    let membership = PoolMembership { pool: pool.pool.clone(), class: Some(class("shop")) };
+    source.pools.insert(pool.pool.id, pool);
+    let member = Tenant { id: tenant("member"), pools: vec![membership], ..acme };
+    source.tenants.insert(member.id.clone(), member);
     let seed = CounterSeed { run, times: LeaseTimes::default() };
     let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));
     let config = EnforcementConfig::default();
@@ -115,9 +128,41 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
     }))
 }
 
+/// A pool of calls with two classes, of which the higher one draws on all of its three counters.
+fn pool(of: &Tenant, source: &FileSource) -> StoredPool {
+    let size = 1_000_000_000_000;
+    let keeps_back = |name: &str| PoolClass { name: class(name), keeps_back: size / 10 };
+    let mut definition = source.plans[&of.subscription.plan].clone();
+    definition["plan"]["limits"] = json!({ "calls": { "limit": size, "period": "month" } });
+    StoredPool {
+        pool: Pool {
+            id: PoolId(1),
+            meter: MeterName::new("calls").expect("a valid name"),
+            size,
+            classes: vec![keeps_back("shop"), keeps_back("site")],
+            version: 1,
+        },
+        account: of.account.clone(),
+        catalog: of.subscription.plan.catalog.clone(),
+        name: "calls".into(),
+        max_members: None,
+        definition,
+        schedule: of.subscription.schedule.clone(),
+        test_clock: None,
+    }
+}
+
+fn class(name: &str) -> RuleName {
+    RuleName::new(name).expect("a valid name")
+}
+
+fn tenant(id: &str) -> TenantId {
+    TenantId::new(id).expect("a valid id")
+}
+
 fn request(meter: &str, mode: QuotaMode, durability: Option<Durability>) -> QuotaRequest {
     QuotaRequest {
-        tenant: TenantId::new("acme").expect("a valid id"),
+        tenant: tenant("acme"),
         meter: MeterName::new(meter).expect("a valid name"),
         subject: None,
         amount: 1,
@@ -135,13 +180,17 @@ fn checks(criterion: &mut Criterion) {
     let engine = engine(dir.path());
     let mut group = criterion.benchmark_group("in process");
     let tenants: DashMap<TenantId, u64, ahash::RandomState> = DashMap::default();
-    let acme = TenantId::new("acme").expect("a valid id");
+    let acme = tenant("acme");
     tenants.insert(acme.clone(), 1);
     group.bench_function("baseline: one look-up in a DashMap", |bencher| {
         bencher.iter(|| tenants.get(&acme).map(|found| *found));
     });
     let cases = [
         ("CHECK of a hard limit", request("calls", QuotaMode::Check, None)),
+        ("CHECK of a pool of three counters", {
+            let tenant = tenant("member");
+            QuotaRequest { tenant, ..request("calls", QuotaMode::Check, None) }
+        }),
         ("CONSUME of a soft limit, memory", {
             request("soft", QuotaMode::Consume, Some(Durability::Memory))
         }),

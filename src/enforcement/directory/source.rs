@@ -38,6 +38,8 @@ pub struct FileSource {
     pub plans: AHashMap<PlanVersion, serde_json::Value>,
     /// The catalog of all of them.
     pub catalog: serde_json::Value,
+    /// The pools that tenants draw on; a file has none.
+    pub pools: AHashMap<PoolId, StoredPool>,
 }
 
 impl FileSource {
@@ -49,6 +51,7 @@ impl FileSource {
             tenants: catalog.tenants().map(|tenant| (tenant.id.clone(), tenant)).collect(),
             plans: plans.map(|plan| (version(plan.plan.name.clone()), plan.to_json())).collect(),
             catalog: catalog.to_json(),
+            pools: AHashMap::new(),
         }
     }
 }
@@ -69,7 +72,10 @@ impl Source {
 
     /// One pool; `None` when there is none with this id.
     pub async fn pool(&self, pool: PoolId) -> Result<Option<StoredPool>, EngineError> {
-        let Self::Ledger(ledger) = self else { return Ok(None) };
+        let ledger = match self {
+            Self::Ledger(ledger) => ledger,
+            Self::File(file) => return Ok(file.pools.get(&pool).cloned()),
+        };
         let found = ledger.pool(pool).await;
         found.map_err(|error| out_of_reach(format!("{pool} is not known here yet"), error))
     }
