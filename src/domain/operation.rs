@@ -76,16 +76,7 @@ impl OperationAnswer {
     pub fn decided(mut self) -> Self {
         let parts = self.quotas.iter().map(|(_, quota)| quota.decided_by);
         let parts = parts.chain(self.rates.iter().map(|(_, rate)| rate.decided_by));
-        self.decided_by = parts.max_by_key(|by| distance(*by)).unwrap_or(DecidedBy::Memory);
+        self.decided_by = parts.max().unwrap_or(DecidedBy::Memory);
         self
-    }
-}
-
-fn distance(decided_by: DecidedBy) -> u8 {
-    match decided_by {
-        DecidedBy::Memory => 0,
-        DecidedBy::Redis => 1,
-        DecidedBy::Fallback => 2,
-        DecidedBy::Replay => 3,
     }
 }

@@ -64,8 +64,8 @@ pub enum QuotaReason {
     TooManySubjects,
 }
 
-/// Where the answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Where the answer came from; the greater, the farther it had to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DecidedBy {
     /// This sidecar's memory alone.
     Memory,

@@ -97,6 +97,8 @@ pub struct PoolStatus {
     /// Of that, what all members have used.
     pub used: u64,
     pub remaining: u64,
+    /// When the shared counters last told; absent = of one of the pool's counters, never yet.
+    pub settled_at: Option<Timestamp>,
     /// The pool's window.
     pub label: WindowLabel,
     pub resets_at: Option<Timestamp>,

@@ -30,6 +30,11 @@ impl WindowLabel {
     pub fn is_of_grant(&self) -> bool {
         matches!(self.period, Period::Grant { .. })
     }
+
+    /// Whether it names the window without an end that levels are counted in.
+    pub fn is_endless(&self) -> bool {
+        self.period == Period::Lifetime
+    }
 }
 
 impl fmt::Display for WindowLabel {

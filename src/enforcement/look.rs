@@ -72,9 +72,7 @@ impl Engine {
         let mut fits = fits_own;
         if !fits_own {
             for grant in self.grant_counters(asked) {
-                if self.freshen_within(&grant, wait).await == DecidedBy::Fallback {
-                    decided_by = DecidedBy::Fallback;
-                }
+                decided_by = decided_by.max(self.freshen_within(&grant, wait).await);
             }
             let left = own.map_or(0, |own| own.saturating_add(asked.left_in_grants()));
             fits = asked.units <= left;
@@ -98,10 +96,7 @@ impl Engine {
     ) -> QuotaAnswer {
         let mut decided_by = DecidedBy::Memory;
         for counter in pool.counters.iter().chain(&self.grant_counters(asked)) {
-            match self.freshen_within(counter, wait).await {
-                DecidedBy::Memory => {}
-                other => decided_by = other,
-            }
+            decided_by = decided_by.max(self.freshen_within(counter, wait).await);
         }
         let left = pool.left();
         let reason = match decided_by {

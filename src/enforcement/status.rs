@@ -122,7 +122,10 @@ impl Engine {
             reserved: counted.reserved,
             settled: used.saturating_sub(counted.unsettled),
             unsettled: counted.unsettled,
-            settled_at: counted.settled_at,
+            settled_at: match &pool {
+                Some(pool) => counted.settled_at.min(pool.settled_at),
+                None => counted.settled_at,
+            },
             window,
             grants,
             pool,
@@ -149,6 +152,12 @@ impl Engine {
             remaining: draw.left(),
             label,
             resets_at: draw.window_end(),
+            settled_at: draw
+                .counters
+                .iter()
+                .map(|counter| self.settled_at(counter))
+                .min()
+                .flatten(),
             member_used: self.member_used(terms, &draw).await,
             class: draw.class.clone(),
         }))

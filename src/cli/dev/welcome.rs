@@ -35,6 +35,7 @@ Tollgate is up after {took:.1} s.
   Postgres  psql -h {postgres} -U tollgate postgres
   Redis     redis-cli -s {redis}
   data      {dir} (logs, tollgate.toml with all of these addresses)
+  access    open, no tokens asked: this is for one machine, whose ports nobody else can reach
 
 {replayed}Ask, take, record, look:
   {tollgate} check demo-free queries{endpoint}

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::sums::{Slot, Sum, floor_to_microsecond};
+use super::{
+    slot::{Slot, floor_to_microsecond},
+    sums::Sum,
+};
 use crate::domain::{cell_key::CellKey, ids::RunId, usage::UsageEvent};
 
 /// Events that a batch should not grow past, keyed ones and raw ones together. A single journal

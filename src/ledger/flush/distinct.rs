@@ -9,7 +9,10 @@ use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::sums::{Slot, Sum, Tally};
+use super::{
+    slot::Slot,
+    sums::{Sum, Tally},
+};
 use crate::{
     domain::{cell_key::CellKey, distinct::DistinctCount},
     ledger::{

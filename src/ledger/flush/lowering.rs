@@ -12,8 +12,10 @@ use std::{
 use sqlx::PgConnection;
 
 use super::{
-    pool_usage::{write_drawn, write_lowered},
-    sums::{Slot, Sums},
+    movement::PoolUsageKey,
+    pool_usage::{in_debt, write_drawn, write_lowered},
+    slot::Slot,
+    sums::Sums,
 };
 use crate::{
     domain::{cell_key::CellKey, share::Share},
@@ -23,17 +25,21 @@ use crate::{
     },
 };
 
-/// Decides for all that was lowered, and for what members of pools draw that had lowered more than
-/// they drew; adds it to the rest of `sums`.
+/// Decides for all that was lowered, and for what members of pools add that had lowered more than
+/// they had, as far as was flushed then; adds it to the rest of `sums`.
 ///
 /// Locks rows in the order in which all flushes do, so that two wait for one another in one direction
 /// only: members' use of pools, and then, where something was lowered, the rows of `window_totals`
 /// that the batch is going to write, in the order in which they are written.
 pub(super) async fn share_out(tx: &mut PgConnection, sums: &mut Sums) -> Result<(), LedgerError> {
     let lowered = mem::take(&mut sums.lowered);
-    for (slot, may_free) in lowered.keys() {
-        // The member's row is locked before it is known how much is the pool's.
-        sums.lower_pool(slot, pool_part(may_free), 0);
+    // These rows are locked before it is known how much is the pool's.
+    let lowering = lowered.keys().filter_map(|(slot, may_free)| {
+        PoolUsageKey::of(&slot.key.tenant, pool_part(may_free).first()?)
+    });
+    let in_debt = in_debt(tx, &grown_at_home(sums)).await?;
+    for row in lowering.chain(in_debt) {
+        sums.pool_usage.entry(row).or_default();
     }
     if lowered.is_empty() && sums.pool_usage.is_empty() {
         return Ok(());
@@ -46,12 +52,33 @@ pub(super) async fn share_out(tx: &mut PgConnection, sums: &mut Sums) -> Result<
     for ((slot, may_free), units) in lowered {
         lower(sums, &stood, &slot, &may_free, units);
     }
-    let movements = mem::take(&mut sums.pool_usage);
-    for (movement, stands) in movements.values().zip(standing_of_members) {
+    let mut movements = mem::take(&mut sums.pool_usage);
+    for ((row, movement), stands) in movements.iter_mut().zip(standing_of_members) {
         let shares = movement.share_out(movement.freed(stands), |key| standing(&stood, sums, key));
         shares.iter().for_each(|(key, units)| sums.free(key, *units));
+        movement.paid = pay_at_home(sums, row, movement.lowered - stands);
     }
     write_lowered(tx, &movements).await
+}
+
+/// What a member had before it joined and no other flush knew of pays its debt at the pool: it comes
+/// free, up to `debt`, as if it had been drawn there. Answers how much did.
+fn pay_at_home(sums: &mut Sums, row: &PoolUsageKey, debt: i128) -> i128 {
+    let mut left = debt.max(0);
+    for key in grown_at_home(sums).into_iter().filter(|key| row.is_instead_of(key)) {
+        let grown = sums.windows.get(&key).map_or(0, |window| window.share.used());
+        let units = left.min(grown);
+        sums.cover(&key, units);
+        left -= units;
+    }
+    debt.max(0) - left
+}
+
+/// The levels' own counters that go up.
+fn grown_at_home(sums: &Sums) -> Vec<CellKey> {
+    let is_level = |key: &CellKey| key.label.is_endless();
+    let grown = sums.windows.iter().filter(|(_, window)| window.share.used() > 0);
+    grown.map(|(key, _)| key).filter(|key| is_level(key)).cloned().collect()
 }
 
 /// Of where a level may come free, the cells of a pool: the end.

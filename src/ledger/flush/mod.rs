@@ -14,6 +14,7 @@ mod lowering;
 pub mod movement;
 mod pool_usage;
 mod quarantine;
+pub mod slot;
 pub mod sums;
 mod write;
 
@@ -28,7 +29,8 @@ use self::{
     batch::{FlushedEvent, UnkeyedSum},
     keys::{KeyedFate, claim_keys},
     quarantine::{Quarantined, write_quarantine},
-    sums::{Slot, Sum, Sums},
+    slot::Slot,
+    sums::{Sum, Sums},
     write::{write_events, write_opened, write_sums},
 };
 use super::{

@@ -3,8 +3,8 @@
 //! A member takes of a pool what it has drawn and not lowered since, and nothing when it has lowered
 //! more than it drew: what others drew is not its to free. Sidecars flush at different times, so a
 //! level may come down here before the usage that it undoes goes up. That leaves the member below 0,
-//! and what it draws next comes free as it arrives. So in whatever order things come, the cells of a
-//! pool add up to what its members stand at above 0.
+//! and what it adds next, at the pool or to what it had before it joined, comes free as it arrives. So
+//! in whatever order things come, the cells of a pool add up to what its members stand at above 0.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +29,11 @@ impl PoolUsageKey {
         let (tenant, meter) = (tenant.clone(), key.meter.clone());
         Some(Self { tenant, pool: key.tenant.pool()?, meter, label: key.label })
     }
+
+    /// Whether the pool is drawn on instead of the counter `key`, the member's own.
+    pub fn is_instead_of(&self, key: &CellKey) -> bool {
+        (&self.tenant, &self.meter, self.label) == (&key.tenant, &key.meter, key.label)
+    }
 }
 
 /// What a batch adds to a member's use of a pool, and takes from it. Base units.
@@ -37,6 +42,8 @@ pub struct Movement {
     /// By the cell that they were drawn on.
     drawn: BTreeMap<CellKey, i128>,
     pub lowered: i128,
+    /// What the member's own counter pays of what it had lowered too much.
+    pub paid: i128,
     /// Where what is lowered may come free, in order; empty while nothing is.
     may_free: Vec<CellKey>,
 }

@@ -8,7 +8,13 @@ use super::{
     movement::{Movement, PoolUsageKey},
     write::bigint,
 };
-use crate::ledger::error::LedgerError;
+use crate::{
+    domain::{cell_key::CellKey, ids::PoolId},
+    ledger::{
+        cell_rows::{CellColumns, CellRow, read_unsigned},
+        error::LedgerError,
+    },
+};
 
 /// Adds what was drawn, and answers where each member then stands, in the order of
 /// `movements`. Keeps the rows locked, also those that there were none of, so that two
@@ -20,13 +26,46 @@ pub(super) async fn write_drawn(
     write(tx, movements, Movement::drawn).await
 }
 
-/// Takes off what was lowered.
+/// The members that stand below 0 with what they would have on these counters, their own.
+pub(super) async fn in_debt(
+    tx: &mut PgConnection,
+    own: &[CellKey],
+) -> Result<Vec<PoolUsageKey>, LedgerError> {
+    if own.is_empty() {
+        return Ok(vec![]);
+    }
+    let keys: CellColumns = own.iter().collect();
+    let rows = sqlx::query!(
+        "SELECT tenant, meter, label, pool FROM pool_usage
+         JOIN UNNEST($1::text[], $2::text[], $3::text[]) AS own (tenant, meter, label)
+             USING (tenant, meter, label)
+         WHERE used < 0",
+        &keys.tenants,
+        &keys.meters,
+        &keys.labels
+    )
+    .fetch_all(tx)
+    .await?;
+    let mut members = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (table, subject) = ("pool_usage", String::new());
+        let pool = PoolId(read_unsigned(table, "pool", &row.tenant, row.pool)?);
+        let (tenant, meter, label) = (row.tenant, row.meter, row.label);
+        let CellKey { tenant, meter, label, .. } =
+            CellRow { table, tenant, meter, label, subject }.into_key()?;
+        members.push(PoolUsageKey { tenant, pool, meter, label });
+    }
+    Ok(members)
+}
+
+/// Takes off what was lowered, and adds what was paid of it.
 pub(super) async fn write_lowered(
     tx: &mut PgConnection,
     movements: &BTreeMap<PoolUsageKey, Movement>,
 ) -> Result<(), LedgerError> {
-    if movements.values().any(|movement| movement.lowered > 0) {
-        write(tx, movements, |movement| -movement.lowered).await?;
+    let moves = |movement: &Movement| movement.paid - movement.lowered;
+    if movements.values().any(|movement| moves(movement) != 0) {
+        write(tx, movements, moves).await?;
     }
     Ok(())
 }

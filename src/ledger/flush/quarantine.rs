@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::{
     batch::{FlushedEvent, UnkeyedSum},
-    sums::Slot,
+    slot::Slot,
     write::aggregation_name,
 };
 use crate::{

@@ -9,7 +9,8 @@ use sqlx::PgConnection;
 use super::{
     batch::FlushedEvent,
     distinct::{merge_days, merge_hours, merge_windows},
-    sums::{Slot, Sums, Tally},
+    slot::Slot,
+    sums::{Sums, Tally},
 };
 use crate::{
     domain::{cell_key::CellKey, ids::RunId, meter::Aggregation, share::Share},

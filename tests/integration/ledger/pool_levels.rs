@@ -96,6 +96,33 @@ async fn what_stood_at_home_comes_free_before_the_pool() {
     assert_eq!((world.used(&kept()).await, pool_used(&world).await), (0, 6));
 }
 
+#[tokio::test]
+async fn what_was_used_at_home_pays_a_decrease_that_was_flushed_before_it() {
+    let world = World::new().await;
+    let (slow, fast) = (world.run().await, world.run().await);
+    let level = |event: UsageEvent| {
+        let label = "lifetime:0:0".parse().unwrap();
+        let part = |part: Part| Part { key: CellKey { label, ..part.key }, ..part };
+        let parts = event.parts.into_iter().map(part).collect();
+        UsageEvent { key: CellKey { label, ..event.key }, parts, ..event }
+    };
+    world.flush(fast, 0, &[level(lowered("t0", 10))]).await;
+    let flushed = world.flush(slow, 0, &[level(event("t0", 4)), level(event("t0", 9))]).await;
+    let home = level(event("t0", 1)).key;
+    assert_eq!((world.used(&home).await, undone(&flushed, &home)), (3, 10));
+    assert_eq!(pool_used(&world).await, 0);
+    let database = world.database.pool().await;
+    let standing: i64 =
+        sqlx::query_scalar("SELECT used FROM pool_usage").fetch_one(&database).await.unwrap();
+    assert_eq!(standing, 0, "the debt is paid, once");
+    let uncovered: i64 =
+        sqlx::query_scalar("SELECT sum(amount_sum - covered)::bigint FROM usage_hourly")
+            .fetch_one(&database)
+            .await
+            .unwrap();
+    assert_eq!(uncovered, 3, "billing goes by what is at home");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flushes_of_one_member_at_once_free_each_unit_once() {
     const ROUNDS: u64 = 40;
