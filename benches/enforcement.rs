@@ -131,7 +131,11 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
 /// A pool of calls with two classes, of which the higher one draws on all of its three counters.
 fn pool(of: &Tenant, source: &FileSource) -> StoredPool {
     let size = 1_000_000_000_000;
-    let keeps_back = |name: &str| PoolClass { name: class(name), keeps_back: size / 10 };
+    let keeps_back = |name: &str| PoolClass {
+        name: class(name),
+        keeps_back: size / 10,
+        keeps_back_percent: "10".parse().expect("a valid percentage"),
+    };
     let mut definition = source.plans[&of.subscription.plan].clone();
     definition["plan"]["limits"] = json!({ "calls": { "limit": size, "period": "month" } });
     StoredPool {

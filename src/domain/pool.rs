@@ -5,10 +5,15 @@
 //! cell first, then on the reserves of lower classes from the lowest up, and on its own class' last.
 //! So a class stops exactly at what is kept back for higher ones, and the sum is the size.
 
+use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    catalog::{allowances::PoolDef, decimal::Percent, names::RuleName},
+    catalog::{
+        allowances::PoolDef,
+        decimal::{PERCENT_DECIMALS_MAX, Percent},
+        names::RuleName,
+    },
     cell_key::CellKey,
     ids::{MeterName, PoolId, Subject, TenantId},
     invalid::Invalid,
@@ -21,19 +26,64 @@ pub struct PoolClass {
     pub name: RuleName,
     /// Base units kept back from lower classes.
     pub keeps_back: u64,
+    /// The part of any size that it keeps back.
+    #[serde(default)]
+    pub keeps_back_percent: Percent,
 }
 
-/// The classes of a pool, the highest first; shares are rounded down to whole base units.
+impl PoolClass {
+    /// A class that was stored without its percentage gets the one with the fewest digits that
+    /// gives what it keeps back of `size`.
+    pub fn with_percent_of(mut self, size: u64) -> Self {
+        if self.keeps_back > 0 && self.keeps_back_percent == Percent::default() {
+            self.keeps_back_percent = percent_for(self.keeps_back, size);
+        }
+        self
+    }
+
+    /// Whether it has a cell: one of 0 units too, as long as the class keeps something back of a
+    /// larger size. What was drawn on it before stays counted there, and comes free there.
+    fn has_cell(&self) -> bool {
+        self.keeps_back > 0 || self.keeps_back_percent > Percent::default()
+    }
+}
+
+/// The classes of a pool, the highest first, at the size that the catalog gives it.
 pub fn classes(pool: &PoolDef) -> Vec<PoolClass> {
-    let share = |percent: Percent| {
-        let units = rust_decimal::Decimal::from(pool.size.get()) * percent.get();
-        u64::try_from((units / rust_decimal::Decimal::ONE_HUNDRED).floor()).unwrap_or(0)
-    };
     let class = |priority: &super::catalog::allowances::PoolPriority| PoolClass {
         name: priority.name.clone(),
-        keeps_back: share(priority.keeps_back_percent),
+        keeps_back: 0,
+        keeps_back_percent: priority.keeps_back_percent,
     };
-    pool.priorities.iter().map(class).collect()
+    cut(pool.priorities.iter().map(class).collect(), pool.size.get())
+}
+
+/// Has each class keep back its percentage of `size`, rounded down to whole base units.
+fn cut(mut classes: Vec<PoolClass>, size: u64) -> Vec<PoolClass> {
+    let mut left = size;
+    for class in &mut classes {
+        // Percentages that were found for rows without them may add up to a little more than 100.
+        class.keeps_back = units_of(class.keeps_back_percent, size).min(left);
+        left -= class.keeps_back;
+    }
+    classes
+}
+
+fn units_of(percent: Percent, size: u64) -> u64 {
+    let units = Decimal::from(size) * percent.get() / Decimal::ONE_HUNDRED;
+    u64::try_from(units.floor()).unwrap_or(0)
+}
+
+fn percent_for(units: u64, size: u64) -> Percent {
+    let exact = Decimal::from(units) * Decimal::ONE_HUNDRED / Decimal::from(size.max(1));
+    let rounded = |decimals: u32, way: RoundingStrategy| {
+        // In range: no class keeps back more than the size.
+        exact.round_dp_with_strategy(decimals, way).to_string().parse().unwrap_or_default()
+    };
+    let mut by_digits = (0..=PERCENT_DECIMALS_MAX)
+        .map(|decimals| rounded(decimals, RoundingStrategy::ToPositiveInfinity));
+    let fitting = by_digits.find(|percent| units_of(*percent, size) == units);
+    fitting.unwrap_or_else(|| rounded(PERCENT_DECIMALS_MAX, RoundingStrategy::ToZero))
 }
 
 /// A pool as enforcement needs it.
@@ -58,12 +108,13 @@ pub struct PoolCell {
 }
 
 impl Pool {
-    /// The cells that members of `class` draw on, in burn order.
+    /// The cells that members of `class` draw on, in burn order; also those of 0 units, on which
+    /// something may have been drawn at another size.
     pub fn cells_of(&self, class: Option<&RuleName>) -> Vec<PoolCell> {
         let common = PoolCell { owner: TenantId::of_pool(self.id, None), units: self.in_common() };
         let own = self.classes.iter().position(|known| Some(&known.name) == class);
         let reachable = own.map_or(&[][..], |own| &self.classes[own..]);
-        let reserves = reachable.iter().rev().filter(|class| class.keeps_back > 0);
+        let reserves = reachable.iter().rev().filter(|class| class.has_cell());
         let reserve = |class: &PoolClass| PoolCell {
             owner: TenantId::of_pool(self.id, Some(class.name.as_str())),
             units: class.keeps_back,
@@ -81,33 +132,15 @@ impl Pool {
 
     /// The owners of all its cells.
     pub fn owners(&self) -> impl Iterator<Item = TenantId> {
-        let kept = self.classes.iter().filter(|class| class.keeps_back > 0);
+        let kept = self.classes.iter().filter(|class| class.has_cell());
         let kept = kept.map(|class| TenantId::of_pool(self.id, Some(class.name.as_str())));
         std::iter::once(TenantId::of_pool(self.id, None)).chain(kept)
     }
 
-    /// The classes of this pool at another size: what each keeps back stays the same part of the
-    /// size, rounded down.
+    /// The classes of this pool at another size. They go by the percentages alone, so that no size
+    /// that the pool has had leaves a trace in the next.
     pub fn classes_at(&self, size: u64) -> Vec<PoolClass> {
-        let scaled = |units: u64| {
-            let part = u128::from(units) * u128::from(size) / u128::from(self.size.max(1));
-            u64::try_from(part).unwrap_or(size)
-        };
-        let mut classes = self.classes.clone();
-        classes.iter_mut().for_each(|class| class.keeps_back = scaled(class.keeps_back));
-        // What rounding leaves goes to what is in common, but of a pool that shrinks no part grows:
-        // it would admit anew what the others have taken already.
-        let kept: u64 = classes.iter().map(|class| class.keeps_back).sum();
-        let mut over = match size < self.size {
-            true => (size - kept).saturating_sub(self.in_common()),
-            false => 0,
-        };
-        for (class, before) in classes.iter_mut().zip(&self.classes) {
-            let more = over.min(before.keeps_back - class.keeps_back.min(before.keeps_back));
-            class.keeps_back += more;
-            over -= more;
-        }
-        classes
+        cut(self.classes.clone(), size)
     }
 
     /// The share of the cell that `owner` names.
@@ -192,23 +225,32 @@ pub struct PoolShare {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    fn class(name: &str, keeps_back: u64, percent: &str) -> PoolClass {
+        let keeps_back_percent = percent.parse().unwrap();
+        PoolClass { name: RuleName::new(name).unwrap(), keeps_back, keeps_back_percent }
+    }
+
     fn pool() -> Pool {
-        let class =
-            |name: &str, keeps_back| PoolClass { name: RuleName::new(name).unwrap(), keeps_back };
         Pool {
             id: PoolId(3),
             meter: MeterName::new("disk").unwrap(),
             size: 500,
-            classes: vec![class("shop", 100), class("site", 50), class("archive", 0)],
+            classes: vec![class("shop", 100, "20"), class("site", 50, "10"), class("old", 0, "0")],
             version: 1,
         }
     }
 
-    fn shares(class: Option<&str>) -> Vec<(String, u64)> {
+    fn at(pool: &Pool, size: u64) -> Pool {
+        Pool { size, classes: pool.classes_at(size), ..pool.clone() }
+    }
+
+    fn shares(pool: &Pool, class: Option<&str>) -> Vec<(String, u64)> {
         let class = class.map(|name| RuleName::new(name).unwrap());
-        let cells = pool().cells_of(class.as_ref());
+        let cells = pool.cells_of(class.as_ref());
         cells.into_iter().map(|cell| (cell.owner.to_string(), cell.units)).collect()
     }
 
@@ -216,23 +258,62 @@ mod tests {
     fn a_class_stops_at_what_is_kept_back_for_higher_ones() {
         let common = ("pool!3".to_owned(), 350);
         let (site, shop) = (("pool!3!site".to_owned(), 50), ("pool!3!shop".to_owned(), 100));
-        assert_eq!(shares(Some("archive")), std::slice::from_ref(&common));
-        assert_eq!(shares(Some("site")), [common.clone(), site.clone()]);
-        assert_eq!(shares(Some("shop")), [common, site, shop]);
+        assert_eq!(shares(&pool(), Some("old")), std::slice::from_ref(&common));
+        assert_eq!(shares(&pool(), Some("site")), [common.clone(), site.clone()]);
+        assert_eq!(shares(&pool(), Some("shop")), [common, site, shop]);
     }
 
     #[test]
-    fn at_another_size_each_class_keeps_back_the_same_part() {
-        let sizes = |size| pool().classes_at(size).into_iter().map(|class| class.keeps_back);
-        assert_eq!(sizes(250).collect::<Vec<_>>(), [50, 25, 0]);
-        assert_eq!(sizes(7).collect::<Vec<_>>(), [1, 0, 0]);
-        let (size, before) = (10, [3, 3]);
-        let classes =
-            before.map(|keeps_back| PoolClass { keeps_back, ..pool().classes[0].clone() });
-        let small = Pool { size, classes: classes.to_vec(), ..pool() };
-        let after: Vec<_> = small.classes_at(9).into_iter().map(|class| class.keeps_back).collect();
-        assert_eq!(after, [3, 2], "4 in common stay 4: no part of a pool that shrinks grows");
-        assert_eq!(pool().owners().count(), 3, "who keeps nothing back has no cell");
+    fn a_cell_stays_when_nothing_of_a_size_is_left_for_it() {
+        let tiny = at(&pool(), 4);
+        let cells =
+            [("pool!3".to_owned(), 4), ("pool!3!site".into(), 0), ("pool!3!shop".into(), 0)];
+        assert_eq!(shares(&tiny, Some("shop")), cells);
+        assert_eq!(tiny.owners().count(), 3, "who never keeps anything back has no cell");
+        assert_eq!(tiny.units_of(&TenantId::of_pool(PoolId(3), Some("shop"))), Some(0));
+    }
+
+    #[test]
+    fn a_class_without_a_percentage_gets_the_simplest_that_fits() {
+        let percent = |units, size| {
+            class("shop", units, "0").with_percent_of(size).keeps_back_percent.to_string()
+        };
+        assert_eq!(percent(100, 500), "20");
+        assert_eq!(percent(2, 10), "20");
+        assert_eq!(percent(333, 2_000), "16.65");
+        assert_eq!(percent(1, 3), "34");
+        assert_eq!(percent(0, 10), "0", "as one that keeps nothing back");
+        assert_eq!(class("shop", 7, "12.5").with_percent_of(10), class("shop", 7, "12.5"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_size_leaves_a_trace_in_the_next(
+            tenths in proptest::collection::vec(0_u32..=250, 0..4),
+            sizes in proptest::collection::vec(1_u64..1_000_000, 1..20),
+            last in 1_u64..1_000_000,
+        ) {
+            let percent = |tenth: &u32| Decimal::new((*tenth).into(), 1).to_string();
+            let classes = tenths.iter().enumerate();
+            let classes = classes.map(|(n, tenth)| class(&format!("c{n}"), 0, &percent(tenth)));
+            let first = Pool { classes: classes.collect(), size: 1, ..pool() };
+            let after = sizes.iter().fold(first.clone(), |pool, size| at(&pool, *size));
+            let after = at(&after, last);
+            prop_assert_eq!(&after, &at(&first, last));
+            let highest = first.classes.first().map(|class| class.name.clone());
+            let cells = after.cells_of(highest.as_ref());
+            prop_assert_eq!(cells.iter().map(|cell| cell.units).sum::<u64>(), last);
+        }
+
+        #[test]
+        fn a_percentage_that_is_found_gives_what_was_kept_back(
+            size in 1_u64..10_000_000_000, hundredths in 0_i64..=10_000,
+        ) {
+            let percent: Percent = Decimal::new(hundredths, 2).to_string().parse().unwrap();
+            let kept = units_of(percent, size);
+            let found = class("shop", kept, "0").with_percent_of(size).keeps_back_percent;
+            prop_assert_eq!(units_of(found, size), kept);
+        }
     }
 
     #[test]

@@ -264,14 +264,14 @@ impl Engine {
             let unleased = unleased(counter.key.clone(), counter.window, decided_by);
             Admission::Admitted(Admitted { counter: Some(counter.clone()), covers, ..unleased })
         };
-        if let Some(first) = pool.counters.first() {
+        if let Some(first) = pool.drawable().next() {
             first.touch(self.leasing.now());
             if let Some(taken) = self.leasing.take(first, asked.units) {
                 return Ok(admitted(vec![taken], DecidedBy::Memory));
             }
         }
         let _permit = self.slow_permit()?;
-        let mut counters = pool.counters.clone();
+        let mut counters: Vec<_> = pool.drawable().cloned().collect();
         counters.extend(self.grant_counters(asked));
         Ok(match self.split(&counters, asked.units).await {
             Split::Taken(covers) => admitted(covers, DecidedBy::Redis),

@@ -66,10 +66,20 @@ pub struct PoolDraw {
     /// With the base units that the member's class may use in all.
     pub share: PoolShare,
     pub class: Option<String>,
+    /// Also those of cells that have no units at the pool's size: what was drawn on them at
+    /// another one comes free there.
     pub counters: Vec<Arc<Counter>>,
+    /// Base units of each counter's cell.
+    pub units: Box<[u64]>,
 }
 
 impl PoolDraw {
+    /// The counters that something can be drawn on.
+    pub fn drawable(&self) -> impl Iterator<Item = &Arc<Counter>> {
+        let with_units = self.counters.iter().zip(&self.units);
+        with_units.filter(|(_, units)| **units > 0).map(|(counter, _)| counter)
+    }
+
     /// What all members have used of these cells, and what else lies against them.
     pub fn figures(&self) -> Figures {
         let add = |sum: Figures, counter: &Arc<Counter>| {

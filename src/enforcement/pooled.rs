@@ -75,7 +75,8 @@ impl Engine {
             };
             counters.push(counter);
         }
-        let draw = Arc::new(PoolDraw { share: *share, class: class.clone(), counters });
+        let units = cells.iter().map(|cell| cell.units).collect();
+        let draw = Arc::new(PoolDraw { share: *share, class: class.clone(), counters, units });
         place.remember(&draw);
         Ok(draw)
     }

@@ -137,7 +137,7 @@ impl Ledger {
     }
 
     /// Gives a pool another size, at once: of a smaller one, what was used or is held stays so, and
-    /// nothing more is admitted until it fits. What classes keep back stays the same part of it.
+    /// nothing more is admitted of a part until that fits. Each class keeps back its percentage.
     pub async fn resize_pool(
         &self,
         pool: PoolId,

@@ -13,7 +13,7 @@ use crate::domain::{
     catalog::compiled_plan::CompiledPlan,
     ids::{AccountId, CatalogName, MeterName, PlanName, PoolId, TenantId},
     meter::MeterKind,
-    pool::{Pool, PoolMembership},
+    pool::{Pool, PoolClass, PoolMembership},
     tenant::{PlanVersion, Subscription, SubscriptionStatus, Tenant},
     window::WindowSchedule,
 };
@@ -86,12 +86,15 @@ pub(super) fn read_pool(
     version: i64,
 ) -> Result<Pool, LedgerError> {
     let table = "pools";
-    let shown = classes.to_string();
+    let size = read_unsigned(table, "size", pool, size)?;
+    let (shown, classes) = (classes.to_string(), serde_json::from_value(classes));
+    let classes: Vec<PoolClass> = read_column(table, "classes", pool, shown, classes)?;
     Ok(Pool {
         id: PoolId(read_unsigned(table, "pool", pool, pool)?),
         meter: read_column(table, "meter", pool, meter, MeterName::new(meter))?,
-        size: read_unsigned(table, "size", pool, size)?,
-        classes: read_column(table, "classes", pool, shown, serde_json::from_value(classes))?,
+        size,
+        // Rows of an older version have no percentages.
+        classes: classes.into_iter().map(|class| class.with_percent_of(size)).collect(),
         version: read_unsigned(table, "change_version", pool, version)?,
     })
 }

@@ -27,6 +27,7 @@ mod outages;
 mod pool_alerts;
 mod pool_levels;
 mod pool_members;
+mod pool_resize;
 mod pools;
 mod rates;
 mod refused_start;
