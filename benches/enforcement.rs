@@ -9,6 +9,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::{runtime::Runtime, sync::Notify, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,8 +20,10 @@ use tollgate::{
             Catalog,
             names::{OperationName, RuleName},
         },
-        ids::{MeterName, PoolId, RunId, TenantId},
+        grant::{Grant, GrantKind},
+        ids::{GrantId, MeterName, PoolId, RunId, TenantId},
         operation::OperationRequest,
+        period::Period,
         pool::{Pool, PoolClass, PoolMembership},
         properties::Properties,
         quota::{QuotaMode, QuotaRequest},
@@ -91,8 +94,10 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
     let pool = pool(&acme, &source);
     let membership = PoolMembership { pool: pool.pool.clone(), class: Some(class("shop")) };
     source.pools.insert(pool.pool.id, pool);
-    let member = Tenant { id: tenant("member"), pools: vec![membership], ..acme };
+    let member = Tenant { id: tenant("member"), pools: vec![membership], ..acme.clone() };
     source.tenants.insert(member.id.clone(), member);
+    let granted = granted(acme);
+    source.tenants.insert(granted.id.clone(), granted);
     let seed = CounterSeed { run, times: LeaseTimes::default() };
     let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));
     let config = EnforcementConfig::default();
@@ -126,6 +131,26 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
         journal,
         values: Arc::new(Values::default()),
     }))
+}
+
+/// A tenant like `like`, with a top-up, and allowance that it has anew each month.
+fn granted(like: Tenant) -> Tenant {
+    let grant = |number, kind, every| Grant {
+        id: GrantId(number),
+        kind,
+        meter: MeterName::new("calls").expect("a valid name"),
+        subject: None,
+        amount: 1_000,
+        priority: 0,
+        starts_at: Timestamp::UNIX_EPOCH,
+        expires_at: None,
+        every,
+        covers_level: false,
+        is_revoked: false,
+    };
+    let grants =
+        vec![grant(1, GrantKind::TopUp, None), grant(2, GrantKind::Recurring, Some(Period::Month))];
+    Tenant { id: tenant("granted"), grants, ..like }
 }
 
 /// A pool of calls with two classes, of which the higher one draws on all of its three counters.
@@ -191,6 +216,10 @@ fn checks(criterion: &mut Criterion) {
     });
     let cases = [
         ("CHECK of a hard limit", request("calls", QuotaMode::Check, None)),
+        ("CHECK of a hard limit, with two grants beside it", {
+            let tenant = tenant("granted");
+            QuotaRequest { tenant, ..request("calls", QuotaMode::Check, None) }
+        }),
         ("CHECK of a pool of three counters", {
             let tenant = tenant("member");
             QuotaRequest { tenant, ..request("calls", QuotaMode::Check, None) }

@@ -6,6 +6,7 @@
 
 mod catalogs;
 mod counters;
+mod known_grant;
 mod snapshot;
 mod source;
 pub mod tenant_state;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{
     catalogs::CatalogInForce,
     counters::{Counters, NoCounter},
+    known_grant::{self, KnownGrant},
 };
 use crate::{
     domain::{
@@ -43,7 +44,7 @@ pub struct Terms {
     /// lock and the hash of a key.
     current: Box<[ArcSwapOption<Counter>]>,
     /// The tenant's grants by meter, in burn order; empty where it has none at all.
-    grants: Box<[Box<[Grant]>]>,
+    grants: Box<[Box<[KnownGrant]>]>,
     /// The tenant's places in pools by meter; empty where it has none at all.
     pools: Box<[Option<PoolPlace>]>,
 }
@@ -54,7 +55,7 @@ impl Terms {
         let current = plan.meters.iter().map(|_| ArcSwapOption::empty()).collect();
         let of_meter = |meter: &PlanMeter| {
             let grants = tenant.grants.iter().filter(|grant| grant.meter == meter.meter.name);
-            grants.cloned().collect()
+            grants.cloned().map(KnownGrant::new).collect()
         };
         let grants = match tenant.grants.is_empty() {
             true => Box::default(),
@@ -96,10 +97,17 @@ impl Terms {
         meter: &PlanMeter,
         subject: Option<&Subject>,
     ) -> impl DoubleEndedIterator<Item = &Grant> {
+        self.known_grants(meter, subject).map(|known| &known.grant)
+    }
+
+    #[inline]
+    fn known_grants(
+        &self,
+        meter: &PlanMeter,
+        subject: Option<&Subject>,
+    ) -> impl DoubleEndedIterator<Item = &KnownGrant> {
         let grants = self.grants.get(meter.index.get()).map_or(&[][..], |grants| grants);
-        grants
-            .iter()
-            .filter(move |grant| grant.subject.is_none() || grant.subject.as_ref() == subject)
+        grants.iter().filter(move |known| known.is_for(subject))
     }
 
     /// Whether usage of `meter` can be denied: by the plan's limit, or by the pool it draws on.
@@ -248,6 +256,7 @@ impl TenantState {
     }
 
     /// Units that the grants in force have left, as far as this sidecar knows.
+    #[inline]
     pub fn left_in_grants(
         &self,
         terms: &Terms,
@@ -255,12 +264,13 @@ impl TenantState {
         subject: Option<&Subject>,
         now: Timestamp,
     ) -> u64 {
-        let schedule = &terms.tenant.subscription.schedule;
-        let left = terms.grants(meter, subject).filter_map(|grant| {
-            let key = grant_key(terms, grant, grant.window(schedule, now)?);
+        let in_force =
+            terms.known_grants(meter, subject).filter(|known| known.grant.is_in_force(now));
+        let left = in_force.map(|known| {
+            let counter = self.counter(&known.stretch(&terms.tenant, now).key);
             let Figures { used, blocked } =
-                self.counter(&key).map_or(Figures::default(), |counter| Figures::of(&counter));
-            Some(grant.amount.saturating_sub(used).saturating_sub(blocked))
+                counter.map_or(Figures::default(), |counter| Figures::of(&counter));
+            known.grant.amount.saturating_sub(used).saturating_sub(blocked)
         });
         left.fold(0, u64::saturating_add)
     }
@@ -313,10 +323,5 @@ impl TenantState {
 
 /// The key of one stretch of a grant.
 pub fn grant_key(terms: &Terms, grant: &Grant, window: Window) -> CellKey {
-    CellKey {
-        tenant: terms.tenant.id.clone(),
-        meter: grant.meter.clone(),
-        subject: grant.subject.clone(),
-        label: window.label,
-    }
+    known_grant::key(&terms.tenant, grant, window)
 }

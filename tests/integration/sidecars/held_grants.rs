@@ -120,5 +120,15 @@ async fn what_is_held_of_a_grant_that_is_over_is_billed_and_not_carried_over() {
         assert!(started.elapsed() < PATIENCE, "{billed:?}");
     }
     assert_eq!(bill(&cluster).await, expected, "once");
+    // What the plan, the monthly grant and what was carried over give anew in May.
+    let started = Instant::now();
+    loop {
+        let remaining = sidecar.usage("timely", "calls").await.remaining;
+        if remaining == 100 + 40 + 45 {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{remaining} remain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     sidecar.process.stop();
 }
