@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{
+    answers::{Answers, Step},
     any_check::{any_check, any_result},
     refusal::Refusal,
 };
@@ -20,7 +21,7 @@ use crate::{
     proto::v1::{CheckStreamRequest, CheckStreamResponse},
 };
 
-/// Checks of one stream that are read and not answered yet; then reading stops.
+/// Checks of one stream that are read and whose answers are not sent yet; then reading stops.
 pub const CHECKS_UNANSWERED_MAX: usize = 256;
 
 type Answered = Result<CheckStreamResponse, Status>;
@@ -36,7 +37,8 @@ where
     F: Future<Output = Result<AnyAnswer, EngineError>> + Send + 'static,
 {
     let (answers, receiver) = mpsc::channel(1);
-    let stream = CheckStream { requests, check, unanswered: FuturesUnordered::new(), answers };
+    let answers = Answers::new(FuturesUnordered::new(), answers);
+    let stream = CheckStream { requests, check, answers };
     tokio::spawn(stream.run(shutdown));
     ReceiverStream::new(receiver)
 }
@@ -44,8 +46,10 @@ where
 struct CheckStream<S, C> {
     requests: S,
     check: C,
-    unanswered: FuturesUnordered<BoxFuture<'static, CheckStreamResponse>>,
-    answers: mpsc::Sender<Answered>,
+    answers: Answers<
+        FuturesUnordered<BoxFuture<'static, (CheckStreamResponse, ())>>,
+        CheckStreamResponse,
+    >,
 }
 
 impl<S, C, F> CheckStream<S, C>
@@ -56,31 +60,22 @@ where
 {
     async fn run(mut self, shutdown: CancellationToken) {
         let end = self.read_all(&shutdown).await;
-        while let Some(answer) = self.unanswered.next().await {
-            if self.answers.send(Ok(answer)).await.is_err() {
-                return;
-            }
-        }
-        if let Err(status) = end {
-            // A caller that has left needs no reason.
-            let _ = self.answers.send(Err(status)).await;
-        }
+        self.answers.finish(end).await;
     }
 
     /// Until the caller has sent all, or the stream has to end.
     async fn read_all(&mut self, shutdown: &CancellationToken) -> Result<(), Status> {
         loop {
-            let has_room = self.unanswered.len() < CHECKS_UNANSWERED_MAX;
+            let has_room = self.answers.owed() < CHECKS_UNANSWERED_MAX;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
                     return Err(Refusal::from(EngineError::ShuttingDown).into());
                 }
-                Some(answer) = self.unanswered.next() => {
-                    if self.answers.send(Ok(answer)).await.is_err() {
-                        return Ok(());
-                    }
-                }
+                step = self.answers.step() => match step {
+                    Step::Decided(()) | Step::Sent => {}
+                    Step::Left => return Ok(()),
+                },
                 request = self.requests.next(), if has_room => match request {
                     Some(request) => self.take(request?),
                     None => return Ok(()),
@@ -91,8 +86,9 @@ where
 
     fn take(&mut self, request: CheckStreamRequest) {
         let CheckStreamRequest { id, check } = request;
-        let answer = move |result| CheckStreamResponse { id, result: Some(any_result(result)) };
-        self.unanswered.push(match any_check(check.unwrap_or_default()) {
+        let answer =
+            move |result| (CheckStreamResponse { id, result: Some(any_result(result)) }, ());
+        self.answers.undecided.push(match any_check(check.unwrap_or_default()) {
             Ok(check) => (self.check)(check).map(answer).boxed(),
             Err(problems) => ready(answer(Err(EngineError::InvalidRequest(problems)))).boxed(),
         });
@@ -101,7 +97,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
 
     use tokio::sync::Semaphore;
 
@@ -171,6 +173,42 @@ mod tests {
         assert_eq!(*read.lock().unwrap(), CHECKS_UNANSWERED_MAX as u64);
         allow.add_permits(1_000);
         assert_eq!(answers.count().await, 1_000);
+    }
+
+    /// Decides `sent` checks for a caller that reads none of the answers.
+    async fn decide_for_one_who_does_not_read(sent: u64) {
+        let decided = Arc::new(AtomicUsize::new(0));
+        let counted = decided.clone();
+        let check = move |_| {
+            let counted = counted.clone();
+            async move {
+                tokio::task::yield_now().await;
+                counted.fetch_add(1, Ordering::Relaxed);
+                unavailable().await
+            }
+        };
+        let requests = futures::stream::iter(1..=sent).map(|id| request(id, "a"));
+        let answers = check_stream(requests, check, CancellationToken::new());
+        let read = usize::try_from(sent).unwrap().min(CHECKS_UNANSWERED_MAX);
+        let all_decided = async {
+            while decided.load(Ordering::Relaxed) < read {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all_decided)
+            .await
+            .unwrap_or_else(|_| panic!("{decided:?} of {read} were decided"));
+        assert_eq!(answers.count().await as u64, sent, "none of them is lost");
+    }
+
+    #[tokio::test]
+    async fn checks_are_decided_whether_or_not_the_answers_are_read() {
+        decide_for_one_who_does_not_read(1_000).await;
+    }
+
+    #[tokio::test]
+    async fn the_last_checks_of_a_stream_are_decided_whether_or_not_the_answers_are_read() {
+        decide_for_one_who_does_not_read(100).await;
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod access;
+mod answers;
 pub mod any_check;
 pub mod catalogs;
 pub mod check_stream;

@@ -12,6 +12,7 @@ use tonic::Status;
 
 use crate::{
     api::{
+        answers::{Answers, Step},
         refusal::Refusal,
         usage::{UsageBatch, record_response, usage_batch},
     },
@@ -23,12 +24,14 @@ use crate::{
     },
 };
 
-/// Batches of one stream that are read and not answered yet; then reading stops.
+/// Batches of one stream that are read and whose answers are not sent yet; then reading stops.
 pub const BATCHES_UNANSWERED_MAX: usize = 64;
-/// Events of one stream that are read and not answered yet; then reading stops, one batch later.
-pub const EVENTS_UNANSWERED_MAX: usize = 200_000;
+/// Events of one stream that are read and not recorded yet; then reading stops, one batch later.
+pub const EVENTS_UNDECIDED_MAX: usize = 200_000;
 
 type Answered = Result<RecordUsageStreamResponse, Status>;
+/// An answer and the number of events that it is to.
+type Decided = (RecordUsageStreamResponse, usize);
 
 /// Records what `requests` brings with `record`, in a task of its own: decoding large batches must
 /// not hold up the other calls of the connection.
@@ -46,9 +49,8 @@ where
         requests,
         record,
         sequence: 0,
-        events_unanswered: 0,
-        unanswered: FuturesOrdered::new(),
-        answers,
+        events_undecided: 0,
+        answers: Answers::new(FuturesOrdered::new(), answers),
     };
     tokio::spawn(stream.run(shutdown));
     ReceiverStream::new(receiver)
@@ -59,10 +61,10 @@ struct RecordStream<S, R> {
     record: R,
     /// Number of the last batch that was read.
     sequence: u64,
-    events_unanswered: usize,
-    /// The answers to come, each with the number of its events.
-    unanswered: FuturesOrdered<BoxFuture<'static, (RecordUsageStreamResponse, usize)>>,
-    answers: mpsc::Sender<Answered>,
+    /// Events of batches that are not recorded or refused yet.
+    events_undecided: usize,
+    /// Each with the number of its events.
+    answers: Answers<FuturesOrdered<BoxFuture<'static, Decided>>, RecordUsageStreamResponse>,
 }
 
 impl<S, R, F> RecordStream<S, R>
@@ -73,33 +75,24 @@ where
 {
     async fn run(mut self, shutdown: CancellationToken) {
         let end = self.read_all(&shutdown).await;
-        while let Some((answer, _)) = self.unanswered.next().await {
-            if self.answers.send(Ok(answer)).await.is_err() {
-                return;
-            }
-        }
-        if let Err(status) = end {
-            // Nobody listens any more if this fails.
-            let _ = self.answers.send(Err(status)).await;
-        }
+        self.answers.finish(end).await;
     }
 
     /// Reads and answers until the caller has no more, or the stream has to end.
     async fn read_all(&mut self, shutdown: &CancellationToken) -> Result<(), Status> {
         loop {
-            let has_room = self.unanswered.len() < BATCHES_UNANSWERED_MAX
-                && self.events_unanswered < EVENTS_UNANSWERED_MAX;
+            let has_room = self.answers.owed() < BATCHES_UNANSWERED_MAX
+                && self.events_undecided < EVENTS_UNDECIDED_MAX;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
                     return Err(Refusal::from(EngineError::ShuttingDown).into());
                 }
-                Some((answer, events)) = self.unanswered.next() => {
-                    self.events_unanswered -= events;
-                    if self.answers.send(Ok(answer)).await.is_err() {
-                        return Ok(());
-                    }
-                }
+                step = self.answers.step() => match step {
+                    Step::Decided(events) => self.events_undecided -= events,
+                    Step::Sent => {}
+                    Step::Left => return Ok(()),
+                },
                 request = self.requests.next(), if has_room => match request {
                     Some(request) => self.take(request?)?,
                     None => return Ok(()),
@@ -115,9 +108,9 @@ where
         }
         self.sequence = sequence;
         let events = request.events.len();
-        self.events_unanswered += events;
+        self.events_undecided += events;
         let answer = move |result| RecordUsageStreamResponse { sequence, result: Some(result) };
-        self.unanswered.push_back(match usage_batch(request.events, request.durability) {
+        self.answers.undecided.push_back(match usage_batch(request.events, request.durability) {
             Ok(batch) => (self.record)(batch)
                 .map(move |recorded| {
                     let result = match recorded {
@@ -146,7 +139,13 @@ fn not_growing(sequence: u64, last: u64) -> Invalid {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
 
     use tokio::sync::{Semaphore, oneshot};
     use tonic::Code;
@@ -246,6 +245,48 @@ mod tests {
         for sequence in 1..=1_000 {
             assert_eq!(answers.next().await.map(brief), Some(Ok((sequence, Ok(1)))));
         }
+    }
+
+    /// Records `sent` batches for a caller that reads none of the answers.
+    async fn record_for_one_who_does_not_read(sent: u64) {
+        let recorded = Arc::new(AtomicUsize::new(0));
+        let counted = recorded.clone();
+        let begun = AtomicUsize::new(0);
+        let record = move |batch| {
+            let counted = counted.clone();
+            // Each takes longer than those before it: all end after the first answer is sent.
+            let turns = begun.fetch_add(1, Ordering::Relaxed) * 5;
+            async move {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                receipt(batch).await
+            }
+        };
+        let requests = futures::stream::iter(1..=sent).map(|sequence| batch(sequence, 1));
+        let answers = record_stream(requests, record, CancellationToken::new());
+        let read = usize::try_from(sent).unwrap().min(BATCHES_UNANSWERED_MAX);
+        let all_recorded = async {
+            while recorded.load(Ordering::Relaxed) < read {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all_recorded)
+            .await
+            .unwrap_or_else(|_| panic!("{recorded:?} of {read} were recorded"));
+        let sequences: Vec<_> = answers.map(|answer| answer.unwrap().sequence).collect().await;
+        assert_eq!(sequences, (1..=sent).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn batches_are_recorded_whether_or_not_the_answers_are_read() {
+        record_for_one_who_does_not_read(500).await;
+    }
+
+    #[tokio::test]
+    async fn the_last_batches_of_a_stream_are_recorded_whether_or_not_the_answers_are_read() {
+        record_for_one_who_does_not_read(40).await;
     }
 
     #[tokio::test]

@@ -36,6 +36,7 @@ mod replay;
 mod stopping;
 mod subjects;
 mod tls;
+mod unread_streams;
 mod values;
 mod volume;
 mod watch_over_http;
