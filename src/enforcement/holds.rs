@@ -9,7 +9,7 @@
 //! ([`Holds::oldest`]), and billing waits for holds as it does for usage that is not flushed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -111,7 +111,7 @@ impl<T> Holds<T> {
     }
 
     /// Puts a hold back that [`Holds::remove`] took out, because what was to settle it was refused.
-    pub fn restore(&self, number: u64, hold: Hold<T>) {
+    fn restore(&self, number: u64, hold: Hold<T>) {
         lock(&self.by_expiry).insert((hold.expires_at, number));
         self.by_number.insert(number, hold);
     }
@@ -155,6 +155,46 @@ impl<T> Holds<T> {
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Holds that a request settles, by the number of the event that settles each. Dropped before the
+/// journal has what they are settled with (a refusal, a caller that hung up), it puts them back.
+#[derive(Debug)]
+pub struct Settled<'a, T> {
+    of: &'a Holds<T>,
+    by_event: BTreeMap<usize, (u64, Hold<T>)>,
+}
+
+impl<'a, T> Settled<'a, T> {
+    /// None of `of` yet.
+    pub fn none(of: &'a Holds<T>) -> Self {
+        Self { of, by_event: BTreeMap::new() }
+    }
+
+    /// Takes the hold of this number for `event`; `None` when it has ended or expired.
+    pub fn take(&mut self, event: usize, number: u64) -> Option<&Hold<T>> {
+        let hold = self.of.remove(number)?;
+        self.by_event.insert(event, (number, hold));
+        self.get(event)
+    }
+
+    /// The hold that `event` settles.
+    pub fn get(&self, event: usize) -> Option<&Hold<T>> {
+        self.by_event.get(&event).map(|(_, hold)| hold)
+    }
+
+    /// Hands out the hold that `event` settles, for good: the journal has the event.
+    pub fn end(&mut self, event: usize) -> Option<Hold<T>> {
+        self.by_event.remove(&event).map(|(_, hold)| hold)
+    }
+}
+
+impl<T> Drop for Settled<'_, T> {
+    fn drop(&mut self) {
+        for (number, hold) in std::mem::take(&mut self.by_event).into_values() {
+            self.of.restore(number, hold);
+        }
     }
 }
 
@@ -237,5 +277,25 @@ mod tests {
         holds.restore(number, settling);
         drop(holds.remove_expired(at(90), 10));
         assert_eq!(holds.oldest(), Some(at(8)));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_cancelled_while_it_settles_leaves_the_holds_as_they_were() {
+        let holds = table(10);
+        let [first, second] = [100, 200].map(|end| holds.place(hold(&holds, end), "acme").unwrap());
+        let mut call = Box::pin(async {
+            let mut settled = Settled::none(&holds);
+            assert!(settled.take(0, first).is_some());
+            assert!(settled.take(1, second).is_some());
+            assert!(settled.take(2, first).is_none(), "of two events one settles it");
+            drop(settled.end(0));
+            std::future::pending::<()>().await;
+        });
+        assert!(futures::poll!(&mut call).is_pending());
+        assert!(holds.is_empty());
+        drop(call);
+        assert!(holds.peek(first, |_| ()).is_none(), "the journal had its event");
+        assert_eq!(holds.peek(second, |hold| hold.expires_at), Some(at(200)));
+        assert_eq!(holds.remove_expired(at(200), 10).len(), 1, "it still lapses in its time");
     }
 }

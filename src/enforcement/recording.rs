@@ -9,7 +9,7 @@ use super::{
     engine::{Engine, effective_durability},
     error::{EngineError, Unknown},
     held::Held,
-    holds::Hold,
+    holds::Settled,
     labelling::{self, Refused},
     pooled::NoDraw,
     quota::conflict,
@@ -102,25 +102,10 @@ impl Engine {
             return Ok(receipt);
         }
         let (mut labelled, holds) = self.settle_holds(labelled)?;
-        if let Err(error) = self.spread(&mut labelled).await {
-            self.restore_holds(holds);
-            return Err(error);
-        }
-        let counters = match self.counters_of(&labelled, &holds) {
-            Ok(counters) => counters,
-            Err(error) => {
-                self.restore_holds(holds);
-                return Err(error);
-            }
-        };
+        self.spread(&mut labelled).await?;
+        let counters = self.counters_of(&labelled, &holds)?;
         let events = labelled.iter().map(|one| one.event.clone()).collect();
-        let pending = match self.hand_over(events, durability) {
-            Ok(pending) => pending,
-            Err(error) => {
-                self.restore_holds(holds);
-                return Err(error);
-            }
-        };
+        let pending = self.hand_over(events, durability)?;
         let counted = self.count(labelled, holds, counters, pending.position());
         settling.answered(None, Some(pending.position()));
         settling.counted(counted);
@@ -240,42 +225,42 @@ impl Engine {
     }
 
     /// Takes out the holds that the events settle; each event then belongs to its hold's window.
-    #[allow(clippy::type_complexity)] // Events, and by their number the hold that each settles.
     fn settle_holds(
         &self,
         mut labelled: Vec<Labelled>,
-    ) -> Result<(Vec<Labelled>, BTreeMap<usize, (u64, Hold<Held>)>), EngineError> {
-        let mut holds = BTreeMap::new();
+    ) -> Result<(Vec<Labelled>, Settled<'_, Held>), EngineError> {
+        let mut holds = Settled::none(&self.holds);
         let mut problems = Problems::default();
         for (number, one) in labelled.iter_mut().enumerate() {
             let Some(id) = one.event.reservation else { continue };
-            match self.take_hold(id, &one.event) {
-                Ok(Some(hold)) => {
-                    one.event.key.label = hold.taken.key.label;
-                    one.window = hold.taken.window;
-                    let units = counted_up(&one.event);
-                    hold.taken.share_out(&mut one.event, units);
-                    holds.insert(number, (id.number, hold));
+            let hold = match self.has_hold(id, &one.event) {
+                Ok(true) => holds.take(number, id.number),
+                Ok(false) => None,
+                Err(invalid) => {
+                    problems.push(invalid.within(&format!("events[{number}]")));
+                    continue;
                 }
-                Ok(None) => self.metrics.events_late.increment(1),
-                Err(invalid) => problems.push(invalid.within(&format!("events[{number}]"))),
-            }
+            };
+            let Some(hold) = hold else {
+                self.metrics.events_late.increment(1);
+                continue;
+            };
+            one.event.key.label = hold.taken.key.label;
+            one.window = hold.taken.window;
+            let units = counted_up(&one.event);
+            hold.taken.share_out(&mut one.event, units);
         }
-        if problems.is_empty() {
-            return Ok((labelled, holds));
+        match problems.is_empty() {
+            true => Ok((labelled, holds)),
+            false => Err(EngineError::InvalidRequest(problems)),
         }
-        self.restore_holds(holds);
-        Err(EngineError::InvalidRequest(problems))
     }
 
-    /// `None`: it has ended, or another run keeps it; the usage is recorded as late.
-    fn take_hold(
-        &self,
-        id: ReservationId,
-        event: &UsageEvent,
-    ) -> Result<Option<Hold<Held>>, Invalid> {
+    /// Whether this run keeps the hold; if it has ended, or another run keeps it, the usage is
+    /// recorded as late.
+    fn has_hold(&self, id: ReservationId, event: &UsageEvent) -> Result<bool, Invalid> {
         if id.run != self.run {
-            return Ok(None);
+            return Ok(false);
         }
         let fits = self.holds.peek(id.number, |hold| {
             let held = &hold.taken.key;
@@ -284,8 +269,8 @@ impl Engine {
                 && held.subject == event.key.subject
         });
         match fits {
-            Some(true) => Ok(self.holds.remove(id.number)),
-            None => Ok(None),
+            Some(true) => Ok(true),
+            None => Ok(false),
             Some(false) => Err(Invalid::new(
                 "reservation_id",
                 "is of another tenant, meter or subject",
@@ -294,17 +279,11 @@ impl Engine {
         }
     }
 
-    fn restore_holds(&self, holds: BTreeMap<usize, (u64, Hold<Held>)>) {
-        for (number, hold) in holds.into_values() {
-            self.holds.restore(number, hold);
-        }
-    }
-
     /// Counts what the journal now has.
     fn count(
         &self,
         labelled: Vec<Labelled>,
-        mut holds: BTreeMap<usize, (u64, Hold<Held>)>,
+        mut holds: Settled<'_, Held>,
         counters: Vec<Option<Arc<Counter>>>,
         position: Position,
     ) -> Vec<Counted> {
@@ -315,7 +294,7 @@ impl Engine {
                 self.values.observe(&one.event, !one.is_bounded);
             }
             let units = own_units(&one.event, counted_up(&one.event));
-            if let Some((_, hold)) = holds.remove(&number) {
+            if let Some(hold) = holds.end(number) {
                 for (cover, part) in hold.taken.covers.iter().zip(&one.event.parts) {
                     cover.counter().journalled(position.into(), now);
                     counted.push(Counted { counter: cover.counter().clone(), units: part.units });
@@ -346,12 +325,12 @@ impl Engine {
     fn counters_of(
         &self,
         labelled: &[Labelled],
-        holds: &BTreeMap<usize, (u64, Hold<Held>)>,
+        holds: &Settled<'_, Held>,
     ) -> Result<Vec<Option<Arc<Counter>>>, EngineError> {
         let mut counters = Vec::with_capacity(labelled.len());
         for (number, one) in labelled.iter().enumerate() {
-            counters.push(match holds.get(&number) {
-                Some((_, hold)) => Some(hold.taken.own.counter().clone()),
+            counters.push(match holds.get(number) {
+                Some(hold) => Some(hold.taken.own.counter().clone()),
                 None if one.is_summed => self.counter_of(one)?,
                 None => None,
             });
