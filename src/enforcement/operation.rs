@@ -19,7 +19,7 @@ use super::{
     operation_parts::{Part, parts},
     quota::{conflict, missing_meter},
     rates::{RateAdmission, RatesAsked},
-    repeats::{Begun, Content, Remembered, Verb},
+    repeats::{Begun, Content, Patience, Remembered, Verb},
     settling::{Decided, Owed, Settling},
 };
 use crate::domain::{
@@ -205,7 +205,8 @@ impl Engine {
             QuotaMode::Reserve { .. } => Verb::Reserve,
             QuotaMode::Check | QuotaMode::Consume => Verb::Use,
         };
-        match self.repeats.begin(&request.tenant, verb, key, &content).await {
+        let mut patience = Patience::default();
+        match self.repeats.begin(&request.tenant, verb, key, &content, &mut patience).await? {
             Begun::Fresh(claim) => Ok(Ok(Settling::new(vec![claim]))),
             Begun::Conflict(other) => {
                 Err(EngineError::IdempotencyConflict(conflict("idempotency_key", &other).into()))

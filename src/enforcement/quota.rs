@@ -12,7 +12,7 @@ use super::{
     engine::{Engine, effective_durability},
     error::EngineError,
     labelling,
-    repeats::{Remembered, Verb},
+    repeats::{Patience, Remembered, Verb},
     settling::{Decided, Owed, Settling},
 };
 use crate::domain::{
@@ -135,7 +135,9 @@ impl Engine {
             QuotaMode::Reserve { .. } => Verb::Reserve,
             QuotaMode::Check | QuotaMode::Consume => Verb::Use,
         };
-        match self.repeats.begin(&asked.terms.tenant.id, verb, key, &content).await {
+        let tenant = &asked.terms.tenant.id;
+        let mut patience = Patience::default();
+        match self.repeats.begin(tenant, verb, key, &content, &mut patience).await? {
             super::repeats::Begun::Fresh(claim) => Ok(Ok(Settling::new(vec![claim]))),
             super::repeats::Begun::Conflict(other) => {
                 Err(EngineError::IdempotencyConflict(conflict("idempotency_key", &other).into()))

@@ -13,7 +13,7 @@ use super::{
     labelling::{self, Refused},
     pooled::NoDraw,
     quota::conflict,
-    repeats::{Begun, Content, Verb},
+    repeats::{Begun, Content, Patience, Verb},
     settling::{Counted, Settling},
 };
 use crate::{
@@ -163,8 +163,9 @@ impl Engine {
         let mut claims = Vec::with_capacity(keys.len());
         let mut conflicts = Problems::default();
         let mut latest = None;
+        let mut patience = Patience::default();
         for ((tenant, key), (number, content)) in &keys {
-            match self.repeats.begin(tenant, Verb::Use, key, content).await {
+            match self.repeats.begin(tenant, Verb::Use, key, content, &mut patience).await? {
                 Begun::Fresh(claim) => claims.push(claim),
                 Begun::Repeat(first) => {
                     latest = latest.max(first.position);

@@ -12,19 +12,28 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use ahash::RandomState;
 use arc_swap::ArcSwap;
 use dashmap::{DashMap, Entry as MapEntry};
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
+use super::error::EngineError;
 use crate::domain::{
     catalog::names::OperationName,
     ids::{IdempotencyKey, MeterName, Subject, TenantId},
     operation::OperationAnswer,
     quota::QuotaAnswer,
 };
+
+/// Longest wait for another request to decide a key. Refills, recalls and syncs end long before; a
+/// first request that hangs on something else must not make its repeats hang with it.
+pub const FIRST_ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What one key stands for. A repeat with another content is a conflict, never a repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +100,41 @@ pub enum Begun<P: Clone> {
     Conflict(Content),
 }
 
+/// Another request has had the key in hand for too long: [`FIRST_ANSWER_WAIT_MAX`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct StillInHand;
+
+impl From<StillInHand> for EngineError {
+    fn from(StillInHand: StillInHand) -> Self {
+        let waited = FIRST_ANSWER_WAIT_MAX.as_secs();
+        Self::Unavailable(format!(
+            "an earlier request with the same idempotency key has not been decided for {waited} s; \
+             send it again with that key"
+        ))
+    }
+}
+
+/// How long one request waits, for all of its keys together.
+#[derive(Debug)]
+pub struct Patience {
+    wait_max: Duration,
+    /// Set when it first has to wait.
+    until: Option<Instant>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { wait_max: FIRST_ANSWER_WAIT_MAX, until: None }
+    }
+}
+
+impl Patience {
+    async fn wait(&mut self, settled: impl Future<Output = ()>) -> Result<(), StillInHand> {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.wait_max);
+        timeout_at(until, settled).await.map_err(|_| StillInHand)
+    }
+}
+
 /// What a key was sent with. Usage that settles a reservation is often sent with the key that the
 /// reservation was asked for with: holding units and using them are two things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,17 +194,19 @@ impl<P: Clone> Repeats<P> {
         }
     }
 
-    /// Claims `key`, or says what became of it; waits while another request has it in hand.
+    /// Claims `key`, or says what became of it; waits while another request has it in hand, as long
+    /// as `patience` lasts.
     pub async fn begin(
         &self,
         tenant: &TenantId,
         verb: Verb,
         key: &IdempotencyKey,
         content: &Content,
-    ) -> Begun<P> {
+        patience: &mut Patience,
+    ) -> Result<Begun<P>, StillInHand> {
         loop {
             let settled = match self.try_begin(tenant, verb, key, content) {
-                Ok(begun) => return begun,
+                Ok(begun) => return Ok(begun),
                 Err(settled) => settled,
             };
             // The claim may have been settled between the look-up and here; `notify_waiters` wakes
@@ -169,8 +215,8 @@ impl<P: Clone> Repeats<P> {
             tokio::pin!(wake);
             wake.as_mut().enable();
             match self.try_begin(tenant, verb, key, content) {
-                Ok(begun) => return begun,
-                Err(still) if Arc::ptr_eq(&still, &settled) => wake.await,
+                Ok(begun) => return Ok(begun),
+                Err(still) if Arc::ptr_eq(&still, &settled) => patience.wait(wake).await?,
                 Err(_) => {}
             }
         }
@@ -276,8 +322,14 @@ mod tests {
         FirstAnswer { answer: None, position: Some(position) }
     }
 
+    async fn begin(repeats: &Repeats<u64>, verb: Verb, name: &str, amount: i64) -> Begun<u64> {
+        let (tenant, key, content) = (tenant(), key(name), content(amount));
+        let mut patience = Patience::default();
+        repeats.begin(&tenant, verb, &key, &content, &mut patience).await.unwrap()
+    }
+
     async fn claim(repeats: &Repeats<u64>, name: &str) -> Claim<u64> {
-        match repeats.begin(&tenant(), Verb::Use, &key(name), &content(1)).await {
+        match begin(repeats, Verb::Use, name, 1).await {
             Begun::Fresh(claim) => claim,
             other => panic!("{name} should be fresh: {other:?}"),
         }
@@ -287,7 +339,7 @@ mod tests {
     async fn a_repeat_gets_the_first_answer() {
         let repeats = Repeats::new(100);
         claim(&repeats, "a").await.answer(first(7));
-        let begun = repeats.begin(&tenant(), Verb::Use, &key("a"), &content(1)).await;
+        let begun = begin(&repeats, Verb::Use, "a", 1).await;
         assert!(matches!(begun, Begun::Repeat(FirstAnswer { position: Some(7), .. })));
     }
 
@@ -295,7 +347,7 @@ mod tests {
     async fn a_key_with_another_amount_is_a_conflict_even_while_it_is_in_hand() {
         let repeats = Repeats::new(100);
         let held = claim(&repeats, "a").await;
-        let begun = repeats.begin(&tenant(), Verb::Use, &key("a"), &content(2)).await;
+        let begun = begin(&repeats, Verb::Use, "a", 2).await;
         assert!(matches!(begun, Begun::Conflict(Content::Units { amount: 1, .. })));
         drop(held);
     }
@@ -306,16 +358,28 @@ mod tests {
         let held = claim(&repeats, "a").await;
         let waiting = tokio::spawn({
             let repeats = repeats.clone();
-            async move {
-                matches!(
-                    repeats.begin(&tenant(), Verb::Use, &key("a"), &content(1)).await,
-                    Begun::Fresh(_)
-                )
-            }
+            async move { matches!(begin(&repeats, Verb::Use, "a", 1).await, Begun::Fresh(_)) }
         });
         tokio::task::yield_now().await;
         drop(held);
         assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_key_waits_so_long_and_no_longer_for_all_its_keys_together() {
+        let repeats = Repeats::new(100);
+        let (_first, _second) = (claim(&repeats, "a").await, claim(&repeats, "b").await);
+        let wait_max = Duration::from_secs(1);
+        let mut patience = Patience { wait_max, until: None };
+        let (began, mut until) = (Instant::now(), None);
+        for name in ["a", "b"] {
+            let begun =
+                repeats.begin(&tenant(), Verb::Use, &key(name), &content(1), &mut patience).await;
+            assert_eq!(begun.unwrap_err(), StillInHand);
+            until = until.or(patience.until);
+        }
+        assert!(began.elapsed() >= wait_max);
+        assert_eq!(patience.until, Some(until.unwrap()), "it is the same wait");
     }
 
     #[tokio::test]
@@ -326,9 +390,9 @@ mod tests {
         }
         let generations = repeats.generations.load();
         assert!(generations.young.entries.len() + generations.old.entries.len() <= 10);
-        let latest = repeats.begin(&tenant(), Verb::Use, &key("k99"), &content(1)).await;
+        let latest = begin(&repeats, Verb::Use, "k99", 1).await;
         assert!(matches!(latest, Begun::Repeat(_)));
-        let forgotten = repeats.begin(&tenant(), Verb::Use, &key("k0"), &content(1)).await;
+        let forgotten = begin(&repeats, Verb::Use, "k0", 1).await;
         assert!(matches!(forgotten, Begun::Fresh(_)));
     }
 
@@ -336,7 +400,7 @@ mod tests {
     async fn a_reservation_and_the_usage_that_settles_it_may_have_one_key() {
         let repeats = Repeats::new(100);
         claim(&repeats, "a").await.answer(first(7));
-        let begun = repeats.begin(&tenant(), Verb::Reserve, &key("a"), &content(1)).await;
+        let begun = begin(&repeats, Verb::Reserve, "a", 1).await;
         assert!(matches!(begun, Begun::Fresh(_)));
     }
 }
