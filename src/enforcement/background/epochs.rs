@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use tokio::{
-    sync::watch,
+    sync::{RwLock, watch},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,8 @@ use crate::{
 
 /// Pause after a failure, and between looks at what others have done.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Longest wait at a time for values that are being admitted.
+const REMEMBERED_WAIT: Duration = Duration::from_secs(1);
 /// How often it is said what keeps this run from reporting to an epoch.
 const UNTOLD_WARN_EVERY: Duration = Duration::from_secs(5);
 
@@ -147,7 +149,7 @@ impl EpochKeeper {
                 .filter(|counter| !counter.slow().holder.has_reported(&counter.cell, number))
                 .collect();
             if untold.is_empty() {
-                return self.resend_distinct().await;
+                return self.resend_distinct(number, found, identity).await;
             }
             check_identity(found, identity)?;
             if Instant::now() >= warn_at {
@@ -162,9 +164,17 @@ impl EpochKeeper {
 
     /// Tells the distinct values that this run has counted; values that are admitted meanwhile are
     /// told as they are.
-    async fn resend_distinct(&self) -> Result<(), NoEpoch> {
-        // Those that the epoch before has admitted are remembered once this is had.
-        drop(self.leasing.untold_values.write().await);
+    async fn resend_distinct(
+        &self,
+        number: u64,
+        found: &watch::Receiver<Option<Identity>>,
+        identity: &Identity,
+    ) -> Result<(), NoEpoch> {
+        while !are_all_remembered(&self.leasing.untold_values).await {
+            tracing::warn!(epoch = number, "distinct values that the epoch lacks yet");
+            check_identity(found, identity)?;
+            sleep(PAUSE).await;
+        }
         for (key, known) in self.values.all_distinct() {
             if !self.leasing.tell_distinct(&key, known).await {
                 return Err(NoEpoch::Changed);
@@ -174,9 +184,48 @@ impl EpochKeeper {
     }
 }
 
+/// Waits until the values are remembered that were asked for before now, those too that an earlier
+/// epoch has admitted. `false`: not yet.
+///
+/// Not for long at a time: who waits to write keeps out all who want to read, and one who reads
+/// already may have to read once more, for the second distinct count of an operation.
+async fn are_all_remembered(untold_values: &RwLock<()>) -> bool {
+    tokio::time::timeout(REMEMBERED_WAIT, untold_values.write()).await.is_ok()
+}
+
 fn check_identity(
     found: &watch::Receiver<Option<Identity>>,
     identity: &Identity,
 ) -> Result<(), NoEpoch> {
     if found.borrow().as_ref() == Some(identity) { Ok(()) } else { Err(NoEpoch::Changed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_counts_two_distinct_values_and_an_epoch_that_begins_do_not_block_each_other()
+     {
+        let untold_values = Arc::new(RwLock::new(()));
+        let first = untold_values.clone().read_owned().await;
+        let keeper = tokio::spawn({
+            let untold_values = untold_values.clone();
+            async move {
+                while !are_all_remembered(&untold_values).await {
+                    sleep(PAUSE).await;
+                }
+            }
+        });
+        // Until it waits to write.
+        while untold_values.try_read().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let second = untold_values.clone().read_owned();
+        let second = tokio::time::timeout(60 * REMEMBERED_WAIT, second).await;
+        assert!(second.is_ok());
+        assert!(!keeper.is_finished(), "a value is not remembered yet");
+        drop((first, second));
+        keeper.await.unwrap();
+    }
 }
