@@ -15,6 +15,10 @@ const COUNTERS: &[Described] = &[
         "Calls that were not let in, by reason: no token, an unknown one, a role, a tenant, a rate",
     ),
     (
+        "tollgate_access_slowed_total",
+        "Messages of streams that waited, because their token sends more than it may call",
+    ),
+    (
         "tollgate_embedded_keys_forgotten_total",
         "Idempotency keys forgotten before their time, for lack of room, in a sidecar without Postgres",
     ),

@@ -108,6 +108,22 @@ impl Caller {
         })
     }
 
+    /// Counts a message of a stream against the token's rate, once it is its turn: what is read
+    /// late slows its sender down, and none of what was sent before is lost.
+    pub(super) async fn count_message(&self) {
+        let Some(rate) = &self.known.rate else { return };
+        let Err(mut early) = rate.check() else { return };
+        metrics::counter!("tollgate_access_slowed_total").increment(1);
+        loop {
+            let wait = early.wait_time_from(DefaultClock::default().now());
+            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+            match rate.check() {
+                Ok(()) => return,
+                Err(still) => early = still,
+            }
+        }
+    }
+
     /// Waits until the token does not hold any more, and says why.
     pub async fn ended(self) -> Box<Refusal> {
         loop {

@@ -35,7 +35,8 @@ pub struct AccessConfig {
     /// Whether gRPC reflection and `/openapi.json` answer without a token.
     pub descriptions_open: bool,
     /// Calls a second that one token may make on this sidecar, with a burst of one second's; 0 for
-    /// no such limit. A batch or a stream is one call.
+    /// no such limit. A message of a stream counts as a call and waits for its turn; a batch is one
+    /// call, whatever it holds.
     pub calls_per_token_s: u32,
 }
 

@@ -64,19 +64,32 @@ fn check<M: Needs + NamesTenants>(caller: &Caller, message: &M) -> Result<(), Bo
     checked.inspect_err(|refusal| super::count(refusal))
 }
 
-/// The messages of a call that sends a stream, each compared with what its caller may. The stream
-/// ends with the first one that is not let in.
+/// The messages of a call that sends a stream, each compared with what its caller may, and no more
+/// of them than the caller's rate allows. The stream ends with the first one that is not let in.
 pub fn messages<M: Needs + NamesTenants + Send + 'static>(
     request: Request<Streaming<M>>,
-) -> impl Stream<Item = Result<M, Status>> + Send + Unpin + 'static {
+) -> BoxStream<M> {
     // Who is not asked, in `Guarded::open`, has none.
     let caller = request.extensions().get::<Caller>().cloned();
-    request.into_inner().map(move |message| {
-        let message = message?;
-        if let Some(caller) = &caller {
-            check(caller, &message).map_err(|refusal| status(*refusal))?;
+    let messages = request.into_inner();
+    match caller {
+        Some(caller) => Box::pin(compared(messages, caller)),
+        None => Box::pin(messages),
+    }
+}
+
+fn compared<M: Needs + NamesTenants>(
+    messages: impl Stream<Item = Result<M, Status>>,
+    caller: Caller,
+) -> impl Stream<Item = Result<M, Status>> {
+    messages.then(move |message| {
+        let caller = caller.clone();
+        async move {
+            let message = message?;
+            caller.count_message().await;
+            check(&caller, &message).map_err(|refusal| status(*refusal))?;
+            Ok(message)
         }
-        Ok(message)
     })
 }
 
@@ -169,6 +182,11 @@ calls!(guard);
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
     use super::*;
     use crate::{
         api::access::{Access, config::AccessConfig},
@@ -176,9 +194,10 @@ mod tests {
         domain::token::{Role, Secret, Token},
     };
 
-    #[test]
-    fn a_message_that_comes_after_its_token_was_revoked_is_not_let_in() {
-        let access = Access::new(AccessConfig::default(), Clock::System);
+    /// A token that may call so often, 0 for no limit; and one call with it.
+    fn call(calls_per_token_s: u32) -> (Arc<Access>, Caller) {
+        let config = AccessConfig { calls_per_token_s, ..AccessConfig::default() };
+        let access = Access::new(config, Clock::System);
         let secret = Secret::of([1; 32]);
         let token = Token {
             id: uuid::Uuid::nil(),
@@ -192,12 +211,30 @@ mod tests {
         let mut head = http::HeaderMap::new();
         let bearer = format!("Bearer {}", secret.as_str());
         head.insert(http::header::AUTHORIZATION, bearer.parse().unwrap());
-        let path = "/tollgate.v1.TollgateService/CheckQuota";
+        let caller = access.let_in("/tollgate.v1.TollgateService/CheckQuota", &head).unwrap();
+        (access, caller)
+    }
+
+    #[test]
+    fn a_message_that_comes_after_its_token_was_revoked_is_not_let_in() {
+        let (access, caller) = call(0);
         let mut request = Request::new(v1::CheckQuotaRequest::default());
-        request.extensions_mut().insert(access.let_in(path, &head).unwrap());
+        request.extensions_mut().insert(caller);
         let guarded = Guarded::new(());
         assert!(guarded.admit(&request).is_ok());
         access.book.replace([]);
         assert_eq!(guarded.admit(&request).unwrap_err().code(), tonic::Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn the_messages_of_a_stream_count_as_calls_and_wait_for_their_turn() {
+        let began = Instant::now();
+        let (_access, caller) = call(1);
+        let sent = stream::iter([1, 2].map(|id| Ok(v1::CheckStreamRequest { id, check: None })));
+        let ids: Vec<u64> =
+            compared(sent, caller).map(|message| message.unwrap().id).collect().await;
+        assert_eq!(ids, [1, 2], "none is refused");
+        // The call itself had the first second's.
+        assert!(began.elapsed() > Duration::from_millis(1_900), "{:?}", began.elapsed());
     }
 }
