@@ -68,19 +68,23 @@ fn name(key: &RateKeyName) -> String {
 fn reply(value: &Value) -> Result<RateReply, StoreError> {
     let numbers = Vec::<i64>::from_redis_value_ref(value).unwrap_or_default();
     match numbers.as_slice() {
-        [0, granted, met, debts_ns @ ..] => Ok(RateReply::Granted(Granted {
+        [0, granted, met, has_lapsed, debts_ns @ ..] => Ok(RateReply::Granted(Granted {
             granted: granted.cast_unsigned(),
             met: met.cast_unsigned(),
             debts_ns: debts_ns.iter().map(|debt| debt.cast_unsigned()).collect(),
+            has_lapsed: *has_lapsed == 1,
             instead: None,
         })),
-        [2, granted, met, version, windows @ ..] if let Some(read) = in_force(windows) => {
+        [2, granted, met, has_lapsed, version, windows @ ..]
+            if let Some(read) = in_force(windows) =>
+        {
             let (windows, debts_ns): (Vec<_>, Vec<_>) = read.into_iter().unzip();
             let version = version.cast_unsigned();
             Ok(RateReply::Granted(Granted {
                 granted: granted.cast_unsigned(),
                 met: met.cast_unsigned(),
                 debts_ns,
+                has_lapsed: *has_lapsed == 1,
                 instead: Some(RateTerms { version, windows: windows.into() }),
             }))
         }

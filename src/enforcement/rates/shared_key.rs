@@ -21,7 +21,7 @@ use crate::{
     leases::rate::{
         cell::Short,
         message::{ASKS_MAX, Ask, AskFor, RateCall, RateReply, RateTerms},
-        purse::{Offhand, Purse},
+        purse::{Era, Offhand, Purse},
         stack::RateStack,
     },
     store::{RedisCounters, StoreError},
@@ -88,12 +88,13 @@ pub struct SharedHold {
     key: Arc<SharedKey>,
     /// 0 once they are kept.
     permits: u32,
+    era: Era,
 }
 
 impl SharedHold {
     /// Takes them for good.
     pub fn keep(mut self) {
-        self.key.lock().purse.keep(self.permits);
+        self.key.lock().purse.keep(self.permits, self.era);
         self.permits = 0;
     }
 }
@@ -103,7 +104,7 @@ impl Drop for SharedHold {
         if self.permits > 0 {
             let now_ns = self.key.now_ns();
             let mut slow = self.key.lock();
-            slow.purse.let_go(self.permits, now_ns);
+            slow.purse.let_go(self.permits, self.era, now_ns);
             if slow.purse.gives_back(now_ns) {
                 self.key.drive_if_idle(&mut slow);
             }
@@ -212,7 +213,7 @@ impl SharedKey {
                 if offhand == Offhand::TakenLow {
                     self.drive_if_idle(slow);
                 }
-                Some(self.met(permits, want))
+                Some(self.met(permits, want, slow.purse.era()))
             }
             Offhand::Short { wait_ns } => Some(Outcome::Short(Short { wait_ns: Some(wait_ns) })),
             Offhand::Away => Some(Outcome::Away),
@@ -220,8 +221,8 @@ impl SharedKey {
         }
     }
 
-    fn met(self: &Arc<Self>, permits: u32, want: Want) -> SharedOutcome {
-        let held = || SharedHold { key: self.clone(), permits };
+    fn met(self: &Arc<Self>, permits: u32, want: Want, era: Era) -> SharedOutcome {
+        let held = || SharedHold { key: self.clone(), permits, era };
         Outcome::Met((want == Want::Hold).then(held))
     }
 
@@ -302,7 +303,7 @@ impl SharedKey {
                 }
             };
             let outcome = match is_met {
-                true => self.met(waiter.permits, waiter.want),
+                true => self.met(waiter.permits, waiter.want, slow.purse.era()),
                 // It was short when it was asked, however little is missing by now.
                 false => Outcome::Short(Short { wait_ns: Some(wait_ns.max(1)) }),
             };

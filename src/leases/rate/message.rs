@@ -70,6 +70,8 @@ pub struct Granted {
     pub met: u64,
     /// The debt of each window in force with everything that is held, in nanoseconds.
     pub debts_ns: Vec<u64>,
+    /// What the run said it had in hand or held had lapsed before the call came, and was charged.
+    pub has_lapsed: bool,
     /// The terms in force, where they are not those of the call.
     pub instead: Option<RateTerms>,
 }

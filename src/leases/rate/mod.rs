@@ -35,7 +35,8 @@
 //! later. One call is under way per sidecar and key, and an answer that is given up is never used:
 //! what it granted is not in the next call's `granted` and goes back, or lapses. The `sequence`
 //! refuses calls that were overtaken; where the entry that would refuse them is gone, what they are
-//! granted lapses. An entry is gone only when all that it held was charged or given back, so that a
+//! granted lapses. An answer that tells of a lapse and is lost leaves what was held to be charged
+//! once more. An entry is gone only when all that it held was charged or given back, so that a
 //! call without one has nothing to be charged.
 //!
 //! **Clocks.** The time is Redis' own and no sidecar's; sidecars measure only the lapse, by a clock
@@ -45,8 +46,10 @@
 //!
 //! **When a request counts.** At the instant at which its permits are granted or taken from what is
 //! in hand, which is between its arrival and its answer. Permits of a request that also asks other
-//! limits are held until it is sure of those; that they are charged when they lapse, though it is
-//! sure only later, changes nothing: they were granted before.
+//! limits are held until it is sure of those. Where they lapse before, they are charged then: they
+//! were granted before. The shared state tells the sidecar with its next answer that what it held
+//! has lapsed (an entry that is gone has charged all that it held), so that they are not charged
+//! again when the request keeps them; one that lets them go has lost them.
 //!
 //! **Other limits.** The tenant's version travels with its windows ([`message::RateTerms`]). The
 //! shared state keeps the newest that it was told of: debts are converted and cut to the new burst

@@ -36,6 +36,7 @@ pub struct Purse {
     spent: u64,
     /// Of these, held by requests that are not sure yet.
     held: u64,
+    era: Era,
     lapses_at_ns: u64,
     known: Option<Known>,
     demand: Demand,
@@ -44,6 +45,10 @@ pub struct Purse {
     in_flight: Option<InFlight>,
     away_until_ns: u64,
 }
+
+/// What was lent between two lapses that the shared state told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Era(u64);
 
 /// What the last answer said.
 #[derive(Clone, Debug)]
@@ -103,6 +108,7 @@ impl Purse {
             granted: 0,
             spent: 0,
             held: 0,
+            era: Era::default(),
             lapses_at_ns: 0,
             known: None,
             demand: Demand::default(),
@@ -182,15 +188,24 @@ impl Purse {
         }
     }
 
-    /// Counts permits of a request that is sure now.
-    pub fn keep(&mut self, permits: u32) {
-        self.held -= u64::from(permits).min(self.held);
-        self.spent += u64::from(permits);
+    /// What a request that holds permits from now on names when it keeps them or lets them go.
+    pub fn era(&self) -> Era {
+        self.era
     }
 
-    /// Takes permits back from a request that did not happen.
-    pub fn let_go(&mut self, permits: u32, now_ns: u64) {
-        self.held -= u64::from(permits).min(self.held);
+    /// Counts permits of a request that is sure now. Those of an earlier era have been charged.
+    pub fn keep(&mut self, permits: u32, era: Era) {
+        if era == self.era {
+            self.held -= u64::from(permits).min(self.held);
+            self.spent += u64::from(permits);
+        }
+    }
+
+    /// Takes permits back from a request that did not happen. Those of an earlier era are lost.
+    pub fn let_go(&mut self, permits: u32, era: Era, now_ns: u64) {
+        if era == self.era {
+            self.held -= u64::from(permits).min(self.held);
+        }
         self.lapse(now_ns);
     }
 
@@ -263,10 +278,15 @@ impl Purse {
         })
     }
 
-    /// Takes an answer in. What the requests for keeping were met with is held from here on.
+    /// Takes an answer in. What the requests for keeping were met with is held from here on, in the
+    /// era that begins here if there was a lapse.
     pub fn answered(&mut self, call: &RateCall, granted: &Granted, now_ns: u64) {
         let Some(flight) = self.in_flight.take() else { return };
         self.away_until_ns = 0;
+        if granted.has_lapsed {
+            (self.spent, self.held) = (self.granted, 0);
+            self.era.0 += 1;
+        }
         let kept = kept(call, granted);
         self.lent = granted.granted.saturating_sub(call.granted + kept);
         self.granted = self.granted.max(granted.granted);
@@ -313,6 +333,8 @@ impl Purse {
         self.granted - self.spent - self.held
     }
 
+    /// Spends nothing of what is in hand any more. What is held is left to the shared state: it says
+    /// whether that was charged before it heard of this run again.
     fn lapse(&mut self, now_ns: u64) {
         if now_ns >= self.lapses_at_ns {
             self.spent += self.in_hand();
@@ -334,6 +356,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::leases::rate::{message::RateReply, shared::SharedRate};
 
     const MS: u64 = 1_000_000;
     const START_NS: u64 = 5_000 * MS;
@@ -348,13 +371,16 @@ mod tests {
         RateWindow::new(permits, Duration::from_secs(seconds), permits)
     }
 
+    fn granted(granted: u64, met: u64, debts_ns: Vec<u64>) -> Granted {
+        Granted { granted, met, debts_ns, has_lapsed: false, instead: None }
+    }
+
     #[test]
     fn what_is_known_to_be_short_is_denied_though_the_shared_state_is_away() {
         let mut purse = purse(&[window(2, 1)]);
         let call = purse.call(vec![ONE], START_NS).unwrap();
         let debts_ns = vec![1_000 * MS];
-        let granted = Granted { granted: 0, met: 1, debts_ns, instead: None };
-        purse.answered(&call, &granted, START_NS + MS);
+        purse.answered(&call, &granted(0, 1, debts_ns), START_NS + MS);
         purse.call(vec![], START_NS + 2 * MS).unwrap();
         purse.failed(START_NS + 2 * MS);
         let short = Offhand::Short { wait_ns: 490 * MS };
@@ -383,16 +409,38 @@ mod tests {
         let ask = Ask { permits: 1, how: AskFor::Keeping };
         assert_eq!(purse.offhand(ask, START_NS), Offhand::Ask);
         let call = purse.call(vec![ask], START_NS).unwrap();
-        let lent = Granted { granted: 1, met: 1, debts_ns: vec![0], instead: None };
-        purse.answered(&call, &lent, START_NS);
+        purse.answered(&call, &granted(1, 1, vec![0]), START_NS);
         assert!(!purse.gives_back(START_NS), "it is held");
-        purse.let_go(1, START_NS + MS);
+        purse.let_go(1, purse.era(), START_NS + MS);
         assert!(purse.gives_back(START_NS + MS));
         let call = purse.call(vec![], START_NS + MS).unwrap();
         assert_eq!((call.granted, call.spent), (0, 0));
-        let nothing = Granted { granted: 0, met: 0, debts_ns: vec![0], instead: None };
-        purse.answered(&call, &nothing, START_NS + 2 * MS);
+        purse.answered(&call, &granted(0, 0, vec![0]), START_NS + 2 * MS);
         assert!(!purse.gives_back(START_NS + 2 * MS));
+    }
+
+    #[test]
+    fn permits_that_are_held_longer_than_a_lapse_are_charged_once() {
+        let windows = [window(1_000, 86_400)];
+        let (mut purse, mut shared) = (purse(&windows), SharedRate::default());
+        let ask = Ask { permits: 1, how: AskFor::Keeping };
+        let mut go = |purse: &mut Purse, asks: Vec<Ask>, at_ms: u64| {
+            let call = purse.call(asks, at_ms * MS).unwrap();
+            let reply = shared.apply(&call, at_ms * 1_000);
+            let RateReply::Granted(granted) = reply else { panic!("{reply:?}") };
+            purse.answered(&call, &granted, at_ms * MS);
+            granted.debts_ns[0].div_ceil(windows[0].interval_ns())
+        };
+        let mut at_ms = 5_000;
+        for admitted in 1..=10 {
+            go(&mut purse, vec![ask], at_ms);
+            let era = purse.era();
+            // Another request's call comes later than the lapse, and before this one has its turn.
+            go(&mut purse, vec![], at_ms + 150);
+            purse.keep(1, era);
+            at_ms += 300;
+            assert_eq!(go(&mut purse, vec![], at_ms), admitted);
+        }
     }
 
     #[test]
@@ -400,8 +448,7 @@ mod tests {
         let mut purse = purse(&[window(2, 1)]);
         let call = purse.call(vec![ONE], START_NS).unwrap();
         let newer = RateTerms { version: 3, windows: [window(7, 1)].into() };
-        let debts_ns = vec![0];
-        let granted = Granted { granted: 0, met: 1, debts_ns, instead: Some(newer) };
+        let granted = Granted { instead: Some(newer), ..granted(0, 1, vec![0]) };
         purse.answered(&call, &granted, START_NS + MS);
         assert_eq!(purse.windows()[0].permits, 7);
         purse.change(RateTerms { version: 2, windows: [window(9, 1)].into() });

@@ -57,7 +57,10 @@ impl SharedRate {
         }
         let newly_spent = before.map_or(0, |before| call.spent.saturating_sub(before.spent));
         self.charge(newly_spent);
-        let (sequence, spent, granted) = (call.sequence, call.spent, call.granted);
+        // Without an entry, all that the run was lent has been charged or given back.
+        let spent = if before.is_some() { call.spent } else { call.granted };
+        let has_lapsed = spent > call.spent;
+        let (sequence, granted) = (call.sequence, call.granted);
         let lapses_us = now_us + call.lapse_us;
         let entry = Entry { sequence, spent, granted, lapses_us };
         self.entries.insert(call.run, entry);
@@ -99,6 +102,7 @@ impl SharedRate {
             granted,
             met,
             debts_ns: self.in_force().map(debt).collect(),
+            has_lapsed,
             instead: (terms != call.terms).then_some(terms),
         })
     }

@@ -4,9 +4,9 @@
 --   8 number of windows; period in seconds, permits, burst and interval in nanoseconds of each, the
 --   shortest first; number of asks; permits and 1 = lent or 0 = charged of each; then, for tests alone,
 --   the time in microseconds.
--- Answer: {0, granted, met, debt with what is held of each window in nanoseconds ...}; where other
---   terms than the call's are in force {2, granted, met, version, period, permits, burst and debt of each
---   ...}; overtaken {1}.
+-- Answer: {0, granted, met, 1 = lapsed before, debt with what is held of each window in nanoseconds ...};
+--   where other terms than the call's are in force {2, granted, met, 1 = lapsed before, version, period,
+--   permits, burst and debt of each ...}; overtaken {1}.
 
 local CAPACITY_MAX = 2 ^ 52
 -- Lua's stack holds some 8,000 arguments of one call.
@@ -191,6 +191,11 @@ if before and sequence <= before.sequence then
   return {1}
 end
 charge(before and math.max(spent - before.spent, 0) or 0)
+local has_lapsed = 0
+if not before and granted > spent then
+  -- Without an entry, all that the run was lent has been charged or given back.
+  spent, has_lapsed = granted, 1
+end
 entries[run] = {sequence = sequence, spent = spent, granted = granted, lapses = now + lapse}
 for _, e in pairs(entries) do
   held = held + e.granted - e.spent
@@ -228,7 +233,8 @@ for i, window in ipairs(in_force) do
   is_own = is_own and own.period == window.period and own.permits == window.permits
     and own.burst == window.burst
 end
-local answer = is_own and {0, granted, met} or {2, granted, met, stored_version}
+local answer = is_own and {0, granted, met, has_lapsed}
+  or {2, granted, met, has_lapsed, stored_version}
 for _, window in ipairs(in_force) do
   if not is_own then
     answer[#answer + 1] = window.period
