@@ -34,6 +34,8 @@ pub struct Sources {
     file: Option<PathBuf>,
     /// When the file was last changed and how long it was, as it was read.
     file_read: Option<(SystemTime, u64)>,
+    /// What is wrong with what was read; it is not read again before it is changed.
+    file_broken: Option<String>,
     from_file: Vec<Token>,
     /// What the ledger had, be it long ago; `None` = nobody knows.
     from_ledger: Option<Vec<Token>>,
@@ -60,6 +62,7 @@ impl Sources {
             copy: data_dir.join("tokens.json"),
             file,
             file_read: None,
+            file_broken: None,
             from_file: vec![],
             version: None,
             trouble: None,
@@ -157,21 +160,27 @@ impl Sources {
         let metadata = fs::metadata(file).with_context(told)?;
         let changed = metadata.modified().ok().map(|at| (at, metadata.len()));
         if changed.is_some() && changed == self.file_read {
-            return Ok(false);
+            return match &self.file_broken {
+                Some(broken) => Err(anyhow!("{broken}")),
+                None => Ok(false),
+            };
         }
         if metadata.len() > FILE_BYTES_MAX {
             bail!("{} is larger than {FILE_BYTES_MAX} bytes", told());
         }
         let text = fs::read_to_string(file).with_context(told)?;
-        let tokens: Option<Vec<Token>> = serde_saphyr::from_str(&text).with_context(told)?;
-        // A file that was cut or is about to be written must not turn everybody away.
-        let Some(tokens) = tokens else {
-            bail!("{} is empty; `[]` says that there are none", told())
-        };
-        self.from_file = tokens;
+        let tokens = parse(&text).with_context(told);
         self.file_read = changed;
+        self.file_broken = tokens.as_ref().err().map(|error| format!("{error:#}"));
+        self.from_file = tokens?;
         Ok(true)
     }
+}
+
+fn parse(text: &str) -> anyhow::Result<Vec<Token>> {
+    let tokens: Option<Vec<Token>> = serde_saphyr::from_str(text)?;
+    // A file that was cut or is about to be written must not turn everybody away.
+    tokens.context("it is empty; `[]` says that there are none")
 }
 
 fn read_copy(path: &Path) -> io::Result<Option<Vec<Token>>> {
@@ -266,6 +275,23 @@ mod tests {
         write(&followed.dir, "[]");
         followed.sources.look().await;
         assert!(!followed.knows(1), "there are none");
+        assert_eq!(followed.condition().status, Status::Ok);
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_is_read_once_until_it_is_changed() {
+        let mut followed = followed(None, "[]");
+        write(&followed.dir, "- x: [");
+        followed.sources.look().await;
+        let path = followed.dir.path().join("tokens.yaml");
+        let file = fs::File::options().write(true).open(path).unwrap();
+        let read_at = file.metadata().unwrap().modified().unwrap();
+        write(&followed.dir, "[    ]");
+        file.set_modified(read_at).unwrap();
+        followed.sources.look().await;
+        assert_eq!(followed.condition().status, Status::Degraded, "it looks unchanged");
+        file.set_modified(read_at + Duration::from_secs(1)).unwrap();
+        followed.sources.look().await;
         assert_eq!(followed.condition().status, Status::Ok);
     }
 
