@@ -27,8 +27,8 @@ plans:
       - { name: more, meter: calls, amount: 50, times: 2, price: { rate: 0.02 } }
 ";
 
-/// The promise is a second; a busy machine is given more.
-const KNOWN_EVERYWHERE_MAX: Duration = Duration::from_secs(5);
+/// The promise is a second; a busy machine is given more, and each try may take the recall wait.
+const KNOWN_EVERYWHERE_MAX: Duration = Duration::from_secs(30);
 
 fn request(amount: i64, key: &str) -> RequestEmergencyUsageRequest {
     RequestEmergencyUsageRequest {

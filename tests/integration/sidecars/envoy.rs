@@ -58,9 +58,7 @@ type Client = RateLimitServiceClient<Channel>;
 const START_MAX: Duration = Duration::from_secs(20);
 
 async fn edge() -> (Cluster, Sidecar, Client) {
-    let mut cluster = Cluster::with_catalog("edge", CATALOG).await;
-    // A call that is given up has taken its permits.
-    cluster.flag("--redis-call-timeout-ms", "5000");
+    let cluster = Cluster::with_catalog("edge", CATALOG).await;
     for tenant in ["acme", "globex"] {
         cluster.world.tenant(tenant, "basic").await;
     }

@@ -82,7 +82,6 @@ async fn start(sidecars: usize) -> (Cluster, Vec<Sidecar>) {
     let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
     // Longer than any hiccup of a busy machine, so that a denial is a proof.
     cluster.flag("--enforcement-recall-wait-ms", "5000");
-    cluster.flag("--redis-call-timeout-ms", "5000");
     cluster.world.tenant("acme", "basic").await;
     let mut started = vec![];
     for name in ["a", "b", "c"].into_iter().take(sidecars) {

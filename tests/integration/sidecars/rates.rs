@@ -162,9 +162,7 @@ async fn take(
 }
 
 async fn three() -> (Arc<Cluster>, [Sidecar; 3]) {
-    let mut cluster = Cluster::with_catalog("pace", CATALOG).await;
-    // A call that is given up has taken its permits.
-    cluster.flag("--redis-call-timeout-ms", "5000");
+    let cluster = Cluster::with_catalog("pace", CATALOG).await;
     cluster.world.tenant("acme", "basic").await;
     let sidecars = [cluster.start("a").await, cluster.start("b").await, cluster.start("c").await];
     (Arc::new(cluster), sidecars)
@@ -183,9 +181,24 @@ fn is_in_full() -> bool {
 /// Never too much, in any measurement; nearly all of it, when the machine lets it be measured.
 async fn assert_shared_and_used(rate: &Rate, clients: usize, pause: Duration, length: Duration) {
     let (_cluster, sidecars) = three().await;
+    // A pipeline's machine runs other tests beside.
+    let enough = if is_in_full() { 0.97 } else { 0.8 };
+    assert_used(&sidecars, rate, clients, pause, length, enough).await;
+    sidecars.into_iter().for_each(|sidecar| sidecar.process.stop());
+}
+
+/// As [`assert_shared_and_used`]; `enough` is a share of the bound.
+async fn assert_used(
+    sidecars: &[Sidecar],
+    rate: &Rate,
+    clients: usize,
+    pause: Duration,
+    length: Duration,
+    enough: f64,
+) {
     let mut shares = vec![];
     for _ in 0..5 {
-        let (admitted, elapsed) = hammer(&sidecars, rate, clients, pause, length).await;
+        let (admitted, elapsed) = hammer(sidecars, rate, clients, pause, length).await;
         rate.assert_holds(&admitted);
         let bound = rate.bound(elapsed);
         assert!(admitted.len() as f64 <= bound + TOLERANCE);
@@ -198,10 +211,7 @@ async fn assert_shared_and_used(rate: &Rate, clients: usize, pause: Duration, le
         // The next begins with the burst again.
         sleep(Duration::from_secs_f64(rate.burst / rate.per_second)).await;
     }
-    // A pipeline's machine runs other tests beside.
-    let enough = if is_in_full() { 0.97 } else { 0.8 };
     assert!(shares.iter().any(|share| *share >= enough), "used: {shares:?}");
-    sidecars.into_iter().for_each(|sidecar| sidecar.process.stop());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,9 +379,7 @@ async fn a_lower_plan_holds_from_when_it_is_known_and_a_suspended_tenant_is_deni
         }
     }
     let small = Rate { name: "api", per_second: 10.0, burst: 2.0 };
-    let (admitted, _) = hammer(&sidecars, &small, 6, pause, Duration::from_secs(3)).await;
-    small.assert_holds(&admitted);
-    assert!(admitted.len() > 20, "{} of about 32", admitted.len());
+    assert_used(&sidecars, &small, 6, pause, Duration::from_secs(3), 0.6).await;
 
     cluster.operate(&["tenant", "suspend", "acme"]);
     for sidecar in &sidecars {
