@@ -1,4 +1,5 @@
-//! Which plans' tenants may draw on a pool: those that the catalog in force lists for it.
+//! Which accounts may have a pool: those with a tenant on a plan that the catalog in force lists for
+//! it. The others of the account may be on any plan.
 
 use sqlx::PgConnection;
 
@@ -20,19 +21,14 @@ pub(super) struct Described<'a> {
     pub name: &'a str,
 }
 
-/// Refuses a tenant whose plan the pool is not open to. Whoever calls it keeps others from changing
-/// the plan meanwhile.
+/// Refuses a tenant whose account has nobody on a plan that the pool is open to. Whoever calls it keeps
+/// others from changing plans meanwhile.
 pub(super) async fn check_may_join(
     tx: &mut PgConnection,
     described: Described<'_>,
     tenant: &TenantId,
 ) -> Result<(), LedgerError> {
     let Described { pool: id, catalog, name } = described;
-    let row =
-        sqlx::query!("SELECT catalog, plan FROM subscriptions WHERE tenant = $1", tenant.as_str())
-            .fetch_optional(&mut *tx)
-            .await?
-            .ok_or_else(|| LedgerError::not_found("tenant", tenant))?;
     let Some(plans) = plans_of(tx, catalog, name).await? else {
         return Err(Refusal::Invalid(Invalid::new(
             "pool",
@@ -41,28 +37,32 @@ pub(super) async fn check_may_join(
         ))
         .into());
     };
-    if row.catalog == catalog.as_str() && plans.contains(&row.plan) {
+    if has_tenant_on(tx, tenant, catalog, &plans).await? {
         return Ok(());
     }
     let listed = plans.join(", ");
     Err(Refusal::Invalid(Invalid::new(
-        "tenant",
-        format!("{tenant} is on {}/{}, and {id} is open to {listed}", row.catalog, row.plan),
-        format!("put it on one of these plans first, or add its plan to the pool {name}"),
+        "pool",
+        format!(
+            "{id} is open to accounts with a tenant on {listed}, and that of {tenant} has none"
+        ),
+        format!("put one on such a plan first, or add a plan of theirs to the pool {name}"),
     ))
     .into())
 }
 
-/// Refuses that a member of pools comes to a plan which one of them is not open to. Whoever calls it
-/// keeps others from changing the tenant's pools meanwhile.
-pub(super) async fn check_may_stay(
+/// Refuses that the last tenant of an account leaves the plans that one of its pools is open to, while
+/// tenants draw on that. Whoever calls it has changed the plan already, and keeps others from changing
+/// plans and members meanwhile.
+pub(super) async fn check_may_leave(
     tx: &mut PgConnection,
     tenant: &TenantId,
-    plan: &PlanVersion,
+    before: &PlanVersion,
 ) -> Result<(), LedgerError> {
     let rows = sqlx::query!(
-        "SELECT p.pool, p.catalog, p.name FROM pool_members m JOIN pools p USING (pool)
-         WHERE m.tenant = $1",
+        "SELECT p.pool, p.catalog, p.name FROM pools p JOIN tenants t USING (account)
+         WHERE t.tenant = $1 AND EXISTS (SELECT FROM pool_members m WHERE m.pool = p.pool)
+         ORDER BY p.pool",
         tenant.as_str()
     )
     .fetch_all(&mut *tx)
@@ -70,30 +70,51 @@ pub(super) async fn check_may_stay(
     for row in rows {
         let catalog = CatalogName::new(&row.catalog);
         let catalog = read_column("pools", "catalog", row.pool, &row.catalog, catalog)?;
-        let listed = plans_of(tx, &catalog, &row.name).await?;
-        // What the catalog does not describe any more goes on for its members.
-        let is_listed =
-            listed.as_ref().is_none_or(|plans| plans.iter().any(|one| one == plan.plan.as_str()));
-        if catalog == plan.catalog && is_listed {
+        // What the catalog does not describe any more goes on for its members, and so does what it
+        // had closed to this plan before.
+        let Some(plans) = plans_of(tx, &catalog, &row.name).await? else { continue };
+        let was_open =
+            catalog == before.catalog && plans.iter().any(|one| one == before.plan.as_str());
+        if !was_open || has_tenant_on(tx, tenant, &catalog, &plans).await? {
             continue;
         }
         let id = PoolId(row.pool.unsigned_abs()); // An identity, which counts from 1.
-        let listed = listed.unwrap_or_default().join(", ");
         return Err(Refusal::Invalid(Invalid::new(
             "plan",
             format!(
-                "{}/{} is none that {id} is open to ({listed}), and {tenant} draws on it",
-                plan.catalog, plan.plan
+                "{tenant} is the last of its account on a plan that {id} is open to ({}), and tenants draw on it",
+                plans.join(", ")
             ),
             format!(
-                "take it out first (`tollgate pool remove-member {id} {tenant}`), or add the plan \
-                 to the pool {}",
-                row.name
+                "put another tenant on such a plan first, or take the members out \
+                 (`tollgate pool remove-member {id} TENANT`)"
             ),
         ))
         .into());
     }
     Ok(())
+}
+
+/// Whether a tenant of `tenant`'s account is on one of `plans`.
+async fn has_tenant_on(
+    tx: &mut PgConnection,
+    tenant: &TenantId,
+    catalog: &CatalogName,
+    plans: &[String],
+) -> Result<bool, LedgerError> {
+    let row = sqlx::query!(
+        r#"SELECT EXISTS (
+               SELECT FROM tenants own JOIN tenants t USING (account)
+               JOIN subscriptions s ON s.tenant = t.tenant
+               WHERE own.tenant = $1 AND s.catalog = $2 AND s.plan = ANY($3)
+           ) AS "has!""#,
+        tenant.as_str(),
+        catalog.as_str(),
+        plans
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(row.has)
 }
 
 /// The plans that the catalog in force lists for its pool `name`; `None` when it has no such pool.

@@ -14,7 +14,7 @@ use super::{
     changes::{AuditEntry, Author, next_change},
     error::{LedgerError, Refusal},
     pool::Ledger,
-    pool_plans::check_may_stay,
+    pool_plans::check_may_leave,
 };
 use crate::domain::{
     ids::{CatalogName, PlanName, TenantId},
@@ -116,7 +116,7 @@ impl Ledger {
                 // From the change on, nobody joins a pool before this is decided.
                 match (&before.catalog, &before.plan) == (&state.plan.catalog, &state.plan.plan) {
                     true => Ok(()),
-                    false => check_may_stay(tx, tenant, &state.plan).await,
+                    false => check_may_leave(tx, tenant, &before).await,
                 }
             })
         })

@@ -98,7 +98,7 @@ pub struct PoolDef {
     /// Price of what members use beyond the pool; absent = nothing is admitted beyond it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overage: Option<UsagePrice>,
-    /// Plans whose tenants can draw on the pool.
+    /// Plans whose accounts can have the pool: one of their tenants is on one of these.
     pub plans: Vec<PlanName>,
     /// Most members.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -219,40 +219,42 @@ async fn a_denied_member_is_told_what_helps_and_no_larger_plan() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_tenants_of_the_plans_that_are_listed_draw_on_a_pool() {
-    let (cluster, [traffic, disk]) = cluster().await;
+async fn only_accounts_with_a_plan_that_is_listed_have_a_pool() {
+    let (mut cluster, [traffic, disk]) = cluster().await;
     let ledger = &cluster.world.ledger;
     let stored = ledger.pool(disk.parse().unwrap()).await.unwrap().unwrap();
+    // Of an account with listed plans, whoever it is.
     let stranger = TenantId::new("stranger").unwrap();
-    let refused = ledger.add_pool_member(&stored, &stranger, None, AUTHOR).await.unwrap_err();
-    let told = refused.to_string();
-    let problem = format!("stranger is on pooled/solo, and {disk} is open to basic, plus");
-    assert!(told.contains(&problem), "{told}");
+    ledger.add_pool_member(&stored, &stranger, None, AUTHOR).await.unwrap();
 
-    // Another plan of the list changes nothing; one that is not there waits until it has left.
+    // All but one may go to other plans; who draws on the pool still does.
     let set_plan =
         |tenant: &'static str, plan: &'static str| ["tenant", "set-plan", tenant, "--plan", plan];
-    cluster.operate(&set_plan(SITES[0], "plus"));
-    let refused = cluster.refused(&set_plan(SITES[0], "solo"));
-    assert!(refused.contains(&format!("pool remove-member {traffic} site1")), "{refused}");
+    for tenant in [SITES[0], SITES[1], SHOPS[0], SHOPS[1]] {
+        cluster.operate(&set_plan(tenant, "solo"));
+    }
     let sidecar = cluster.start("a").await;
     assert_eq!(sidecar.usage(SITES[0], "traffic").await.limit, COMMON);
-    cluster.operate(&["pool", "remove-member", &traffic, SITES[0]]);
-    cluster.operate(&set_plan(SITES[0], "solo"));
-    let started = Instant::now();
-    while sidecar.usage(SITES[0], "traffic").await.limit != 2_000_000 {
-        assert!(started.elapsed() < PATIENCE, "still a member");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    // Where the catalog lists a plan no longer, its tenants stay, and no further ones join.
-    let mut cluster = cluster;
-    let narrower = CATALOG.replace("plans: [basic, plus]", "plans: [plus]");
+    let refused = cluster.refused(&set_plan("alone", "solo"));
+    assert!(refused.contains("the last of its account"), "{refused}");
+    assert!(refused.contains(&format!("pool remove-member {traffic}")), "{refused}");
+    cluster.operate(&set_plan("alone", "plus"));
+    // Where the catalog lists the plan no longer, members stay, nobody joins, and any plan will do.
+    let narrower = CATALOG.replace("plans: [basic, plus]", "plans: [basic]");
     cluster.world.apply("pooled", &narrower).await;
     assert_eq!(sidecar.usage(SITES[1], "traffic").await.limit, COMMON);
     let alone = TenantId::new("alone").unwrap();
     let ledger = &cluster.world.ledger;
     let refused = ledger.add_pool_member(&stored, &alone, None, AUTHOR).await.unwrap_err();
-    assert!(refused.to_string().contains("is open to plus"), "{refused}");
+    let told = refused.to_string();
+    assert!(told.contains("with a tenant on basic, and that of alone has none"), "{told}");
+    cluster.operate(&set_plan("alone", "solo"));
+    cluster.operate(&["pool", "remove-member", &traffic, SITES[0]]);
+    let started = Instant::now();
+    while sidecar.usage(SITES[0], "traffic").await.limit != 2_000_000 {
+        assert!(started.elapsed() < PATIENCE, "still a member");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     sidecar.process.stop();
 }
 
