@@ -1,6 +1,6 @@
 //! Runs: every start of every sidecar, its high-water mark, and its closing.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -40,6 +40,10 @@ pub struct Run {
     /// Real time through which everything it acknowledged is in the ledger: by its own clock, but
     /// never later than by Postgres', so that a clock that is ahead closes no period early.
     pub mark_at: Timestamp,
+    /// Postgres' time at which it last registered, flushed, or said that it is there.
+    pub heard_at: Timestamp,
+    /// How long that was ago when the ledger was asked.
+    pub silent_for: SignedDuration,
     pub closing: Option<Closing>,
 }
 
@@ -107,8 +111,10 @@ impl Ledger {
             Box::pin(async move {
                 let tx = tx.connection();
                 let inserted = sqlx::query!(
-                    "INSERT INTO runs (run, host, boot_id, started_at, mark_at, flushed_position)
-                 VALUES ($1, $2, $3, $4, least($4, now()), $5) ON CONFLICT (run) DO NOTHING",
+                    "INSERT INTO runs
+                     (run, host, boot_id, started_at, mark_at, flushed_position, heard_at)
+                 VALUES ($1, $2, $3, $4, least($4, now()), $5, now())
+                 ON CONFLICT (run) DO NOTHING",
                     new.run.0,
                     new.host,
                     new.boot_id,
@@ -143,7 +149,7 @@ impl Ledger {
         through: Timestamp,
     ) -> Result<RunStanding, LedgerError> {
         let marked = sqlx::query!(
-            "UPDATE runs SET mark_at = greatest(mark_at, least($3, now()))
+            "UPDATE runs SET mark_at = greatest(mark_at, least($3, now())), heard_at = now()
              WHERE run = $1 AND flushed_position = $2 AND closed_at IS NULL",
             run.0,
             position_column(position)?,
@@ -166,9 +172,9 @@ impl Ledger {
     pub async fn run(&self, run: RunId) -> Result<Option<Run>, LedgerError> {
         let row = sqlx::query_as!(
             RunRow,
-            "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
-                    closed_seq, closed_how
-             FROM runs WHERE run = $1",
+            r#"SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+                    closed_seq, closed_how, greatest(heard_at, mark_at) AS "heard_at!", now() AS "asked_at!"
+             FROM runs WHERE run = $1"#,
             run.0
         )
         .fetch_optional(self.query("run"))
@@ -180,9 +186,9 @@ impl Ledger {
     pub async fn open_runs(&self) -> Result<Vec<Run>, LedgerError> {
         let rows = sqlx::query_as!(
             RunRow,
-            "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
-                    closed_seq, closed_how
-             FROM runs WHERE closed_at IS NULL ORDER BY mark_at, run"
+            r#"SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+                    closed_seq, closed_how, greatest(heard_at, mark_at) AS "heard_at!", now() AS "asked_at!"
+             FROM runs WHERE closed_at IS NULL ORDER BY mark_at, run"#
         )
         .fetch_all(self.query("open_runs"))
         .await?;
@@ -193,9 +199,9 @@ impl Ledger {
     pub async fn latest_runs(&self, count_max: u32) -> Result<Vec<Run>, LedgerError> {
         let rows = sqlx::query_as!(
             RunRow,
-            "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
-                    closed_seq, closed_how
-             FROM runs ORDER BY started_at DESC, run LIMIT $1",
+            r#"SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+                    closed_seq, closed_how, greatest(heard_at, mark_at) AS "heard_at!", now() AS "asked_at!"
+             FROM runs ORDER BY started_at DESC, run LIMIT $1"#,
             i64::from(count_max)
         )
         .fetch_all(self.query("latest_runs"))
@@ -229,9 +235,9 @@ impl Ledger {
                 let tx = tx.connection();
                 let row = sqlx::query_as!(
                     RunRow,
-                    "SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
-                        closed_seq, closed_how
-                 FROM runs WHERE run = $1 FOR UPDATE",
+                    r#"SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
+                        closed_seq, closed_how, greatest(heard_at, mark_at) AS "heard_at!", now() AS "asked_at!"
+                 FROM runs WHERE run = $1 FOR UPDATE"#,
                     run.0
                 )
                 .fetch_optional(&mut *tx)
@@ -394,6 +400,8 @@ struct RunRow {
     started_at: jiff_sqlx::Timestamp,
     flushed_position: i64,
     mark_at: jiff_sqlx::Timestamp,
+    heard_at: jiff_sqlx::Timestamp,
+    asked_at: jiff_sqlx::Timestamp,
     closed_at: Option<jiff_sqlx::Timestamp>,
     closed_seq: Option<i64>,
     closed_how: Option<String>,
@@ -410,6 +418,7 @@ impl RunRow {
             }),
             _ => None,
         };
+        let heard_at = self.heard_at.to_jiff();
         Ok(Run {
             run,
             host: self.host,
@@ -422,6 +431,8 @@ impl RunRow {
                 self.flushed_position,
             )?,
             mark_at: self.mark_at.to_jiff(),
+            heard_at,
+            silent_for: self.asked_at.to_jiff().duration_since(heard_at),
             closing,
         })
     }

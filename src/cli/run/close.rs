@@ -5,7 +5,10 @@ use std::sync::Arc;
 use anyhow::bail;
 use uuid::Uuid;
 
-use super::counters::reach;
+use super::{
+    alive::{ago, alive_within, seems_alive},
+    counters::reach,
+};
 use crate::{
     cli::{
         ledger_args::{AuthorArgs, LedgerArgs},
@@ -26,8 +29,9 @@ use crate::{
 ///
 /// A sidecar that starts in the directory of a dead run closes it by itself; this is for one that
 /// never will. Until it is closed, what it held counts as used, charges wait for its usage (an hour at
-/// most), and a Redis that has lost its data grants nothing. Should the run be alive after all, it
-/// stops serving; should its directory turn up again, its usage is flushed all the same.
+/// most), and a Redis that has lost its data grants nothing. A run that was heard of lately is refused:
+/// closing it ends its sidecar. Should the run be alive all the same, it stops serving; should its
+/// directory turn up again, its usage is flushed.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The run's id, as `tollgate run list` shows it
@@ -38,6 +42,9 @@ pub(super) struct Args {
     /// What it held becomes free again: limits can be exceeded by what it spent without a trace
     #[arg(long)]
     release: bool,
+    /// Even if its sidecar seems to be alive: it takes nothing more, and ends
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     ledger: LedgerArgs,
     #[command(flatten)]
@@ -52,6 +59,17 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     if let Some(closing) = known.closing {
         bail!("run {run} is closed: {}, at {}", closing.how.as_str(), closing.at);
+    }
+    let alive_within = alive_within(settings.enforcement.flush_interval());
+    if !args.force && seems_alive(&known, alive_within) {
+        bail!(
+            "run {run} on {} was heard of {} ago ({}): its sidecar seems to be alive, and closing \
+             the run would end it; stop the sidecar, which closes its run by itself, or wait until \
+             it has been silent for {alive_within:#}; --force closes the run all the same",
+            known.host,
+            ago(&known),
+            known.heard_at
+        );
     }
     let reached = reach(settings.redis, &ledger).await?;
     let seed = CounterSeed { run, times: LeaseTimes::default() };

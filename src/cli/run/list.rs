@@ -1,7 +1,9 @@
 //! `tollgate run list`.
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
+use super::alive::{ago, alive_within, seems_alive};
 use crate::{
     cli::{
         ledger_args::LedgerArgs,
@@ -28,7 +30,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
-    let ledger = args.ledger.open().await?;
+    let (ledger, settings) = args.ledger.open_with_settings().await?;
+    let alive_within = alive_within(settings.enforcement.flush_interval());
     let runs = match args.all {
         true => ledger.latest_runs(args.limit).await?,
         false => {
@@ -39,34 +42,39 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     if args.json {
-        let objects: Vec<Value> = runs.iter().map(object).collect();
+        let objects: Vec<Value> = runs.iter().map(|run| object(run, alive_within)).collect();
         outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
-        let head = ["run", "host", "started", "flushed through", "closed", "how"];
-        out!("{}", table(&head, &runs.iter().map(row).collect::<Vec<_>>()));
+        let head = ["run", "host", "started", "flushed through", "heard of", "closed", "how"];
+        let rows: Vec<_> = runs.iter().map(|run| row(run, alive_within)).collect();
+        out!("{}", table(&head, &rows));
     }
     Ok(())
 }
 
-fn object(run: &Run) -> Value {
+fn object(run: &Run, alive_within: SignedDuration) -> Value {
     json!({
         "run": run.run.to_string(),
         "host": run.host,
         "started_at": run.started_at,
         "flushed_through": run.mark_at,
+        "heard_at": run.heard_at,
+        "seems_alive": seems_alive(run, alive_within),
         "closed_at": run.closing.map(|closing| closing.at),
         "closed_how": run.closing.map(|closing| closing.how.as_str()),
     })
 }
 
-fn row(run: &Run) -> Vec<String> {
+fn row(run: &Run, alive_within: SignedDuration) -> Vec<String> {
     let closing = run.closing.as_ref();
+    let open = if seems_alive(run, alive_within) { "open, alive" } else { "open, silent" };
     vec![
         run.run.to_string(),
         run.host.clone(),
         run.started_at.to_string(),
         run.mark_at.to_string(),
-        closing.map_or_else(|| "open".to_owned(), |closing| closing.at.to_string()),
+        format!("{} ago", ago(run)),
+        closing.map_or_else(|| open.to_owned(), |closing| closing.at.to_string()),
         closing.map_or_else(String::new, |closing| closing.how.as_str().to_owned()),
     ]
 }

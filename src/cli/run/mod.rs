@@ -1,5 +1,6 @@
 //! `tollgate run`: lists runs, and closes those that will not come back.
 
+mod alive;
 mod close;
 mod counters;
 mod list;

@@ -8,7 +8,7 @@ mod start;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -119,11 +119,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         "serving"
     );
 
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        () = started.fenced() => "closed by an operator",
+    let run = started.engine.run();
+    let is_fenced = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping; calls in flight are answered");
+            false
+        }
+        () = started.fenced() => {
+            tracing::error!(
+                %run,
+                "this run was closed by an operator (`tollgate run close`); it may not serve any \
+                 longer, so this sidecar stops; calls in flight are answered"
+            );
+            true
+        }
     };
-    tracing::info!(signal, "stopping; calls in flight are answered");
     let stopping = async {
         grpc_stop.cancel();
         grpc.await.context("the gRPC face ended oddly")?;
@@ -132,9 +142,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         http.await.context("the HTTP face ended oddly")??;
         following.abort();
         tracing::info!("stopped");
-        Ok(())
+        anyhow::Ok(())
     };
-    signals.unless_again(stopping).await?
+    signals.unless_again(stopping).await??;
+    if is_fenced {
+        bail!("run {run} was closed by an operator; start the sidecar again, under a new run");
+    }
+    Ok(())
 }
 
 async fn stop(started: Started, tasks: &TaskGroup) {

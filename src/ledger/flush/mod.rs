@@ -241,7 +241,7 @@ async fn move_mark(
     batch: &FlushBatch,
 ) -> Result<Option<RunStanding>, LedgerError> {
     let moved = sqlx::query!(
-        "UPDATE runs SET flushed_position = $3,
+        "UPDATE runs SET flushed_position = $3, heard_at = now(),
              mark_at = CASE WHEN $4::timestamptz IS NULL THEN mark_at
                  ELSE greatest(mark_at, least($4, now())) END
          WHERE run = $1 AND flushed_position = $2 AND closed_at IS NULL",

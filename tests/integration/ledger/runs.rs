@@ -1,5 +1,6 @@
 //! Runs, their marks, their closings, and the floors that follow from them.
 
+use jiff::SignedDuration;
 use tollgate::{
     domain::ids::RunId,
     ledger::{
@@ -45,6 +46,28 @@ async fn a_mark_is_moved_only_by_who_knows_where_the_journal_stands() {
     assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), Some(later));
     world.ledger.close_run(run, ClosedHow::Stopped, &[], None).await.unwrap();
     assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_run_is_heard_of_whenever_it_registers_flushes_or_marks_wherever_its_mark_stands() {
+    let world = World::new().await;
+    let run = world.run().await;
+    let pool = world.database.pool().await;
+    let heard_of_lately = async || {
+        let stored = world.ledger.run(run).await.unwrap().unwrap();
+        assert!(stored.mark_at < at("2026-03-07T00:00:00Z"), "{}", stored.mark_at);
+        let lately = stored.silent_for < SignedDuration::from_hours(1);
+        let old = "UPDATE runs SET heard_at = now() - interval '2 hours'";
+        sqlx::query(old).execute(&pool).await.unwrap();
+        lately
+    };
+    assert!(heard_of_lately().await, "registered");
+    assert!(!heard_of_lately().await, "silent since");
+    world.flush(run, 0, &[event("t1", 1)]).await;
+    assert!(heard_of_lately().await, "flushed");
+    // As one that has held something for months.
+    world.ledger.mark_run(run, 1, at("2026-03-01T00:00:00Z")).await.unwrap();
+    assert!(heard_of_lately().await, "there");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn bereaved() -> (Cluster, Sidecar, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_it_turns_up() {
     let (cluster, survivor, run) = bereaved().await;
-    cluster.operate(&["run", "close", &run, "--forfeit", "--reason", "burnt"]);
+    cluster.operate(&["run", "close", &run, "--forfeit", "--force", "--reason", "burnt"]);
     let key = current_key(&cluster.world, "acme", "calls").await;
     let totals = cluster.world.ledger.window_totals(std::slice::from_ref(&key)).await.unwrap();
     let forfeited = i64::try_from(totals[0].as_ref().unwrap().forfeited).unwrap();
@@ -55,6 +55,9 @@ async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_i
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_released_run_held_is_free_again() {
     let (cluster, survivor, run) = bereaved().await;
+    let silent = "UPDATE runs SET heard_at = heard_at - interval '1 hour',
+                      mark_at = mark_at - interval '1 hour' WHERE run = $1::text::uuid";
+    sqlx::query(silent).bind(&run).execute(&cluster.world.pool).await.unwrap();
     cluster.operate(&["run", "close", &run, "--release"]);
     // Outside the promise, and so by an operator's hand only: 1,000 of these are admitted twice.
     assert_eq!(survivor.spend_all("acme", "calls").await, LIMIT);
@@ -67,11 +70,30 @@ async fn what_a_released_run_held_is_free_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_living_sidecar_whose_run_is_closed_stops_serving() {
+async fn a_living_sidecar_whose_run_is_closed_stops_serving_and_fails() {
     let cluster = Cluster::with_catalog("proving", CATALOG).await;
     let sidecar = cluster.start("a").await;
     let open: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
-    cluster.operate(&["run", "close", open[0]["run"].as_str().unwrap(), "--forfeit"]);
-    sidecar.process.wait_until_ended();
-    assert!(cluster.logged("a").contains("closed by an operator"));
+    let run = open[0]["run"].as_str().unwrap();
+    cluster.operate(&["run", "close", run, "--forfeit", "--force"]);
+    assert!(!sidecar.process.ended().success());
+    let told = format!("run {run} was closed by an operator");
+    assert!(cluster.logged("a").contains(&told), "{}", cluster.logged("a"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_seems_alive_is_not_closed_unless_forced() {
+    let cluster = Cluster::with_catalog("proving", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    let sidecar = cluster.start("a").await;
+    let listed: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
+    let run = listed[0]["run"].as_str().unwrap();
+    let refused = cluster.refused(&["run", "close", run, "--forfeit"]);
+    for part in ["was heard of", "seems to be alive", "stop the sidecar", "--force"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    let listed: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
+    assert_eq!(listed[0]["seems_alive"], true, "{listed:#}");
+    assert!(sidecar.check(Mode::Consume, "acme", "calls", 1).await.unwrap().allowed);
+    sidecar.process.stop();
 }
