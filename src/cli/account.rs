@@ -6,7 +6,7 @@ use jiff::{Span, Timestamp, tz::TimeZone};
 use super::{
     ledger_args::{AuthorArgs, LedgerArgs, test_clock},
     print::outln,
-    values::instant,
+    values::{instant, span},
 };
 use crate::{clock::Clock, domain::ids::AccountId};
 
@@ -42,7 +42,7 @@ struct ClockChange {
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     set: Option<Timestamp>,
     /// Moves the test clock forward by this much, such as 3d, 1mo or PT1H, by the calendar in UTC
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = span, allow_hyphen_values = true)]
     advance: Option<Span>,
     /// Puts the account back on the real time
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 
 pub mod account;
 pub mod alert;
@@ -66,12 +66,26 @@ enum Command {
 /// Parses the arguments, runs the command, and says how it went: 0, or 1 with the error on standard
 /// error (2 when the arguments themselves are wrong); some commands have further codes.
 pub fn main() -> ExitCode {
-    let matches = help::hide_unread_settings(Cli::command()).get_matches();
+    let matches = command_line().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     dispatch(cli.command).unwrap_or_else(|error| {
         eprintln!("tollgate: {}", told(&error));
         ExitCode::FAILURE
     })
+}
+
+fn command_line() -> clap::Command {
+    take_negative_numbers(help::hide_unread_settings(Cli::command()))
+}
+
+/// Lets every argument be given a negative number: what is wrong with it is for the argument's own
+/// check to say, which knows what to give instead.
+fn take_negative_numbers(command: clap::Command) -> clap::Command {
+    let take = |arg: Arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    command.mut_args(take).mut_subcommands(take_negative_numbers)
 }
 
 /// An error with its causes; one that is in the text already is not told again.
@@ -149,6 +163,24 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn what_begins_with_a_hyphen_is_told_by_the_arguments_own_check() {
+        let told = |arguments: &[&str]| {
+            let given = ["tollgate"].iter().chain(arguments);
+            command_line().try_get_matches_from(given).unwrap_err().to_string()
+        };
+        let token = told(&["token", "create", "shop", "--expires", "-5d"]);
+        assert!(token.contains("give an instant (2027-01-01T00:00:00Z)"), "{token}");
+        let list = told(&["run", "list", "--limit", "-1"]);
+        assert!(list.contains("give a whole number, such as 100"), "{list}");
+        let clock = told(&["account", "clock", "acme", "--advance", "1fortnight"]);
+        assert!(clock.contains("give a span, such as 3d"), "{clock}");
+        assert!(!clock.contains("friendly"), "{clock}");
+        let grant = ["grant", "create", "acme", "--meter", "calls", "--amount", "-5"];
+        let given = ["tollgate"].iter().chain(&grant);
+        assert!(command_line().try_get_matches_from(given).is_ok(), "the amount's own check");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use jiff::{Span, Timestamp};
+
+use crate::domain::invalid::Invalid;
 
 /// An amount in base units.
 pub(super) fn units(text: &str) -> Result<i64, String> {
@@ -34,6 +36,27 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| "give an instant as RFC 3339, such as 2026-11-21T10:00:00Z".to_owned())
 }
 
+/// A span of the calendar or of time.
+pub(super) fn span(text: &str) -> Result<Span, String> {
+    text.parse().map_err(|_| "give a span, such as 3d, 2w, 1mo or PT1H".to_owned())
+}
+
+/// Refuses an end that is not to come by the tenant's clock, whose `now` this is.
+pub(super) fn still_to_come(
+    field: &'static str,
+    end: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), Invalid> {
+    match end.filter(|end| *end <= now) {
+        None => Ok(()),
+        Some(end) => Err(Invalid::new(
+            field,
+            format!("{end} is past: it is {now} by the tenant's clock"),
+            "give an instant that is to come",
+        )),
+    }
+}
+
 fn whole<T: FromStr>(text: &str, remedy: &str) -> Result<T, String> {
     text.parse().map_err(|_| remedy.to_owned())
 }
@@ -43,10 +66,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_end_has_to_be_to_come_by_the_tenants_clock() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = at("2015-05-17T00:00:00Z");
+        assert_eq!(still_to_come("--expires", None, now), Ok(()));
+        assert_eq!(still_to_come("--expires", Some(at("2015-05-17T00:00:01Z")), now), Ok(()));
+        let past = still_to_come("--expires", Some(now), now).unwrap_err();
+        assert_eq!(past.field, "--expires");
+        assert!(past.problem.contains("2015-05-17T00:00:00Z is past"), "{past}");
+    }
+
+    #[test]
     fn what_cannot_be_read_says_what_to_give_instead() {
         assert_eq!(units("-5"), Ok(-5));
         assert!(units("5GB").unwrap_err().contains("5000000000"));
         assert!(seconds("-1").unwrap_err().contains("seconds"));
+        assert!(span("1fortnight").unwrap_err().starts_with("give a span"));
         assert!(instant("yesterday").unwrap_err().contains("2026-11-21T10:00:00Z"));
     }
 }

@@ -64,7 +64,7 @@ pub enum SchemaError {
 pub enum Refusal {
     #[error("there is no {what} {id:?}")]
     NotFound { what: &'static str, id: String },
-    #[error("there is a {what} {id:?} already; choose another id")]
+    #[error("there is a {what} {id:?} already; call the new one something else")]
     Exists { what: &'static str, id: String },
     #[error(transparent)]
     Invalid(#[from] Invalid),

@@ -384,7 +384,12 @@ async fn touch_member(
     .await?;
     match touched.rows_affected() {
         1 => Ok(()),
-        _ => Err(LedgerError::not_found("tenant of the pool's account", tenant)),
+        _ => Err(Refusal::Invalid(Invalid::new(
+            "tenant",
+            format!("{tenant} is not a tenant of the account {account}, whose pool it is"),
+            "name one of that account; `tollgate tenant list` shows each tenant's",
+        ))
+        .into()),
     }
 }
 

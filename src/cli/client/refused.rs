@@ -15,7 +15,8 @@ pub fn refused(status: &Status, address: &SidecarAddress) -> anyhow::Error {
         None => anyhow!(told(status)),
         Some(cause) => anyhow!(
             "no answer from {address}: {cause}; is it a sidecar's gRPC address (port 7421 unless \
-             set otherwise)? The HTTP port (7422) takes no calls"
+             set otherwise)? This command speaks gRPC; the HTTP port (7422) takes the same calls as \
+             JSON, such as from curl"
         ),
     }
 }

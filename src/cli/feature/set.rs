@@ -9,8 +9,9 @@ use crate::{
     cli::{
         ledger_args::{AuthorArgs, LedgerArgs},
         print::outln,
-        values::instant,
+        values::{instant, still_to_come},
     },
+    clock::Clock,
     domain::{
         catalog::{
             error::did_you_mean,
@@ -43,6 +44,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let Some(listed) = ledger.tenant(&args.tenant).await? else {
         bail!("there is no tenant {}; `tollgate tenant list` lists all", args.tenant);
     };
+    still_to_come("--expires", args.expires, listed.tenant.now(Clock::System.now()))?;
     let name = &listed.tenant.subscription.plan.catalog;
     let found = catalogs::in_force(&ledger, name).await?;
     let (catalog, _) = found.with_context(|| format!("the catalog {name} is not stored"))?;

@@ -9,7 +9,7 @@ use crate::{
     cli::{
         ledger_args::{AuthorArgs, LedgerArgs},
         print::outln,
-        values::{instant, units},
+        values::{instant, still_to_come, units},
     },
     clock::Clock,
     domain::{
@@ -21,6 +21,7 @@ use crate::{
         },
         grant::{GrantKind, GrantPrice},
         ids::{MeterName, Subject, TenantId},
+        invalid::Invalid,
         period::Period,
         tenant::Tenant,
     },
@@ -94,6 +95,9 @@ impl From<KindArg> for GrantKind {
 pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let ledger = args.ledger.open().await?;
     let tenant = known_tenant(&ledger, &args.tenant).await?;
+    let now = tenant.now(Clock::System.now());
+    still_to_come("--expires-at", args.expires_at, now)?;
+    check_order(args.starts_at.unwrap_or(now), args.expires_at)?;
     let actor = args.author.actor();
     let mut new = match &args.from {
         Some(name) => from_catalog(args, &tenant, &catalog_grant(&ledger, &tenant, name).await?)?,
@@ -118,6 +122,17 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         grant.starts_at
     );
     Ok(())
+}
+
+fn check_order(starts_at: Timestamp, expires_at: Option<Timestamp>) -> Result<(), Invalid> {
+    match expires_at.filter(|end| *end <= starts_at) {
+        None => Ok(()),
+        Some(end) => Err(Invalid::new(
+            "--expires-at",
+            format!("{end} is not after {starts_at}, when the grant begins (--starts-at)"),
+            "give an end that is after the beginning",
+        )),
+    }
 }
 
 fn from_arguments(args: &Args, tenant: &Tenant, actor: &str) -> anyhow::Result<NewGrant> {

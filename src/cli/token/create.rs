@@ -29,7 +29,7 @@ pub(super) struct Args {
     #[arg(long)]
     tenant: Option<TenantId>,
     /// When it ends by itself: an instant (2027-01-01T00:00:00Z) or a time from now (720h, 90d)
-    #[arg(long, value_name = "WHEN", value_parser = ending)]
+    #[arg(long, value_name = "WHEN", value_parser = ending, allow_hyphen_values = true)]
     expires: Option<Ending>,
     /// Keep it nowhere; print an entry for access.tokens_file instead
     #[arg(long)]
