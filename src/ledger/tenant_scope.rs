@@ -28,7 +28,8 @@ impl<'p> Measured<'p> {
 }
 
 impl<'p> TenantScope<'p> {
-    /// The role and the tenant hold until the transaction ends; dropping it ends it.
+    /// The role and the tenant hold until the transaction ends. Dropping it ends it, too, but not
+    /// before a tool that ends now is gone.
     async fn begin(self) -> sqlx::Result<Transaction<'static, Postgres>> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
@@ -58,6 +59,7 @@ impl<'p> Executor<'p> for TenantScope<'p> {
             let mut transaction = self.begin().await?;
             let connection: &mut PgConnection = &mut transaction;
             let rows: Vec<_> = connection.fetch_many(query).try_collect().await?;
+            transaction.commit().await?;
             Ok(stream::iter(rows.into_iter().map(Ok)))
         };
         Box::pin(gathered.try_flatten_stream().inspect_err(move |_| watch.failed()))
@@ -72,7 +74,9 @@ impl<'p> Executor<'p> for TenantScope<'p> {
         let one = async move {
             let mut transaction = self.begin().await?;
             let connection: &mut PgConnection = &mut transaction;
-            connection.fetch_optional(query).await
+            let row = connection.fetch_optional(query).await?;
+            transaction.commit().await?;
+            Ok(row)
         };
         one.inspect_err(move |_| watch.failed()).boxed()
     }

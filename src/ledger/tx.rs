@@ -78,10 +78,17 @@ impl Ledger {
         body: &mut impl for<'t> FnMut(&'t mut Tx<'a>) -> BoxFuture<'t, Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
         let mut tx = Tx { transaction: self.pool.begin().await?, scope: PhantomData };
-        // Dropping the transaction on an error rolls it back.
-        let value = body(&mut tx).await?;
-        tx.transaction.commit().await?;
-        Ok(value)
+        match body(&mut tx).await {
+            Ok(value) => {
+                tx.transaction.commit().await?;
+                Ok(value)
+            }
+            Err(error) => {
+                // Dropping it would roll it back, too, but not before a tool that ends now is gone.
+                let _ = tx.transaction.rollback().await;
+                Err(error)
+            }
+        }
     }
 }
 

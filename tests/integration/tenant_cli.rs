@@ -127,7 +127,7 @@ async fn what_cannot_be_done_is_told_with_its_remedy_and_changes_nothing() {
         ),
         (
             &["tenant", "create", "acme", "--catalog", "hosting", "--plan", "starter"],
-            "there is a tenant \"acme\" already; choose another id",
+            "there is a tenant \"acme\" already; call the new one something else",
         ),
         (
             &["tenant", "create", "new", "acme", "--catalog", "hosting", "--plan", "starter"],
@@ -229,4 +229,60 @@ async fn a_suspension_is_told_undone_and_kept_in_the_history() {
     assert!(back.contains("tenant acme is active, before suspended"), "{back}");
     let refused = try_on(&database, &["tenant", "suspend", "nobody"]);
     assert!(text(&refused.stderr).contains("there is no tenant nobody"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_past_by_the_tenants_clock_is_refused_and_changes_nothing() {
+    let database = with_hosting().await;
+    create(&database, &["acme", "--test-clock", "2015-05-17T00:00:00Z"]);
+    on(&database, &["catalog", "apply", &shipped("assistant").display().to_string()]);
+    let chat = ["tenant", "create", "chat", "--catalog", "assistant", "--plan", "free"];
+    on(&database, &[&chat[..], &["--test-clock", "2015-05-17T00:00:00Z"]].concat());
+    let refused = |arguments: &[&str]| {
+        let output = try_on(&database, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        text(&output.stderr)
+    };
+    let grant = ["grant", "create", "chat", "--meter", "queries", "--amount", "5"];
+    let told = refused(&[&grant[..], &["--expires-at", "2015-05-16T00:00:00Z"]].concat());
+    for part in ["--expires-at", "2015-05-16T00:00:00Z is past", "give an instant"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let backwards = ["--starts-at", "2015-05-20T00:00:00Z", "--expires-at", "2015-05-19T00:00:00Z"];
+    let told = refused(&[&grant[..], &backwards].concat());
+    assert!(told.contains("--expires-at") && told.contains("--starts-at"), "{told}");
+    assert!(!on(&database, &["grant", "list", "chat"]).contains("queries"));
+    // Past by the real time, and to come by the tenant's.
+    on(&database, &[&grant[..], &["--expires-at", "2015-05-18T00:00:00Z"]].concat());
+    let told = refused(&["grant", "create", "chat", "--meter", "queries", "--amount", "-5"]);
+    assert!(told.contains("--amount") && told.contains("negative"), "{told}");
+
+    let feature = ["feature", "override", "acme", "cdn"];
+    let why = ["--reason", "pilot"];
+    on(&database, &[&feature[..], &["true"], &why].concat());
+    let past = ["--expires", "2015-05-16T00:00:00Z"];
+    let told = refused(&[&feature[..], &["false"], &why, &past].concat());
+    assert!(told.contains("--expires: 2015-05-16T00:00:00Z is past"), "{told}");
+    let listed = on(&database, &["feature", "list", "acme", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let cdn = listed.as_array().unwrap().iter().find(|feature| feature["feature"] == "cdn");
+    assert_eq!(cdn.unwrap()["value"], true, "the one in force stays: {listed:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_refused_leaves_no_transaction_open_behind() {
+    let (database, postgres) = Database::with_server().await;
+    on(&database, &["catalog", "apply", &shipped("hosting").display().to_string()]);
+    create(&database, &["acme"]);
+    for refused in [
+        &["tenant", "show", "nobody"][..],
+        &["tenant", "create", "acme", "--catalog", "hosting", "--plan", "starter"],
+        &["grant", "create", "acme", "--from", "nothing"],
+        &["grant", "revoke", "acme", "grant_7"],
+        &["feature", "override", "nobody", "cdn", "true"],
+    ] {
+        assert!(!try_on(&database, refused).status.success(), "{refused:?}");
+    }
+    let log = std::fs::read_to_string(postgres.dir().join("postgres.log")).unwrap();
+    assert!(!log.contains("open transaction"), "{log}");
 }
