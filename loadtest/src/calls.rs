@@ -296,7 +296,7 @@ mod tests {
     fn a_batch_that_was_taken_in_part_is_not_accepted() {
         let requests = Requests::new(content(false), 7);
         let answer = |accepted, duplicates| {
-            framed(&v1::RecordUsageResponse { accepted, duplicates }).to_vec()
+            framed(&v1::RecordUsageResponse { accepted, duplicates, late: 0 }).to_vec()
         };
         assert!(requests.is_allowed(&answer(1, 1)).unwrap());
         assert!(!requests.is_allowed(&answer(1, 0)).unwrap());

@@ -116,7 +116,7 @@ impl TollgateService for Noop {
         request: Request<v1::RecordUsageRequest>,
     ) -> Result<Response<v1::RecordUsageResponse>, Status> {
         let accepted = request.get_ref().events.len() as i64;
-        Ok(Response::new(v1::RecordUsageResponse { accepted, duplicates: 0 }))
+        Ok(Response::new(v1::RecordUsageResponse { accepted, duplicates: 0, late: 0 }))
     }
 
     async fn check_rate_limit(

@@ -164,7 +164,7 @@ mod tests {
     }
 
     async fn receipt(batch: UsageBatch) -> Result<RecordReceipt, EngineError> {
-        Ok(RecordReceipt { accepted: batch.reports.len() as u64, duplicates: 0 })
+        Ok(RecordReceipt { accepted: batch.reports.len() as u64, ..RecordReceipt::default() })
     }
 
     fn brief(answer: Answered) -> Result<(u64, Result<i64, i32>), Code> {

@@ -17,7 +17,9 @@ fn remedy(remedy: Remedy) -> v1::Remedy {
         Remedy::WaitUntil { at } => {
             v1::Remedy { wait_until: Some(fields::wire_instant(at)), ..of(Kind::WaitUntil) }
         }
-        Remedy::RequestEmergencyUsage { rule, meter, amount } => v1::Remedy {
+        Remedy::RequestEmergencyUsage { rule, meter, amount, price } => v1::Remedy {
+            unit_price: price.per_unit.map_or_else(String::new, |price| price.to_string()),
+            currency: price.currency.to_string(),
             name: rule.into(),
             meter: meter.into(),
             amount: fields::units(amount),

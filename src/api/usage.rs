@@ -55,6 +55,7 @@ pub fn record_response(receipt: RecordReceipt) -> v1::RecordUsageResponse {
     v1::RecordUsageResponse {
         accepted: fields::units(receipt.accepted),
         duplicates: fields::units(receipt.duplicates),
+        late: fields::units(receipt.late),
     }
 }
 

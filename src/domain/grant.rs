@@ -8,10 +8,16 @@
 use std::{cmp::Reverse, str::FromStr};
 
 use jiff::Timestamp;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    catalog::{decimal::Price, meters::Unit, prices::UsagePrice},
+    catalog::{
+        allowances::EmergencyRule,
+        decimal::Price,
+        meters::{MeterDef, Unit},
+        prices::UsagePrice,
+    },
     ids::{GrantId, MeterName, Subject},
     invalid::Invalid,
     period::Period,
@@ -80,6 +86,25 @@ pub enum GrantPrice {
         /// The unit that the rates are per.
         per: Unit,
     },
+}
+
+impl GrantPrice {
+    /// What is asked for what is used by an emergency rule on one of `meters`.
+    pub fn of_rule(rule: &EmergencyRule, meters: &[MeterDef]) -> Self {
+        let per = meters.iter().find(|meter| meter.name == rule.meter).map_or_else(
+            || Unit { name: "unit".into(), size: 1 },
+            |meter| meter.pricing_per(rule.price.per.as_deref()),
+        );
+        Self::Used { price: rule.price.clone(), per }
+    }
+
+    /// What a base unit costs, in major units of the plan's currency, rounded to the last digit that
+    /// a decimal has; `None` where units cost differently much.
+    pub fn per_unit(&self) -> Option<Decimal> {
+        let Self::Used { price, per } = self else { return None };
+        let unit = price.rate?.get().checked_div(Decimal::from(per.size))?;
+        Some(unit.normalize())
+    }
 }
 
 /// A grant as enforcement needs it.

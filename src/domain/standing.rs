@@ -10,12 +10,13 @@ use super::{
         operations::OperationDef,
         plans::Availability,
     },
+    grant::GrantPrice,
     ids::MeterName,
     meter::MeterKind,
     pool::PoolShare,
     quota::{QuotaAnswer, QuotaReason},
     rate::{RateAnswer, RateReason, RateWindow},
-    remedy::Remedy,
+    remedy::{EmergencyPrice, Remedy},
 };
 
 /// Most top-ups that one denial names.
@@ -135,6 +136,10 @@ impl Standing<'_> {
             rule: rule.name.clone(),
             meter: rule.meter.clone(),
             amount: rule.amount.get(),
+            price: EmergencyPrice {
+                per_unit: GrantPrice::of_rule(rule, &self.plan.definition.meters).per_unit(),
+                currency: self.plan.currency,
+            },
         })
     }
 

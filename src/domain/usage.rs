@@ -41,12 +41,14 @@ pub struct UsageReport {
 }
 
 /// The acknowledgement of a batch: every event of it is recorded, as durable as was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordReceipt {
     /// Events recorded now.
     pub accepted: u64,
     /// Events that were known to be repeats; not counted again.
     pub duplicates: u64,
+    /// Of those recorded: events that name a hold which had ended, or is another run's.
+    pub late: u64,
 }
 
 /// One usage event as it is journalled: validated, labelled, and final.

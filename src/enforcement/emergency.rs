@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rust_decimal::Decimal;
 
 use super::{asked::Asked, engine::Engine, error::EngineError, labelling};
 use crate::{
@@ -73,12 +72,12 @@ impl Engine {
         if plan.check_grantable(&request.meter, subject.as_ref(), None).is_err() {
             return Ok(refusal(EmergencyReason::NotInPlan));
         }
-        let price = price(&terms, rule);
+        let price = GrantPrice::of_rule(rule, &plan.definition.meters);
         let granted = |reason, grant, pool_remaining| EmergencyAnswer {
             reason,
             grant,
             pool_remaining,
-            unit_price: unit_price(&price),
+            unit_price: price.per_unit().map_or_else(String::new, |price| price.to_string()),
             currency: plan.currency.to_string(),
         };
         let Some(ledger) = self.directory.ledger() else {
@@ -207,22 +206,6 @@ fn expiry(tenant: &Tenant, meter: &PlanMeter, now: Timestamp) -> Timestamp {
     let schedule = &tenant.subscription.schedule;
     let end = schedule.window(meter.limit.period, now).end;
     end.or(schedule.window(Period::BillingCycle, now).end).unwrap_or(Timestamp::MAX)
-}
-
-fn price(terms: &Terms, rule: &EmergencyRule) -> GrantPrice {
-    let meters = &terms.plan.definition.meters;
-    let per = meters.iter().find(|meter| meter.name == rule.meter).map_or_else(
-        || crate::domain::catalog::meters::Unit { name: "unit".into(), size: 1 },
-        |meter| meter.pricing_per(rule.price.per.as_deref()),
-    );
-    GrantPrice::Used { price: rule.price.clone(), per }
-}
-
-fn unit_price(price: &GrantPrice) -> String {
-    let GrantPrice::Used { price, per } = price else { return String::new() };
-    let Some(rate) = price.rate else { return String::new() };
-    let unit = rate.get().checked_div(Decimal::from(per.size));
-    unit.map_or_else(String::new, |unit| unit.normalize().to_string())
 }
 
 fn refusal(reason: EmergencyReason) -> EmergencyAnswer {

@@ -94,7 +94,8 @@ impl Engine {
         let is_bounded = labelled.iter().any(|one| one.is_bounded);
         let durability = effective_durability(durability, self.config.durability, is_bounded)?;
         let (labelled, repeats, mut settling, latest) = self.claim_all(labelled).await?;
-        let receipt = RecordReceipt { accepted: labelled.len() as u64, duplicates: repeats as u64 };
+        let (accepted, duplicates) = (labelled.len() as u64, repeats as u64);
+        let receipt = RecordReceipt { accepted, duplicates, late: 0 };
         if let Some(position) = latest {
             self.wait_durable(position, durability).await?;
         }
@@ -102,6 +103,10 @@ impl Engine {
             return Ok(receipt);
         }
         let (mut labelled, holds) = self.settle_holds(labelled)?;
+        let late = labelled.iter().enumerate().filter(|(number, one)| {
+            one.event.reservation.is_some() && holds.get(*number).is_none()
+        });
+        let receipt = RecordReceipt { late: late.count() as u64, ..receipt };
         self.spread(&mut labelled).await?;
         let counters = self.counters_of(&labelled, &holds)?;
         let events = labelled.iter().map(|one| one.event.clone()).collect();

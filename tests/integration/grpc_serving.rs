@@ -189,7 +189,7 @@ async fn a_usage_stream_acknowledges_large_batches_in_order_and_ends_at_shutdown
     for sequence in 1..=20 {
         let answer = in_time(answers.message()).await.unwrap().unwrap();
         assert_eq!(answer.sequence, sequence);
-        let receipt = v1::RecordUsageResponse { accepted: 2_000, duplicates: 0 };
+        let receipt = v1::RecordUsageResponse { accepted: 2_000, ..Default::default() };
         let receipt = v1::record_usage_stream_response::Result::Receipt(receipt);
         assert_eq!(answer.result, Some(receipt));
     }

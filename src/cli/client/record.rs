@@ -69,11 +69,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .map_err(|status| args.endpoint.refused(status))?
         .into_inner();
     if args.endpoint.json {
-        let receipt = json!({"accepted": receipt.accepted, "duplicates": receipt.duplicates});
+        let receipt = json!({
+            "accepted": receipt.accepted,
+            "duplicates": receipt.duplicates,
+            "late": receipt.late,
+        });
         outln!("{receipt}");
         return Ok(());
     }
     let known = usize::try_from(receipt.duplicates).context("a negative count of duplicates")?;
-    outln!("{}", if known == 0 { "recorded" } else { "known already: counted once" });
+    outln!(
+        "{}",
+        match (known, receipt.late) {
+            (0, 0) => "recorded",
+            (0, _) =>
+                "recorded, and settles nothing: the reservation had ended (or is not of this \
+                       sidecar)",
+            _ => "known already: counted once",
+        }
+    );
     Ok(())
 }

@@ -104,7 +104,7 @@ impl TollgateService for Stub {
             let _ = gate.recv();
         }
         let accepted = request.into_inner().events.len() as i64;
-        Ok(Response::new(v1::RecordUsageResponse { accepted, duplicates: 0 }))
+        Ok(Response::new(v1::RecordUsageResponse { accepted, ..Default::default() }))
     }
 
     async fn record_usage_stream(
@@ -112,7 +112,7 @@ impl TollgateService for Stub {
         request: Request<Streaming<v1::RecordUsageStreamRequest>>,
     ) -> Result<Response<BoxStream<v1::RecordUsageStreamResponse>>, Status> {
         let record = |batch: UsageBatch| async move {
-            Ok(RecordReceipt { accepted: batch.reports.len() as u64, duplicates: 0 })
+            Ok(RecordReceipt { accepted: batch.reports.len() as u64, ..RecordReceipt::default() })
         };
         let answers = record_stream(request.into_inner(), record, self.0.shutdown.clone());
         Ok(Response::new(Box::pin(answers)))

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tollgate::proto::v1::{
-    EmergencyReason, Mode, QuotaReason, RequestEmergencyUsageRequest, RequestEmergencyUsageResponse,
+    CheckRequest, EmergencyReason, Mode, QuotaReason, Remedy, RemedyKind,
+    RequestEmergencyUsageRequest, RequestEmergencyUsageResponse,
 };
 use tonic::{Code, Status};
 
@@ -74,6 +75,17 @@ async fn emergency_usage_is_granted_once_per_rule_and_known_everywhere() {
     assert_eq!((early.granted, early.reason()), (false, EmergencyReason::NotExhausted));
     assert_eq!(a.spend_all("acme", "calls").await, 100);
     assert!(!b.check(Mode::Consume, "acme", "calls", 1).await.unwrap().allowed);
+    let rescue = CheckRequest {
+        tenant: "acme".into(),
+        operation: "rescue".into(),
+        mode: Mode::Consume.into(),
+        amounts: [("calls".into(), 1)].into(),
+        ..Default::default()
+    };
+    let denied = a.client.clone().check(rescue).await.unwrap().into_inner();
+    let helps = |remedy: &&Remedy| remedy.kind() == RemedyKind::RequestEmergencyUsage;
+    let remedy = denied.remedies.iter().find(helps).unwrap_or_else(|| panic!("{denied:?}"));
+    assert_eq!((remedy.unit_price.as_str(), remedy.currency.as_str()), ("0.02", "USD"));
     let idle = RequestEmergencyUsageRequest { operation: "idle".into(), ..request(30, "idle") };
     assert_eq!(ask(&a, idle).await.unwrap().reason(), EmergencyReason::NotInPlan);
     let much = ask(&a, request(51, "much")).await.unwrap();
