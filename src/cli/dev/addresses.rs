@@ -18,6 +18,8 @@ pub(super) struct Addresses {
     pub(super) socket: PathBuf,
     pub(super) sidecar_http: SocketAddr,
     pub(super) worker_http: SocketAddr,
+    /// The usual ones that somebody else has, so that others were taken.
+    pub(super) replaced: Vec<SocketAddr>,
 }
 
 impl Addresses {
@@ -25,11 +27,18 @@ impl Addresses {
     pub(super) fn choose(dir: &Path) -> Result<Self> {
         let usual = Settings::default();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut replaced = vec![];
+        let mut choose = |wanted: SocketAddr| -> Result<SocketAddr> {
+            let chosen = free(wanted)?;
+            replaced.extend((chosen != wanted && wanted.port() != 0).then_some(wanted));
+            Ok(chosen)
+        };
         Ok(Self {
-            grpc: free(usual.grpc.listen.unwrap_or(any))?,
+            grpc: choose(usual.grpc.listen.unwrap_or(any))?,
             socket: dir.join("tollgate.sock"),
-            sidecar_http: free(usual.http.listen)?,
-            worker_http: free(usual.worker_http.listen)?,
+            sidecar_http: choose(usual.http.listen)?,
+            worker_http: choose(usual.worker_http.listen)?,
+            replaced,
         })
     }
 
