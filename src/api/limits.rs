@@ -27,6 +27,12 @@ pub trait Limited {
     fn is_denied(&self) -> bool {
         false
     }
+
+    /// Whether what denied is the subscription, or that the plan has nothing of what was asked:
+    /// waiting does not help, another subscription does.
+    fn is_for_subscribers(&self) -> bool {
+        false
+    }
 }
 
 /// One limit as the header fields tell it.
@@ -93,6 +99,10 @@ fn quota_limit(
     remedies: &[v1::Remedy],
     now: Timestamp,
 ) -> Option<Limit> {
+    // No limit has decided these, nor need anybody have looked at one.
+    if is_of_subscription(answer) || answer.reason() == v1::QuotaReason::TooManySubjects {
+        return None;
+    }
     let quota = u64::try_from(answer.limit).ok()?;
     // A soft limit without a cap never denies: what is left of the limit is told, and nothing once
     // it is used up, since 0 would say stop.
@@ -120,6 +130,16 @@ fn quota_limit(
         reset,
         retry,
     })
+}
+
+fn is_of_subscription(answer: &v1::CheckQuotaResponse) -> bool {
+    use v1::QuotaReason as Reason;
+    matches!(answer.reason(), Reason::SubscriptionInactive | Reason::NotInPlan)
+}
+
+fn is_rate_of_subscription(answer: &v1::CheckRateLimitResponse) -> bool {
+    use v1::RateLimitReason as Reason;
+    matches!(answer.reason(), Reason::SubscriptionInactive | Reason::NotInPlan)
 }
 
 /// One limit per window of the rate; where there are several, each is named with its period.
@@ -150,6 +170,10 @@ impl Limited for v1::CheckQuotaResponse {
     fn is_denied(&self) -> bool {
         !self.allowed
     }
+
+    fn is_for_subscribers(&self) -> bool {
+        is_of_subscription(self)
+    }
 }
 
 impl Limited for v1::CheckRateLimitResponse {
@@ -159,6 +183,10 @@ impl Limited for v1::CheckRateLimitResponse {
 
     fn is_denied(&self) -> bool {
         !self.allowed
+    }
+
+    fn is_for_subscribers(&self) -> bool {
+        is_rate_of_subscription(self)
     }
 }
 
@@ -174,6 +202,18 @@ impl Limited for v1::CheckResponse {
 
     fn is_denied(&self) -> bool {
         !self.allowed && self.denied_by() != v1::DeniedBy::Feature
+    }
+
+    fn is_for_subscribers(&self) -> bool {
+        let name = &self.denied_name;
+        match self.denied_by() {
+            v1::DeniedBy::Subscription => true,
+            v1::DeniedBy::Quota => self.quotas.get(name).is_some_and(is_of_subscription),
+            v1::DeniedBy::RateLimit => {
+                self.rate_limits.get(name).is_some_and(is_rate_of_subscription)
+            }
+            v1::DeniedBy::Feature | v1::DeniedBy::Unspecified => false,
+        }
     }
 }
 
@@ -225,6 +265,35 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(fields(&part.limits("", now), true)[header::RETRY_AFTER], "31");
+    }
+
+    #[test]
+    fn who_has_no_subscription_to_it_is_told_no_limit_and_not_to_come_back() {
+        let of =
+            |reason: v1::QuotaReason| v1::CheckQuotaResponse { reason: reason.into(), ..denied() };
+        for (reason, is_for_subscribers, tells_limit) in [
+            (v1::QuotaReason::LimitExceeded, false, true),
+            (v1::QuotaReason::DeniedByOutagePolicy, false, true),
+            (v1::QuotaReason::TooManySubjects, false, false),
+            (v1::QuotaReason::SubscriptionInactive, true, false),
+            (v1::QuotaReason::NotInPlan, true, false),
+        ] {
+            let answer = of(reason);
+            assert_eq!(answer.is_for_subscribers(), is_for_subscribers, "{reason:?}");
+            let headers = fields(&answer.limits("queries", Timestamp::UNIX_EPOCH), true);
+            assert_eq!(headers.contains_key(LIMIT), tells_limit, "{reason:?}");
+            let operation = v1::CheckResponse {
+                denied_by: v1::DeniedBy::Quota.into(),
+                denied_name: "queries".into(),
+                quotas: [("queries".to_owned(), answer)].into(),
+                ..Default::default()
+            };
+            assert_eq!(operation.is_for_subscribers(), is_for_subscribers, "{reason:?}");
+        }
+        let denied_by = v1::DeniedBy::Subscription.into();
+        assert!(v1::CheckResponse { denied_by, ..Default::default() }.is_for_subscribers());
+        let reason = v1::RateLimitReason::SubscriptionInactive.into();
+        assert!(v1::CheckRateLimitResponse { reason, ..Default::default() }.is_for_subscribers());
     }
 
     #[test]

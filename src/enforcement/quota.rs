@@ -73,7 +73,7 @@ impl Engine {
 
     async fn decide(&self, asked: &Asked<'_>) -> Result<Decided<QuotaAnswer>, EngineError> {
         if !asked.terms.tenant.subscription.status.is_served() {
-            return Ok(asked.denial(QuotaReason::SubscriptionInactive).into());
+            return Ok(self.inactive(asked).into());
         }
         if asked.meter.meter.kind == MeterKind::Static {
             return Ok(static_answer(asked).into());
@@ -83,6 +83,22 @@ impl Engine {
             QuotaMode::Consume => self.consume(asked).await,
             QuotaMode::Reserve { ttl } => self.reserve(asked, ttl).await.map(Decided::from),
         }
+    }
+
+    /// The denial of a tenant whose subscription is not active, with what this sidecar knows to be
+    /// used: nothing is waited for.
+    fn inactive(&self, asked: &Asked<'_>) -> QuotaAnswer {
+        let window = asked.window();
+        let key = asked.key(&window);
+        let figures = match asked.meter.meter.is_summed() {
+            true => asked.state.counter(&key).map(|counter| Figures::of(&counter)),
+            false => Some(self.value_figures(asked.meter, &key)),
+        };
+        let reason = QuotaReason::SubscriptionInactive;
+        let decision = Decision { reason, decided_by: DecidedBy::Memory };
+        // Nothing is left to it, whatever is left of its limit and its grants.
+        let remaining = Some(0);
+        QuotaAnswer { remaining, ..asked.answer(&window, figures.unwrap_or_default(), decision) }
     }
 
     async fn consume(&self, asked: &Asked<'_>) -> Result<Decided<QuotaAnswer>, EngineError> {

@@ -38,6 +38,8 @@ use crate::{
 
 const ONE: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
+/// The version of CloudEvents that is taken.
+const SPEC_VERSION: &str = "1.0";
 /// What headers of an event in binary mode begin with.
 const HEADER: &str = "ce-";
 /// What the envelope says, and data may not say otherwise.
@@ -174,6 +176,7 @@ fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
 
 /// What an event says was used.
 fn usage_event(event: Value) -> Result<v1::UsageEvent, Invalid> {
+    check_version(&event)?;
     let event: Event = serde_json::from_value(event).map_err(|error| {
         let remedy = "give specversion 1.0, id, source, type, subject and data";
         Invalid::new("event", format!("is no CloudEvent ({error})"), remedy)
@@ -204,6 +207,17 @@ fn usage_event(event: Value) -> Result<v1::UsageEvent, Invalid> {
     }
     let usage = serde_json::to_vec(&usage).unwrap_or_default();
     parse(&usage).map_err(|invalid| invalid.within("data"))
+}
+
+/// Checks the version of CloudEvents that an event is of: attributes of others mean other things.
+fn check_version(event: &Value) -> Result<(), Invalid> {
+    let Value::Object(attributes) = event else { return Ok(()) };
+    let problem = match attributes.get("specversion") {
+        Some(Value::String(version)) if version == SPEC_VERSION => return Ok(()),
+        Some(other) => format!("is {}", cut(&other.to_string())),
+        None => "is missing".to_owned(),
+    };
+    Err(Invalid::new("specversion", problem, format!("send events of version {SPEC_VERSION}")))
 }
 
 /// Checks what names an event: without it, all such events would be one.
@@ -296,6 +310,25 @@ mod tests {
     }
 
     #[test]
+    fn an_event_of_another_version_than_1_0_is_refused_in_every_mode() {
+        let mut old = event();
+        old["specversion"] = "0.3".into();
+        assert_eq!(structured(&old).unwrap_err(), "events[0].specversion");
+        let batch = Value::from(vec![event(), old]).to_string();
+        let problems = read_as(&headers(BATCH), batch.as_bytes()).unwrap_err();
+        assert_eq!(problems.listed()[0].field, "events[1].specversion");
+        assert!(problems.to_string().contains("0.3"), "{problems}");
+        let mut headers = headers("application/json");
+        let attributes = [("specversion", "0.3"), ("id", "42"), ("source", "/s")];
+        for (name, value) in attributes.into_iter().chain([("type", "a.b"), ("subject", "acme")]) {
+            let name = header::HeaderName::try_from(format!("ce-{name}")).unwrap();
+            headers.insert(name, value.parse().unwrap());
+        }
+        let problems = read_as(&headers, br#"{"amount":1}"#).unwrap_err();
+        assert_eq!(problems.listed()[0].field, "events[0].specversion");
+    }
+
+    #[test]
     fn header_values_may_stand_in_quotes() {
         let told = |value: &'static str| {
             let unquoted = unquoted(value.as_bytes()).into_owned();
@@ -333,7 +366,8 @@ mod tests {
             structured(&event).unwrap_err()
         };
         assert_eq!(told(&|event| event["data"] = 5.into()), "events[0].data");
-        assert_eq!(told(&|event| event["specversion"] = "9".into()), "events[0].event");
+        assert_eq!(told(&|event| event["specversion"] = "9".into()), "events[0].specversion");
+        assert_eq!(told(&|event| event["specversion"] = 1.0.into()), "events[0].specversion");
         assert_eq!(told(&|event| event["data"]["amount"] = "x".into()), "events[0].data.amount");
         assert_eq!(told(&|event| event["data"]["tenant"] = "b".into()), "events[0].data.tenant");
         assert_eq!(told(&|event| event["id"] = "".into()), "events[0].id");

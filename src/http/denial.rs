@@ -2,9 +2,11 @@
 //! fields of draft-ietf-httpapi-ratelimit-headers-10.
 //!
 //! A denial of a *taking* mode (CONSUME, RESERVE) by a rate or a quota is `429 Too Many Requests`:
-//! nothing was taken, and a client that only looks at the status must not go on. A look (CHECK) was
+//! nothing was taken, and a client that only looks at the status must not go on. Where it was not a
+//! limit that denied, but the tenant's subscription, or that its plan has nothing of it, it is
+//! `403 Forbidden`: clients try a 429 again, and that would not help. A look (CHECK) was
 //! answered, whatever the answer: `200`. A feature that is off is an answer too: `200` with
-//! `allowed` or `enabled` false, since `403` would say that the *caller* lacks a right. Who would
+//! `allowed` or `enabled` false: it was asked about, and nothing was to be taken. Who would
 //! rather have `200` always sends `Prefer: denial-status=200`.
 
 use axum::http::{HeaderMap, HeaderName};

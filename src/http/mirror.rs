@@ -104,6 +104,7 @@ where
             let is_denied = takes && answer.is_denied();
             let headers = fields(&answer.limits(&name, clock.now()), is_denied);
             let status = match is_denied && !prefers_ok {
+                true if answer.is_for_subscribers() => StatusCode::FORBIDDEN,
                 true => StatusCode::TOO_MANY_REQUESTS,
                 false => StatusCode::OK,
             };

@@ -74,6 +74,14 @@ fn operation(method: &MethodDescriptorProto, id: &str, words: &str) -> Value {
         });
         responses["200"]["headers"] = headers.clone();
         let mut denied = headers;
+        let told = "Denied in a taking mode because the tenant's subscription is not active, or its \
+                    plan has nothing of it: the answer, with `allowed` false (`200` with `Prefer: \
+                    denial-status=200`). Or the token may not do it: a `Status`.";
+        let either = json!({ "anyOf": [answer, reference("Status")] });
+        responses.insert(
+            "403".into(),
+            json!({ "description": told, "content": body("application/json", either) }),
+        );
         denied["Retry-After"] = json!({ "$ref": "#/components/headers/Retry-After" });
         let told = "Denied by a rate or a quota in a taking mode: the answer, with `allowed` false \
                     (`200` with `Prefer: denial-status=200`). Or the sidecar cannot take more now: \

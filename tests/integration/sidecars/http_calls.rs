@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, Write},
     net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -212,5 +213,51 @@ async fn an_operation_and_a_batch_of_checks_are_answered_as_json_too() {
     assert_eq!(results[1]["operation"]["deniedBy"], "DENIED_BY_QUOTA", "{batch}");
     assert_eq!(results[2]["quota"]["reason"], "QUOTA_REASON_LIMIT_EXCEEDED", "{batch}");
     assert_eq!([&results[3]["error"]["code"], &results[4]["error"]["code"]], [3, 5], "{batch}");
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_tenant_is_403_with_true_figures_and_no_limit_to_wait_for() {
+    let (cluster, sidecar, at) = serving().await;
+    let ask = |mode: &str, more: &[(&str, &str)]| {
+        let headers = [&[("content-type", "application/json")], more].concat();
+        let body = json!({ "tenant": "acme", "meter": "calls", "amount": 1, "mode": mode });
+        let answer = ask_in_full(at, "POST", "/v1/check-quota", &headers, &body.to_string());
+        let told: Value = serde_json::from_str(&answer.body).unwrap();
+        (answer, told)
+    };
+    for _ in 0..7 {
+        assert_eq!(ask("MODE_CONSUME", &[]).0.status, 200);
+    }
+    cluster.operate(&["tenant", "suspend", "acme", "--reason", "unpaid"]);
+    let since = Instant::now();
+    let is_known = || ask("MODE_CHECK", &[]).1["reason"] == "QUOTA_REASON_SUBSCRIPTION_INACTIVE";
+    while !is_known() {
+        assert!(since.elapsed() < Duration::from_secs(60), "the suspension is not known");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (answer, told) = ask("MODE_CONSUME", &[]);
+    assert_eq!((answer.status, &told["allowed"]), (403, &json!(false)), "{told}");
+    assert_eq!((&told["used"], &told["remaining"]), (&json!("7"), &json!("0")), "{told}");
+    for header in ["ratelimit", "ratelimit-policy", "retry-after"] {
+        assert_eq!(answer.headers.get(header), None, "{header}");
+    }
+    assert_eq!(ask("MODE_CHECK", &[]).0.status, 200);
+    assert_eq!(ask("MODE_CONSUME", &[("prefer", "denial-status=200")]).0.status, 200);
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_that_settles_a_hold_which_has_ended_is_counted_and_said_to_be_late() {
+    let (_cluster, sidecar, at) = serving().await;
+    let hold = json!({ "tenant": "acme", "meter": "calls", "amount": 10, "mode": "MODE_RESERVE" });
+    let (_, held) = post(at, "/v1/check-quota", &hold);
+    let settle = json!({ "events": [{
+        "tenant": "acme", "meter": "calls", "amount": 4, "reservationId": held["reservation"]["id"],
+    }] });
+    let settled = || post(at, "/v1/usage", &settle).1;
+    assert_eq!(settled(), json!({ "accepted": "1", "duplicates": "0", "late": "0" }));
+    assert_eq!(settled(), json!({ "accepted": "1", "duplicates": "0", "late": "1" }));
+    sidecar.wait_until_used("acme", "calls", 8).await;
     sidecar.process.stop();
 }
