@@ -6,6 +6,8 @@ use protox::prost::Message;
 
 #[path = "build/calls.rs"]
 mod calls;
+#[path = "build/json.rs"]
+mod json;
 #[path = "build/tenants.rs"]
 mod tenants;
 
@@ -26,20 +28,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("calls.rs"), calls::generate(&public))?;
     fs::write(out.join("tenants.rs"), tenants::generate(&public))?;
     // Ordered maps, because the domain's properties are ordered. Calls that a service does not
-    // offer answer UNIMPLEMENTED. Google's types are those of pbjson, which know their JSON.
+    // offer answer UNIMPLEMENTED. Times are messages of our own, which know their JSON.
     tonic_prost_build::configure()
         .btree_map(".")
         .generate_default_stubs(true)
-        .compile_well_known_types(true)
         .codec_path("crate::proto::codec::BoundedCodec")
-        .extern_path(".google.protobuf", "::pbjson_types")
+        .extern_path(".google.protobuf.Timestamp", "crate::proto::time::Timestamp")
+        .extern_path(".google.protobuf.Duration", "crate::proto::time::Duration")
         .compile_fds(public)?;
-    // proto's own JSON mapping. An answer says all that it has to say, also `"allowed": false`.
-    pbjson_build::Builder::new()
-        .register_descriptors(&encoded)?
-        .btree_map(["."])
-        .emit_fields()
-        .build(&[PACKAGE])?;
+    json::generate(&encoded, PACKAGE, &out)?;
     let internal = protox::compile(INTERNAL_PROTO, ["proto"])?;
     tonic_prost_build::configure().btree_map(".").compile_fds(internal)?;
     Ok(())

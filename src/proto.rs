@@ -3,11 +3,13 @@
 //! Nothing but plain data lives here, and how it is read; what a message means is said in `proto/`.
 
 pub mod codec;
+pub mod json;
+pub mod time;
 
 #[allow(clippy::all, missing_docs)]
 pub mod v1 {
     tonic::include_proto!("tollgate.v1");
-    // proto's own JSON mapping.
+    // proto's own JSON mapping (`build/json.rs`).
     include!(concat!(env!("OUT_DIR"), "/tollgate.v1.serde.rs"));
     include!(concat!(env!("OUT_DIR"), "/tenants.rs"));
 

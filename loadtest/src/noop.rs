@@ -180,7 +180,7 @@ fn within_limit(amount: Option<i64>) -> v1::CheckQuotaResponse {
         limit: 1_000_000_000,
         used: amount,
         remaining: 1_000_000_000 - amount,
-        resets_at: Some(pbjson_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+        resets_at: Some(tollgate::proto::time::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
         ..Default::default()
     }
 }

@@ -63,7 +63,7 @@ pub fn properties(map: BTreeMap<String, String>) -> Result<Properties, Invalid> 
 /// An instant; absent stays absent.
 pub fn instant(
     field: &'static str,
-    wire: Option<pbjson_types::Timestamp>,
+    wire: Option<crate::proto::time::Timestamp>,
 ) -> Result<Option<Timestamp>, Invalid> {
     let Some(wire) = wire else { return Ok(None) };
     let valid_nanos = (0..1_000_000_000).contains(&wire.nanos);
@@ -80,7 +80,7 @@ pub fn instant(
 /// A length of time greater than 0; absent stays absent.
 pub fn positive_duration(
     field: &'static str,
-    wire: Option<pbjson_types::Duration>,
+    wire: Option<crate::proto::time::Duration>,
 ) -> Result<Option<Duration>, Invalid> {
     let Some(wire) = wire else { return Ok(None) };
     match Duration::try_from(wire) {
@@ -104,7 +104,7 @@ pub fn units_or_unlimited(amount: Option<u64>) -> i64 {
 }
 
 /// An instant as the wire has it.
-pub fn wire_instant(instant: Timestamp) -> pbjson_types::Timestamp {
+pub fn wire_instant(instant: Timestamp) -> crate::proto::time::Timestamp {
     // jiff gives the sub-second part the sign of the instant; the wire wants it positive.
     let nanos = i128::from(instant.subsec_nanosecond());
     let (seconds, nanos) = if nanos < 0 {
@@ -112,7 +112,7 @@ pub fn wire_instant(instant: Timestamp) -> pbjson_types::Timestamp {
     } else {
         (instant.as_second(), nanos)
     };
-    pbjson_types::Timestamp { seconds, nanos: i32::try_from(nanos).unwrap_or(0) }
+    crate::proto::time::Timestamp { seconds, nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn an_instant_outside_the_calendar_or_with_odd_nanoseconds_is_refused() {
-        let wire = |seconds, nanos| Some(pbjson_types::Timestamp { seconds, nanos });
+        let wire = |seconds, nanos| Some(crate::proto::time::Timestamp { seconds, nanos });
         assert!(instant("time", wire(i64::MAX, 0)).is_err());
         assert!(instant("time", wire(0, -1)).is_err());
         assert!(instant("time", wire(0, 1_000_000_000)).is_err());
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_length_of_time_must_be_positive() {
-        let wire = |seconds, nanos| Some(pbjson_types::Duration { seconds, nanos });
+        let wire = |seconds, nanos| Some(crate::proto::time::Duration { seconds, nanos });
         for bad in [wire(0, 0), wire(-1, 0), wire(0, -5)] {
             assert!(positive_duration("reservation_ttl", bad).is_err(), "{bad:?}");
         }

@@ -88,7 +88,7 @@ fn seconds_up(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).min(INTEGER_MAX)
 }
 
-fn positive(wire: Option<pbjson_types::Duration>) -> Option<Duration> {
+fn positive(wire: Option<crate::proto::time::Duration>) -> Option<Duration> {
     wire.and_then(|wire| Duration::try_from(wire).ok())
 }
 
@@ -236,7 +236,7 @@ mod tests {
             reason: v1::QuotaReason::LimitExceeded.into(),
             limit: 100,
             remaining: 3,
-            resets_at: Some(pbjson_types::Timestamp { seconds: 90, nanos: 1 }),
+            resets_at: Some(crate::proto::time::Timestamp { seconds: 90, nanos: 1 }),
             remedies: vec![v1::Remedy {
                 kind: v1::RemedyKind::WaitUntil.into(),
                 ..Default::default()
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn every_window_of_a_denied_rate_is_told_by_its_period() {
-        let seconds = |seconds| Some(pbjson_types::Duration { seconds, nanos: 0 });
+        let seconds = |seconds| Some(crate::proto::time::Duration { seconds, nanos: 0 });
         let window = |limit, period, remaining, reset| v1::RateLimitWindow {
             limit,
             period: seconds(period),

@@ -80,7 +80,7 @@ pub fn release_response(released: u64) -> v1::ReleaseReservationResponse {
 }
 
 /// What a check does; a time to live goes with RESERVE alone.
-pub fn mode(number: i32, ttl: Option<pbjson_types::Duration>) -> Result<QuotaMode, Invalid> {
+pub fn mode(number: i32, ttl: Option<crate::proto::time::Duration>) -> Result<QuotaMode, Invalid> {
     let mode = match v1::Mode::try_from(number) {
         Ok(v1::Mode::Check) => QuotaMode::Check,
         Ok(v1::Mode::Consume) => QuotaMode::Consume,
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_time_to_live_goes_with_reserve_alone() {
-        let ttl = Some(pbjson_types::Duration { seconds: 30, nanos: 0 });
+        let ttl = Some(crate::proto::time::Duration { seconds: 30, nanos: 0 });
         let problems = quota_request(v1::CheckQuotaRequest { reservation_ttl: ttl, ..consume(1) })
             .unwrap_err();
         assert_eq!(fields_of(&problems), ["reservation_ttl"]);

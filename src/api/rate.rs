@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pbjson_types::Duration as WireDuration;
+use crate::proto::time::Duration as WireDuration;
 
 use super::{fields, quota::decided_by};
 use crate::{

@@ -242,7 +242,7 @@ mod tests {
             let tenant = "acme".to_owned();
             watch_request(v1::WatchUsageRequest { tenant, interval_min, ..Default::default() })
         };
-        let length = |seconds, nanos| Some(pbjson_types::Duration { seconds, nanos });
+        let length = |seconds, nanos| Some(crate::proto::time::Duration { seconds, nanos });
         assert_eq!(watch(None).unwrap().1, Duration::from_secs(1));
         assert_eq!(watch(length(0, 100_000_000)).unwrap().1, Duration::from_millis(100));
         for bad in [length(0, 99_999_999), length(3_601, 0), length(-1, 0)] {

@@ -16,7 +16,9 @@ use tonic::{Code, Status};
 use super::{
     config::HttpConfig,
     entries::check_entries,
-    refused::{BODY_TOO_LARGE, BODY_TOO_SLOW, unsupported},
+    refused::{BODY_TOO_LARGE, BODY_TOO_SLOW, CONTENT_ENCODING, CONTENT_TYPE, unsupported},
+    told::cut,
+    unreadable::unreadable,
 };
 use crate::{
     api::{
@@ -36,8 +38,6 @@ const BUDGET_UNIT_BYTES: usize = 64 << 10;
 /// How long a body waits for room. Those that have their part wait for more of it too, so that
 /// waiting has to end.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
-/// How much of a value that cannot be read is told back, bytes.
-const TOLD_BYTES_MAX: usize = 300;
 
 /// What bounds the bodies of all requests together.
 #[derive(Clone, Debug)]
@@ -70,8 +70,9 @@ impl Bodies {
         Self { body_bytes_max: config.body_bytes_max, budget }
     }
 
-    /// Reads all of a body.
+    /// Reads all of a body, which may not be packed.
     pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, Status> {
+        require_plain(headers)?;
         let told = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let told = told.and_then(|length| length.parse::<usize>().ok());
         if told.is_some_and(|bytes| bytes > self.body_bytes_max) {
@@ -152,10 +153,27 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), Status> {
         Some(told) => format!("is {}", cut(told)),
         None => "is missing".to_owned(),
     };
-    Err(unsupported(Invalid::new("content-type", problem, "send JSON as application/json")))
+    let invalid = Invalid::new("content-type", problem, "send JSON as application/json");
+    Err(unsupported(CONTENT_TYPE, invalid))
 }
 
-/// Reads JSON; the error names the field as the caller wrote it.
+/// Bodies are bounded by what arrives; one that unpacks to more would not be.
+fn require_plain(headers: &HeaderMap) -> Result<(), Status> {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    for encoding in encodings.map(|value| value.to_str().unwrap_or("?")) {
+        if !encoding.trim().eq_ignore_ascii_case("identity") {
+            let problem = format!("is {}", cut(encoding));
+            let remedy = "send the body as it is, without content-encoding";
+            return Err(unsupported(
+                CONTENT_ENCODING,
+                Invalid::new("content-encoding", problem, remedy),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads JSON; the error names the field as the proto does, however the caller wrote it.
 pub fn parse<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, Invalid> {
     // No body is the message with nothing in it, whose required fields are then told.
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
@@ -167,27 +185,6 @@ pub fn parse<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, Invalid> {
     })?;
     reader.end().map_err(|error| unreadable(".", &error))?;
     Ok(message)
-}
-
-fn unreadable(path: &str, error: &serde_json::Error) -> Invalid {
-    let told = cut(&error.to_string());
-    // The whole message is called `.`, and a field that it does not have `?`.
-    let field = match path.trim_end_matches('?').trim_end_matches('.') {
-        "" => "body",
-        path => path,
-    };
-    let remedy = if error.is_data() {
-        "give what /openapi.json says of this message"
-    } else {
-        "send one JSON object"
-    };
-    Invalid::new(field, format!("cannot be read ({told})"), remedy)
-}
-
-/// What of a caller's text is told back.
-pub fn cut(text: &str) -> String {
-    let end = (0..=text.len().min(TOLD_BYTES_MAX)).rev().find(|at| text.is_char_boundary(*at));
-    text[..end.unwrap_or(0)].to_owned()
 }
 
 #[cfg(test)]
@@ -261,15 +258,63 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named_by_its_field() {
-        let (field, problem) = told::<CheckQuotaRequest>(r#"{"amount":"many"}"#);
-        assert_eq!(field, "amount", "{problem}");
+    fn what_cannot_be_read_is_named_by_its_field_in_plain_words() {
+        for (text, field, problem) in [
+            (r#"{"amount":"ten"}"#, "amount", r#"is "ten", not a whole number of 64 bits"#),
+            (r#"{"amount":1.5}"#, "amount", "is 1.5, not a whole number of 64 bits"),
+            (r#"{"reservationTtl":"5"}"#, "reservation_ttl", r#"is "5", not a length of time"#),
+            (r#"{"tenent":"a"}"#, "tenent", "is no field of this message"),
+            (r#"{"tenant":1}"#, "tenant", "is a number (1)"),
+            (r#"{"properties":["a"]}"#, "properties", "is a list"),
+            (r#"{"mode":"CONSUME"}"#, "mode", r#"is "CONSUME", which it cannot be"#),
+            (r#"{"mode":9}"#, "mode", "is a number (9)"),
+            (r#"{"tenant":"a","tenant":"b"}"#, "tenant", "is given twice"),
+            (r#"[]"#, "body", "is a list"),
+        ] {
+            let told = told::<CheckQuotaRequest>(text);
+            assert_eq!(told, (field.to_owned(), problem.to_owned()), "{text}");
+        }
         let (field, problem) =
             told::<RecordUsageRequest>(r#"{"events":[{},{"time":"yesterday"}]}"#);
-        assert_eq!(field, "events[1].time", "{problem}");
-        let (_, problem) = told::<CheckQuotaRequest>(r#"{"tenent":"a"}"#);
-        assert!(problem.contains("unknown field `tenent`"), "{problem}");
+        assert_eq!(field, "events[1].time");
+        assert_eq!(problem, r#"is "yesterday", not an RFC 3339 time"#);
+        let (field, _) = told::<RecordUsageRequest>(r#"{"events":[{"amonut":1}]}"#);
+        assert_eq!(field, "events[0].amonut");
         assert_eq!(told::<CheckQuotaRequest>("{\"tenant\":").0, "tenant");
-        assert_eq!(told::<CheckQuotaRequest>("{} {}").0, "body");
+        let (field, problem) = told::<CheckQuotaRequest>("{} {}");
+        assert_eq!(field, "body");
+        assert!(problem.starts_with("is no JSON"), "{problem}");
+    }
+
+    #[test]
+    fn the_remedy_says_what_to_give() {
+        let remedy = |text: &str| parse::<CheckQuotaRequest>(text.as_bytes()).unwrap_err().remedy;
+        assert_eq!(remedy(r#"{"amount":"ten"}"#), "give a whole number, such as 10");
+        assert_eq!(remedy(r#"{"tenent":"a"}"#), "give tenant");
+        assert_eq!(remedy(r#"{"tenant":1}"#), "give text");
+        assert!(remedy(r#"{"xyz":1}"#).starts_with("give one of tenant, meter, subject, amount"));
+        assert!(!remedy(r#"{"xyz":1}"#).contains("idempotencyKey"), "a field has one name");
+        assert!(remedy(r#"{"mode":"x"}"#).starts_with("give one of MODE_UNSPECIFIED, MODE_CHECK"));
+        assert!(remedy(r#"{"mode":9}"#).starts_with("give one of MODE_UNSPECIFIED, MODE_CHECK"));
+        assert_eq!(remedy(r#"[]"#), "give an object");
+    }
+
+    #[test]
+    fn null_is_a_field_that_is_not_given() {
+        let text = r#"{"tenant":"a","meter":null,"amount":null,"mode":null,"properties":null,
+            "durability":null,"reservationTtl":null}"#;
+        let read: CheckQuotaRequest = parse(text.as_bytes()).unwrap();
+        assert_eq!(read, CheckQuotaRequest { tenant: "a".into(), ..Default::default() });
+    }
+
+    #[tokio::test]
+    async fn a_packed_body_is_refused_by_its_encoding() {
+        let bodies = bodies(1 << 20);
+        let packed = HeaderMap::from_iter([(header::CONTENT_ENCODING, "gzip".parse().unwrap())]);
+        let refused = bodies.read(&packed, whole(10)).await.map(drop).unwrap_err();
+        assert_eq!(refused.get_details_error_info().unwrap().reason, CONTENT_ENCODING);
+        assert!(refused.message().contains("gzip"), "{refused}");
+        let plain = HeaderMap::from_iter([(header::CONTENT_ENCODING, "identity".parse().unwrap())]);
+        assert!(bodies.read(&plain, whole(10)).await.is_ok());
     }
 }

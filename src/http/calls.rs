@@ -11,11 +11,8 @@ use axum::{
 use tonic::Code;
 
 use super::{
-    body::{Bodies, cut},
-    cloud_events,
-    config::HttpConfig,
-    mirror, ofrep, openapi,
-    refused::Refused,
+    body::Bodies, cloud_events, config::HttpConfig, mirror, ofrep, openapi, refused::Refused,
+    told::cut,
 };
 use crate::{
     api::{refusal::Refusal, status::status},

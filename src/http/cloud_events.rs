@@ -26,9 +26,10 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use super::{
-    body::{Bodies, cut, parse},
+    body::{Bodies, parse},
     mirror::{carrying, contained},
-    refused::{Refused, unsupported},
+    refused::{CONTENT_TYPE, Refused, unsupported},
+    told::cut,
 };
 use crate::{
     api::{status::status, usage::BATCH_EVENTS_MAX},
@@ -63,7 +64,8 @@ async fn record<T: TollgateService>(
     bodies: &Bodies,
 ) -> Result<Response, Status> {
     let (head, body) = request.into_parts();
-    let mode = EventMode::of(&head.headers).map_err(unsupported)?;
+    let mode =
+        EventMode::of(&head.headers).map_err(|invalid| unsupported(CONTENT_TYPE, invalid))?;
     let body = bodies.read(&head.headers, body).await?;
     let events = read(mode, &head.headers, &body.bytes);
     let events = events.map_err(|problems| status(problems.into()))?;

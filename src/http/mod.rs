@@ -15,6 +15,8 @@ mod ofrep;
 mod openapi;
 pub mod refused;
 pub mod serve;
+mod told;
+mod unreadable;
 mod watch;
 
 pub use watch::router;

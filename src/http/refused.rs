@@ -46,9 +46,9 @@ impl IntoResponse for Refused {
     }
 }
 
-/// A body of a kind that the path does not take.
-pub fn unsupported(invalid: Invalid) -> Status {
-    status(Refusal { reason: CONTENT_TYPE, ..invalid.into() })
+/// A body of a kind that the path does not take: its type, or how it is packed.
+pub fn unsupported(reason: &'static str, invalid: Invalid) -> Status {
+    status(Refusal { reason, ..invalid.into() })
 }
 
 /// `Retry-After` counts whole seconds; early is too early.
@@ -63,13 +63,15 @@ pub const BODY_TOO_LARGE: &str = "BODY_TOO_LARGE";
 pub const BODY_TOO_SLOW: &str = "BODY_TOO_SLOW";
 /// The reason of a body of a kind that the path does not take.
 pub const CONTENT_TYPE: &str = "CONTENT_TYPE";
+/// The reason of a body that is packed.
+pub const CONTENT_ENCODING: &str = "CONTENT_ENCODING";
 
 /// The mapping that `google/rpc/code.proto` gives, except where HTTP has a word of its own.
 pub fn http_status(code: Code, reason: &str) -> StatusCode {
     match reason {
         BODY_TOO_LARGE => return StatusCode::PAYLOAD_TOO_LARGE,
         BODY_TOO_SLOW => return StatusCode::REQUEST_TIMEOUT,
-        CONTENT_TYPE => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        CONTENT_TYPE | CONTENT_ENCODING => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
         _ => {}
     }
     match code {
@@ -102,7 +104,7 @@ fn told(details: &ErrorDetails) -> Vec<Value> {
         }));
     }
     if let Some(wait) = details.retry_info().and_then(|info| info.retry_delay) {
-        let wait = pbjson_types::Duration::from(wait);
+        let wait = crate::proto::time::Duration::from(wait);
         told.push(json!({ "@type": format!("{TYPE}RetryInfo"), "retryDelay": wait }));
     }
     if let Some(bad) = details.bad_request() {

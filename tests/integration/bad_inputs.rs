@@ -126,7 +126,7 @@ async fn a_check_that_cannot_be_accepted_names_the_field_and_counts_nothing() {
         change(&mut request);
         request
     };
-    let week = pbjson_types::Duration { seconds: 7 * 86_400, nanos: 0 };
+    let week = tollgate::proto::time::Duration { seconds: 7 * 86_400, nanos: 0 };
     let table = [
         (with(|it| it.tenant.clear()), invalid("tenant")),
         (with(|it| it.tenant = "ac{me}".into()), invalid("tenant")),
@@ -183,7 +183,7 @@ async fn a_batch_with_one_bad_event_is_refused_whole_and_names_it() {
         change(&mut event);
         event
     };
-    let at = |seconds| Some(pbjson_types::Timestamp { seconds, nanos: 0 });
+    let at = |seconds| Some(tollgate::proto::time::Timestamp { seconds, nanos: 0 });
     let table = [
         (with(|it| it.tenant = "nobody".into()), unknown("UNKNOWN_TENANT", "events[1].tenant")),
         (with(|it| it.meter = "nothing".into()), unknown("UNKNOWN_METER", "events[1].meter")),

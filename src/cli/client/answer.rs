@@ -1,7 +1,7 @@
 //! Answers, for people and for programs.
 
+use crate::proto::time::Timestamp as WireTimestamp;
 use jiff::Timestamp;
-use pbjson_types::Timestamp as WireTimestamp;
 use serde_json::{Value, json};
 
 use crate::proto::v1::{self, CheckQuotaResponse, MeterUsage};

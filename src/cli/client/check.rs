@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         durability: durability(args.durability).into(),
         reservation_ttl: args
             .ttl
-            .map(|seconds| pbjson_types::Duration { seconds: seconds.into(), nanos: 0 }),
+            .map(|seconds| crate::proto::time::Duration { seconds: seconds.into(), nanos: 0 }),
         properties: args.properties.into_iter().collect(),
     };
     let mut sidecar = args.endpoint.connect().await?;

@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         subject: args.subject,
         amount: Some(args.amount),
         idempotency_key: args.key,
-        time: args.time.map(|at| pbjson_types::Timestamp {
+        time: args.time.map(|at| crate::proto::time::Timestamp {
             seconds: at.as_second(),
             nanos: at.subsec_nanosecond(),
         }),

@@ -159,7 +159,7 @@ impl Driver {
     }
 
     fn event(&self, call: &Call, tenant: String, meter: &str, amount: i64) -> UsageEvent {
-        let time = self.plan.recorded_time.then(|| pbjson_types::Timestamp {
+        let time = self.plan.recorded_time.then(|| crate::proto::time::Timestamp {
             seconds: call.at.as_second(),
             nanos: call.at.subsec_nanosecond(),
         });

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_told_beside_the_value_is_flat() {
-        let at = |seconds| Some(pbjson_types::Timestamp { seconds, nanos: 0 });
+        let at = |seconds| Some(crate::proto::time::Timestamp { seconds, nanos: 0 });
         let told = flag(v1::FeatureAccess {
             reason: FeatureReason::Sunset.into(),
             sunset_at: at(0),
@@ -139,8 +139,8 @@ mod tests {
             "metadata": {
                 "reason": "SUNSET",
                 "availableInPlan": "pro",
-                "sunsetAt": "1970-01-01T00:00:00+00:00",
-                "withdrawnAt": "1970-01-01T00:00:00+00:00",
+                "sunsetAt": "1970-01-01T00:00:00Z",
+                "withdrawnAt": "1970-01-01T00:00:00Z",
                 "replacement": "newer",
             },
         });

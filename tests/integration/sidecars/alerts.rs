@@ -74,7 +74,7 @@ async fn alerts_told(sidecar: &Sidecar) -> Vec<Alert> {
 async fn watch(sidecar: &Sidecar) -> Streaming<WatchUsageResponse> {
     let request = WatchUsageRequest {
         tenant: "acme".into(),
-        interval_min: Some(pbjson_types::Duration { seconds: 0, nanos: 100_000_000 }),
+        interval_min: Some(tollgate::proto::time::Duration { seconds: 0, nanos: 100_000_000 }),
         ..Default::default()
     };
     sidecar.client.clone().watch_usage(request).await.unwrap().into_inner()

@@ -1,6 +1,6 @@
 //! What callers get wrong: each told with its code, its reason and its field, and nothing counted.
 
-use pbjson_types::{Duration, Timestamp};
+use tollgate::proto::time::{Duration, Timestamp};
 use tollgate::proto::v1::{
     CheckQuotaRequest, Durability, GetUsageRequest, Mode, RecordUsageRequest,
     ReleaseReservationRequest, UsageEvent,

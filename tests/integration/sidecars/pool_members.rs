@@ -311,7 +311,7 @@ async fn late_usage_of_a_pool_whose_window_is_over_is_the_pools() {
     let at = |time: &str, one: UsageEvent| {
         let time: Timestamp = time.parse().unwrap();
         let seconds = time.as_second();
-        UsageEvent { time: Some(pbjson_types::Timestamp { seconds, nanos: 0 }), ..one }
+        UsageEvent { time: Some(tollgate::proto::time::Timestamp { seconds, nanos: 0 }), ..one }
     };
     let started = Instant::now();
     let in_april = at("2026-04-05T00:00:00Z", event(SITES[0], "calls", 1, "april"));
