@@ -155,7 +155,8 @@ impl Admitted {
                         engine.leasing.wake_if_idle(counter);
                     }
                 }
-                Figures::of(counter).lowered_by(asked.lowers())
+                // A decrease counts once the ledger has it: until then nothing of it can be had.
+                Figures::of(counter)
             }
             None => engine.value_figures(asked.meter, &self.key),
         };

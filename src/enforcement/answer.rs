@@ -51,14 +51,6 @@ impl Figures {
     }
 }
 
-impl Figures {
-    /// As they will be when a level has gone down by `units`, which the counters learn from the
-    /// ledger.
-    pub fn lowered_by(self, units: u64) -> Self {
-        Self { used: self.used.saturating_sub(units), ..self }
-    }
-}
-
 /// Units left before the first denial; `None` = no denial ever.
 pub fn remaining(meter: &PlanMeter, figures: Figures) -> Option<u64> {
     let ceiling = meter.limit.ceiling()?;

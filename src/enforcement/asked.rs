@@ -62,11 +62,6 @@ impl Asked<'_> {
         labelling::event(&self.meter.meter, key, particulars)
     }
 
-    /// Units that the request lowers a level by.
-    pub(super) fn lowers(&self) -> u64 {
-        if self.meter.meter.is_summed() { self.request.amount.min(0).unsigned_abs() } else { 0 }
-    }
-
     /// What a denied tenant could do, by where it stands.
     pub(super) fn with_standing<A>(&self, ask: impl FnOnce(Standing<'_>) -> A) -> A {
         let catalog = self.terms.catalog();

@@ -18,7 +18,8 @@ async fn a_levels_decrease_is_free_again_everywhere() {
     assert!(!consume(&sidecars[1], "seats", 1).await);
     let lowered = sidecars[1].check(Mode::Consume, "acme", "seats", -4).await.unwrap();
     assert!(lowered.allowed, "a decrease is always taken");
-    assert_eq!((lowered.used, lowered.remaining), (6, 4), "with this check");
+    let look = sidecars[1].check(Mode::Check, "acme", "seats", 0).await.unwrap();
+    assert!(look.remaining >= lowered.remaining, "{lowered:?} promises more than {look:?}");
     let key = current_key(&cluster.world, "acme", "seats").await;
     cluster.wait_until_ledger_has(&key, 6).await;
     sidecars[0].wait_until_used("acme", "seats", 6).await;
