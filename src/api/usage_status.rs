@@ -134,6 +134,9 @@ fn meter_usage(meter: MeterStatus) -> v1::MeterUsage {
         hard_cap: fields::units_or_unlimited(hard_cap),
         grants: meter.grants.into_iter().map(grant_usage).collect(),
         pool: meter.pool.map(pool_usage),
+        forfeited: fields::units(meter.forfeited),
+        display_unit: meter.display_unit.name,
+        display_unit_size: fields::units(meter.display_unit.size),
     }
 }
 
@@ -146,6 +149,7 @@ fn pool_usage(pool: PoolStatus) -> v1::PoolUsage {
         remaining: fields::units(pool.remaining),
         resets_at: pool.resets_at.map(fields::wire_instant),
         member_used: pool.member_used.map(fields::units),
+        forfeited: fields::units(pool.forfeited),
     }
 }
 
@@ -158,6 +162,7 @@ fn grant_usage(grant: GrantStatus) -> v1::GrantUsage {
         remaining: fields::units(grant.remaining),
         expires_at: grant.expires_at.map(fields::wire_instant),
         subject: grant.subject.map(String::from).unwrap_or_default(),
+        forfeited: fields::units(grant.forfeited),
     }
 }
 
@@ -175,7 +180,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::window::{Window, WindowLabel};
+    use crate::domain::{
+        catalog::meters::Unit,
+        window::{Window, WindowLabel},
+    };
 
     fn storage() -> MeterStatus {
         MeterStatus {
@@ -184,6 +192,7 @@ mod tests {
             meter: MeterName::new("storage").unwrap(),
             subject: None,
             unit: "byte".into(),
+            display_unit: Unit { name: "GB".into(), size: 1_000_000_000 },
             kind: MeterKind::Level,
             enforcement: Enforcement::Soft { hard_cap: Some(150) },
             limit: Some(100),
@@ -191,6 +200,7 @@ mod tests {
             remaining: Some(30),
             overage: 20,
             reserved: 0,
+            forfeited: 3,
             settled: 125,
             unsettled: -5,
             settled_at: None,
@@ -209,6 +219,8 @@ mod tests {
         assert_eq!((wire.limit, wire.hard_cap, wire.overage), (100, 150, 20));
         assert_eq!((wire.settled, wire.unsettled), (125, -5));
         assert_eq!((wire.window_start, wire.resets_at), (None, None));
+        assert_eq!(wire.forfeited, 3);
+        assert_eq!((wire.display_unit.as_str(), wire.display_unit_size), ("GB", 1_000_000_000));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     alerts::Alert,
+    catalog::meters::Unit,
     grant::GrantKind,
     ids::{GrantId, MeterName, PoolId, Subject, TenantId},
     limit::Enforcement,
@@ -62,6 +63,8 @@ pub struct MeterStatus {
     pub subject: Option<Subject>,
     /// The base unit, in the singular.
     pub unit: String,
+    /// The unit that people see.
+    pub display_unit: Unit,
     pub kind: MeterKind,
     pub enforcement: Enforcement,
     /// `None` = unlimited; the value of a static meter.
@@ -72,6 +75,8 @@ pub struct MeterStatus {
     pub remaining: Option<u64>,
     /// Of `used`, what lies beyond the limit.
     pub overage: u64,
+    /// Counted against the limit though nobody used them.
+    pub forfeited: u64,
     /// Held by live reservations of this sidecar; not part of `used`.
     pub reserved: u64,
     /// Of `used`, what all sidecars have settled.
@@ -101,6 +106,9 @@ pub struct PoolStatus {
     pub settled_at: Option<Timestamp>,
     /// The pool's window.
     pub label: WindowLabel,
+    /// Of `limit`, what counts as used though nobody used it.
+    pub forfeited: u64,
+    /// End of the pool's window.
     pub resets_at: Option<Timestamp>,
     /// What the member itself has used, as of the last flush; absent while the ledger cannot be asked.
     pub member_used: Option<u64>,
@@ -116,6 +124,8 @@ pub struct GrantStatus {
     pub amount: u64,
     pub used: u64,
     pub remaining: u64,
+    /// Of `amount`, what counts as used though nobody used it.
+    pub forfeited: u64,
     /// Of a recurring grant, of its current window.
     pub expires_at: Option<Timestamp>,
 }

@@ -90,6 +90,7 @@ impl Engine {
                     debt: u64::try_from(-counter.cell.used()).unwrap_or(0),
                     figures,
                     reserved: counter.reserved.load(std::sync::atomic::Ordering::Relaxed),
+                    forfeited: counter.cell.forfeited(),
                     unsettled,
                     settled_at: self.settled_at(&counter),
                 }
@@ -113,6 +114,7 @@ impl Engine {
             meter: key.meter,
             subject: key.subject,
             unit: meter.meter.unit.clone(),
+            display_unit: meter.display_unit.clone(),
             kind: meter.meter.kind,
             enforcement: meter.limit.enforcement,
             limit,
@@ -120,6 +122,7 @@ impl Engine {
             remaining: left.map(|left| left.saturating_add(granted)),
             overage: overage(meter, counted.figures.used),
             reserved: counted.reserved,
+            forfeited: counted.forfeited,
             settled: used.saturating_sub(counted.unsettled),
             unsettled: counted.unsettled,
             settled_at: match &pool {
@@ -151,6 +154,7 @@ impl Engine {
             used: draw.figures().used,
             remaining: draw.left(),
             label,
+            forfeited: draw.counters.iter().map(|counter| counter.cell.forfeited()).sum(),
             resets_at: draw.window_end(),
             settled_at: draw
                 .counters
@@ -193,6 +197,7 @@ impl Engine {
                 amount: grant.amount,
                 used,
                 remaining: grant.amount.saturating_sub(used).saturating_sub(blocked),
+                forfeited: counter.cell.forfeited(),
                 expires_at: counter.window.end.or(grant.expires_at),
             });
         }
@@ -247,6 +252,7 @@ struct Counted {
     /// What the counter stands below 0.
     debt: u64,
     reserved: u64,
+    forfeited: u64,
     unsettled: i64,
     settled_at: Option<Timestamp>,
 }

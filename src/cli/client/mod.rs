@@ -8,3 +8,4 @@ pub mod record;
 pub mod refused;
 pub mod release;
 pub mod usage;
+mod usage_shown;

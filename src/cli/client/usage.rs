@@ -1,6 +1,6 @@
 //! `tollgate usage`: what a tenant has used of what it may.
 
-use super::{answer, endpoint::EndpointArgs};
+use super::{endpoint::EndpointArgs, usage_shown};
 use crate::{cli::print::outln, proto::v1::GetUsageRequest};
 
 /// Ask a sidecar what a tenant has used of each of its limits
@@ -28,9 +28,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .map_err(|status| args.endpoint.refused(status))?
         .into_inner();
     if args.endpoint.json {
-        outln!("{}", answer::usage_as_json(&answer));
+        outln!("{}", usage_shown::as_json(&answer));
     } else {
-        outln!("{}", answer::usage_as_text(&answer));
+        outln!("{}", usage_shown::as_text(&answer));
     }
     Ok(())
 }
