@@ -61,30 +61,33 @@ impl From<Unknown> for Invalid {
                 format!("there is no meter {meter} in the catalog of tenant {tenant}"),
                 match near {
                     Some(near) => format!("did you mean {near}?"),
-                    None => "give a meter of that catalog (`tollgate catalog show`)".to_owned(),
+                    None => {
+                        "give a meter of that catalog (`tollgate catalog show NAME`)".to_owned()
+                    }
                 },
             ),
             UnknownName::Rate { tenant, rate, near } => (
                 format!("there is no rate {rate} in the catalog of tenant {tenant}"),
                 match near {
                     Some(near) => format!("did you mean {near}?"),
-                    None => "give a rate of that catalog (`tollgate catalog show`)".to_owned(),
+                    None => "give a rate of that catalog (`tollgate catalog show NAME`)".to_owned(),
                 },
             ),
             UnknownName::Feature { tenant, feature, near } => (
                 format!("there is no feature {feature} in the catalog of tenant {tenant}"),
                 match near {
                     Some(near) => format!("did you mean {near}?"),
-                    None => "give a feature of that catalog (`tollgate catalog show`)".to_owned(),
+                    None => {
+                        "give a feature of that catalog (`tollgate catalog show NAME`)".to_owned()
+                    }
                 },
             ),
             UnknownName::Operation { tenant, operation, near } => (
                 format!("there is no operation {operation} in the catalog of tenant {tenant}"),
                 match near {
                     Some(near) => format!("did you mean {near}?"),
-                    None => {
-                        "give an operation of that catalog (`tollgate catalog show`)".to_owned()
-                    }
+                    None => "give an operation of that catalog (`tollgate catalog show NAME`)"
+                        .to_owned(),
                 },
             ),
             UnknownName::Reservation(id) => (

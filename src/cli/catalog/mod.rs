@@ -4,6 +4,8 @@ mod apply;
 mod diff;
 mod files;
 mod matrix;
+
+mod sections;
 mod show;
 mod validate;
 

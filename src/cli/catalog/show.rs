@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 
-use super::matrix;
+use super::{matrix, sections};
 use crate::{
     cli::{
         ledger_args::LedgerArgs,
@@ -53,6 +53,7 @@ async fn one(ledger: &Ledger, name: &CatalogName, args: &Args) -> anyhow::Result
     outln!("{name}, version {}, {}: {title}", stored.version, stored.created_at);
     outln!("prices in {}\n", catalog.definition().currency);
     out!("{}", matrix::of(&catalog));
+    out!("{}", sections::of(&catalog));
     let plans = ledger.plans(name).await?;
     let versions = plans.iter().map(|plan| {
         let retired = if plan.retired_at.is_some() { " (retired)" } else { "" };
