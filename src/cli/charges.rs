@@ -48,8 +48,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let objects: Vec<_> = charges.iter().map(object).collect();
         outln!("{}", serde_json::to_string_pretty(&objects)?);
     } else {
-        let head =
-            ["tenant", "meter", "subject", "from", "until", "quantity", "rate", "amount", "plan"];
+        let head = [
+            "tenant", "kind", "meter", "subject", "from", "until", "quantity", "rate", "amount",
+            "plan",
+        ];
         out!("{}", table(&head, &charges.iter().map(row).collect::<Vec<_>>()));
     }
     Ok(())
@@ -81,6 +83,7 @@ fn row(charge: &Charge) -> Vec<String> {
     let unit = charge.explanation["pricing_unit"]["name"].as_str().unwrap_or_default();
     vec![
         charge.key.tenant.to_string(),
+        charge.kind.clone(),
         charge.key.meter.to_string(),
         charge.key.subject.as_ref().map(ToString::to_string).unwrap_or_default(),
         charge.period_start.to_string(),

@@ -9,13 +9,14 @@ use crate::{
     },
     clock::Clock,
     domain::ids::TenantId,
+    ledger::grants::StoredGrant,
 };
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The tenant's id
     tenant: TenantId,
-    /// Also grants that have ended
+    /// Also grants that have ended or were revoked, with their end
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -29,7 +30,12 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let ledger = args.ledger.open().await?;
     let tenant = known_tenant(&ledger, &args.tenant).await?;
     let now = tenant.now(Clock::System.now());
-    let mut grants = ledger.grants(&args.tenant, now, args.all).await?;
+    let mut grants = ledger.grants(&args.tenant, now, true).await?;
+    let is_over = |stored: &StoredGrant| stored.grant.expires_at.is_some_and(|at| at <= now);
+    let ended = grants.iter().filter(|stored| is_over(stored)).count();
+    if !args.all {
+        grants.retain(|stored| !is_over(stored));
+    }
     grants.sort_by_key(|stored| stored.grant.burn_order());
     if args.json {
         let rows: Vec<_> = grants.iter().map(as_json).collect();
@@ -59,5 +65,8 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let heads =
         ["grant", "meter", "kind", "amount", "used", "priority", "starts", "ends", "source"];
     out!("{}", table(&heads, &rows));
+    if ended > 0 && !args.all {
+        outln!("{ended} more have ended or were revoked; --all shows them");
+    }
     Ok(())
 }

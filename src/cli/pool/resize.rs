@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use super::shown::as_json;
+use super::shown::{as_json, each_window};
 use crate::{
     cli::{
         ledger_args::{AuthorArgs, LedgerArgs},
@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Args {
     /// The pool, as `tollgate pool list` shows it
     pool: PoolId,
-    /// Base units in each window from now on; classes keep back the same part of it
+    /// Base units from now on, in each window (of a level: at any time); classes keep back the same part of it
     #[arg(value_parser = units)]
     size: i64,
     #[command(flatten)]
@@ -40,6 +40,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         outln!("{}", serde_json::to_string_pretty(&as_json(&stored))?);
         return Ok(());
     }
-    outln!("{} has {size} of {} in each window from now on", args.pool, stored.pool.meter);
+    let each = each_window(&stored)?;
+    outln!("{} has {size} of {}{each} from now on", args.pool, stored.pool.meter);
     Ok(())
 }

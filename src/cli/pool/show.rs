@@ -1,9 +1,10 @@
 //! `tollgate pool show`: what each member has used, as the ledger has it, and how the shares stand.
 
 use anyhow::Context;
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::shown::{as_json, known_pool};
+use super::shown::{as_json, each_window, known_pool};
 use crate::{
     cli::{
         ledger_args::LedgerArgs,
@@ -92,6 +93,22 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         outln!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(());
     }
+    let unit = &meter.meter.unit;
+    let title = format!("{}/{}", stored.catalog, stored.name);
+    outln!("pool {}: {title} of account {}", stored.pool.id, stored.account);
+    let (size, each) = (stored.pool.size, each_window(&stored)?);
+    outln!("{size} {unit} of {}{each}", stored.pool.meter);
+    for class in &stored.pool.classes {
+        outln!("class {} keeps back {} {unit} from lower ones", class.name, class.keeps_back);
+    }
+    if let Some(end) = window.end {
+        let local = |at: Timestamp| at.to_zoned(stored.schedule.zone.clone());
+        let local = |at| local(at).strftime("%FT%T%:z").to_string();
+        outln!("window from {} until {}", local(window.start), local(end));
+    }
+    let most = stored.max_members.map_or(String::new(), |most| format!(" of {most} at most"));
+    let present = members.iter().filter(|member| !member.has_left).count();
+    outln!("{present} members{most}\n");
     let rows: Vec<_> = shares
         .iter()
         .map(|(name, units, used)| vec![(*name).clone(), units.to_string(), used.to_string()])

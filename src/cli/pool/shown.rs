@@ -1,10 +1,10 @@
 //! How pools are found and written.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use crate::{
-    domain::ids::PoolId,
+    domain::{catalog::compiled_plan::CompiledPlan, ids::PoolId, period::Period},
     ledger::{Ledger, pools::StoredPool},
 };
 
@@ -14,6 +14,16 @@ pub(super) async fn known_pool(ledger: &Ledger, pool: PoolId) -> anyhow::Result<
         Some(stored) => Ok(stored),
         None => bail!("there is no pool {pool}; `tollgate pool list` lists all"),
     }
+}
+
+/// What follows a pool's size: that it holds anew in each window, if it does.
+pub(super) fn each_window(stored: &StoredPool) -> anyhow::Result<String> {
+    let plan = CompiledPlan::from_json(&stored.definition)?;
+    let meter = plan.meter(stored.pool.meter.as_str()).context("the pool lacks its meter")?;
+    Ok(match meter.limit.period {
+        Period::Lifetime => String::new(),
+        period => format!(" in each window ({period})"),
+    })
 }
 
 /// A pool as JSON; amounts in base units.
