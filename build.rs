@@ -14,6 +14,9 @@ mod tenants;
 /// What servers tell by reflection; the messages of a topic are imported by the service's file.
 const PUBLIC_PROTO: [&str; 1] = ["proto/tollgate/v1/tollgate.proto"];
 const INTERNAL_PROTO: [&str; 1] = ["proto/tollgate/journal/v1/journal.proto"];
+/// Envoy's protocol, for reflection only: its messages are those of `envoy-types`, which has no
+/// descriptors.
+const ENVOY_PROTO: [&str; 1] = ["proto/envoy/service/ratelimit/v3/rls.proto"];
 /// The package of the public API.
 const PACKAGE: &str = ".tollgate.v1";
 
@@ -37,6 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .extern_path(".google.protobuf.Duration", "crate::proto::time::Duration")
         .compile_fds(public)?;
     json::generate(&encoded, PACKAGE, &out)?;
+    let envoy = protox::compile(ENVOY_PROTO, ["proto"])?;
+    fs::write(out.join("envoy_descriptor.bin"), envoy.encode_to_vec())?;
     let internal = protox::compile(INTERNAL_PROTO, ["proto"])?;
     tonic_prost_build::configure().btree_map(".").compile_fds(internal)?;
     Ok(())

@@ -18,6 +18,9 @@ pub mod v1 {
         tonic::include_file_descriptor_set!("tollgate_descriptor");
 }
 
+/// The encoded descriptors of what is spoken of Envoy's protocol, for server reflection.
+pub const ENVOY_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("envoy_descriptor");
+
 #[allow(clippy::all, missing_docs)]
 pub mod journal {
     tonic::include_proto!("tollgate.journal.v1");

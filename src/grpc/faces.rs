@@ -6,9 +6,12 @@ use tonic_health::server::HealthService;
 use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DESCRIPTORS;
 
 use super::{config::GrpcConfig, dispatch::Dispatch};
-use crate::proto::v1::{
-    FILE_DESCRIPTOR_SET,
-    tollgate_service_server::{TollgateService, TollgateServiceServer},
+use crate::proto::{
+    ENVOY_DESCRIPTOR_SET,
+    v1::{
+        FILE_DESCRIPTOR_SET,
+        tollgate_service_server::{TollgateService, TollgateServiceServer},
+    },
 };
 
 /// Longest message of those services that answer without a token, bytes: a name.
@@ -25,6 +28,7 @@ pub fn faces<T: TollgateService>(
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(ENVOY_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(HEALTH_DESCRIPTORS)
             // What details of errors are made of, for clients that show them.
             .register_encoded_file_descriptor_set(ERROR_DESCRIPTORS)

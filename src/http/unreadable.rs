@@ -48,7 +48,10 @@ pub fn unreadable(path: &str, error: &serde_json::Error) -> Invalid {
     if let Some((name, known)) = named(what, "unknown field `") {
         // The names of both manners are listed; a field is told by its proto's.
         let known: Vec<_> = known.into_iter().filter(|name| !has_capitals(name)).collect();
-        let field = if field.is_empty() { cut(name) } else { format!("{field}.{}", cut(name)) };
+        let field = match field.is_empty() || path.ends_with(name) {
+            true => or_body(field),
+            false => format!("{field}.{}", cut(name)),
+        };
         let give = nearest(&cut(name), known.iter().copied());
         let give = give.map_or_else(|| one_of(&known), str::to_owned);
         return Invalid::new(field, "is no field of this message", format!("give {give}"));

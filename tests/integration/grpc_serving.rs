@@ -330,6 +330,7 @@ async fn both_versions_of_reflection_name_the_service() {
     let told = format!("{answer:?}");
     assert!(told.contains("tollgate.v1.TollgateService"), "{told}");
     assert!(told.contains("grpc.health.v1.Health"), "{told}");
+    assert!(told.contains("envoy.service.ratelimit.v3.RateLimitService"), "{told}");
 
     let file = "tollgate.v1.CheckQuotaRequest".to_owned();
     for symbol in ["google.rpc.ErrorInfo", "google.rpc.BadRequest"] {
