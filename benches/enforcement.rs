@@ -170,6 +170,7 @@ fn pool(of: &Tenant, source: &FileSource) -> StoredPool {
             size,
             classes: vec![keeps_back("shop"), keeps_back("site")],
             version: 1,
+            settling: vec![],
         },
         account: of.account.clone(),
         catalog: of.subscription.plan.catalog.clone(),

@@ -17,6 +17,7 @@ pub mod money;
 pub mod operation;
 pub mod period;
 pub mod pool;
+pub mod pool_settling;
 pub mod properties;
 pub mod quota;
 pub mod rate;

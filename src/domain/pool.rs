@@ -4,6 +4,9 @@
 //! keeps something back from lower ones, and what is left *in common*. A member draws on the common
 //! cell first, then on the reserves of lower classes from the lowest up, and on its own class' last.
 //! So a class stops exactly at what is kept back for higher ones, and the sum is the size.
+//!
+//! While a pool *settles* at another size ([`super::pool_settling`]), cells may admit less than their
+//! shares.
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
@@ -17,6 +20,7 @@ use super::{
     cell_key::CellKey,
     ids::{MeterName, PoolId, Subject, TenantId},
     invalid::Invalid,
+    pool_settling::{self, SettlingCell},
     window::WindowLabel,
 };
 
@@ -98,6 +102,10 @@ pub struct Pool {
     /// Number of the last change of its shares.
     #[serde(default)]
     pub version: u64,
+    /// While what is used may not fit the shares: a cell for each class, in their order, and then
+    /// the common one. Else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settling: Vec<SettlingCell>,
 }
 
 /// A cell of a pool: whose counter it is, and its share of the size.
@@ -105,21 +113,18 @@ pub struct Pool {
 pub struct PoolCell {
     pub owner: TenantId,
     pub units: u64,
+    /// What it admits up to: its share, unless the pool is settling.
+    pub ceiling: u64,
 }
 
 impl Pool {
     /// The cells that members of `class` draw on, in burn order; also those of 0 units, on which
     /// something may have been drawn at another size.
     pub fn cells_of(&self, class: Option<&RuleName>) -> Vec<PoolCell> {
-        let common = PoolCell { owner: TenantId::of_pool(self.id, None), units: self.in_common() };
         let own = self.classes.iter().position(|known| Some(&known.name) == class);
-        let reachable = own.map_or(&[][..], |own| &self.classes[own..]);
-        let reserves = reachable.iter().rev().filter(|class| class.has_cell());
-        let reserve = |class: &PoolClass| PoolCell {
-            owner: TenantId::of_pool(self.id, Some(class.name.as_str())),
-            units: class.keeps_back,
-        };
-        std::iter::once(common).chain(reserves.map(reserve)).collect()
+        let own = own.unwrap_or(self.classes.len());
+        let cells = self.cells().skip(own).collect::<Vec<_>>();
+        cells.into_iter().rev().flatten().collect()
     }
 
     /// The classes of its members, each of which has a share of its own; `None`: all are equal.
@@ -132,25 +137,62 @@ impl Pool {
 
     /// The owners of all its cells.
     pub fn owners(&self) -> impl Iterator<Item = TenantId> {
-        let kept = self.classes.iter().filter(|class| class.has_cell());
-        let kept = kept.map(|class| TenantId::of_pool(self.id, Some(class.name.as_str())));
-        std::iter::once(TenantId::of_pool(self.id, None)).chain(kept)
+        self.cells().flatten().map(|cell| cell.owner)
     }
 
-    /// The classes of this pool at another size. They go by the percentages alone, so that no size
-    /// that the pool has had leaves a trace in the next.
-    pub fn classes_at(&self, size: u64) -> Vec<PoolClass> {
-        cut(self.classes.clone(), size)
+    /// The cell that `owner` names.
+    pub fn cell(&self, owner: &TenantId) -> Option<PoolCell> {
+        self.cells().flatten().find(|cell| cell.owner == *owner)
     }
 
-    /// The share of the cell that `owner` names.
-    pub fn units_of(&self, owner: &TenantId) -> Option<u64> {
-        let is_it = |class: Option<&str>| TenantId::of_pool(self.id, class) == *owner;
-        if is_it(None) {
-            return Some(self.in_common());
+    /// By class, the highest first, and then what is in common; `None` for a class without a cell.
+    pub fn cells(&self) -> impl Iterator<Item = Option<PoolCell>> {
+        let reserves = self.classes.iter().map(|class| {
+            let owner = || TenantId::of_pool(self.id, Some(class.name.as_str()));
+            class.has_cell().then(|| (owner(), class.keeps_back))
+        });
+        let common = (TenantId::of_pool(self.id, None), self.in_common());
+        let all = reserves.chain(std::iter::once(Some(common))).enumerate();
+        all.map(|(index, cell)| {
+            let (owner, units) = cell?;
+            let ceiling = self.settling.get(index).map_or(units, |cell| cell.ceiling);
+            Some(PoolCell { owner, units, ceiling })
+        })
+    }
+
+    /// This pool at another size. The shares go by the percentages alone, so that no size that the
+    /// pool has had leaves a trace in the next.
+    pub fn at_size(&self, size: u64) -> Self {
+        let classes = cut(self.classes.clone(), size);
+        let resized = Self { size, classes, settling: vec![], ..self.clone() };
+        let held: Vec<_> = match self.settling.is_empty() {
+            true => self.units().collect(),
+            false => self.settling.iter().map(|cell| cell.held_max).collect(),
+        };
+        let shares: Vec<_> = resized.units().collect();
+        Self { settling: pool_settling::resized(&shares, &held), ..resized }
+    }
+
+    /// This settling pool, when so much has been seen to be `taken` of its cells (in the order of
+    /// [`Pool::cells`]) under the ceilings in force; `None`: nothing changes by that.
+    pub fn settled_by(&self, taken: &[u64]) -> Option<Self> {
+        if self.settling.is_empty() || taken.len() != self.settling.len() {
+            return None;
         }
-        let class = self.classes.iter().find(|class| is_it(Some(class.name.as_str())))?;
-        Some(class.keeps_back)
+        let shares: Vec<_> = self.units().collect();
+        let settling = pool_settling::settled(&shares, &self.settling, taken)?;
+        Some(Self { settling, ..self.clone() })
+    }
+
+    /// Whether its cells may admit less than their shares, since what is used may not fit these.
+    pub fn is_settling(&self) -> bool {
+        !self.settling.is_empty()
+    }
+
+    /// The cells' shares, also of classes without a cell.
+    fn units(&self) -> impl Iterator<Item = u64> {
+        let kept = self.classes.iter().map(|class| class.keeps_back);
+        kept.chain(std::iter::once(self.in_common()))
     }
 
     fn in_common(&self) -> u64 {
@@ -241,11 +283,8 @@ mod tests {
             size: 500,
             classes: vec![class("shop", 100, "20"), class("site", 50, "10"), class("old", 0, "0")],
             version: 1,
+            settling: vec![],
         }
-    }
-
-    fn at(pool: &Pool, size: u64) -> Pool {
-        Pool { size, classes: pool.classes_at(size), ..pool.clone() }
     }
 
     fn shares(pool: &Pool, class: Option<&str>) -> Vec<(String, u64)> {
@@ -265,12 +304,12 @@ mod tests {
 
     #[test]
     fn a_cell_stays_when_nothing_of_a_size_is_left_for_it() {
-        let tiny = at(&pool(), 4);
+        let tiny = pool().at_size(4);
         let cells =
             [("pool!3".to_owned(), 4), ("pool!3!site".into(), 0), ("pool!3!shop".into(), 0)];
         assert_eq!(shares(&tiny, Some("shop")), cells);
         assert_eq!(tiny.owners().count(), 3, "who never keeps anything back has no cell");
-        assert_eq!(tiny.units_of(&TenantId::of_pool(PoolId(3), Some("shop"))), Some(0));
+        assert!(tiny.cell(&TenantId::of_pool(PoolId(3), Some("shop"))).is_some());
     }
 
     #[test]
@@ -286,6 +325,21 @@ mod tests {
         assert_eq!(class("shop", 7, "12.5").with_percent_of(10), class("shop", 7, "12.5"));
     }
 
+    #[test]
+    fn a_smaller_pool_settles_when_what_is_taken_fits() {
+        let small = pool().at_size(400);
+        let ceilings = |pool: &Pool| {
+            let cells = pool.cells_of(Some(&pool.classes[0].name)).into_iter();
+            cells.map(|cell| (cell.units, cell.ceiling)).collect::<Vec<_>>()
+        };
+        assert_eq!(ceilings(&small), [(280, 250), (40, 0), (80, 0)], "all may be taken");
+        let seen = small.settled_by(&[0, 0, 0, 300]).unwrap();
+        assert_eq!(ceilings(&seen), [(280, 280), (40, 20), (80, 80)], "the highest class first");
+        let settled = seen.settled_by(&[5, 0, 0, 280]).unwrap();
+        assert_eq!(ceilings(&settled), [(280, 280), (40, 40), (80, 80)]);
+        assert!(!settled.is_settling() && settled.settled_by(&[5, 0, 0, 280]).is_none());
+    }
+
     proptest! {
         #[test]
         fn no_size_leaves_a_trace_in_the_next(
@@ -297,9 +351,9 @@ mod tests {
             let classes = tenths.iter().enumerate();
             let classes = classes.map(|(n, tenth)| class(&format!("c{n}"), 0, &percent(tenth)));
             let first = Pool { classes: classes.collect(), size: 1, ..pool() };
-            let after = sizes.iter().fold(first.clone(), |pool, size| at(&pool, *size));
-            let after = at(&after, last);
-            prop_assert_eq!(&after, &at(&first, last));
+            let after = sizes.iter().fold(first.clone(), |pool, size| pool.at_size(*size));
+            let after = after.at_size(last);
+            prop_assert_eq!(&after.classes, &first.at_size(last).classes);
             let highest = first.classes.first().map(|class| class.name.clone());
             let cells = after.cells_of(highest.as_ref());
             prop_assert_eq!(cells.iter().map(|cell| cell.units).sum::<u64>(), last);
@@ -319,7 +373,8 @@ mod tests {
     #[test]
     fn a_cell_is_found_by_its_owner() {
         let reserve = TenantId::of_pool(PoolId(3), Some("site"));
-        assert_eq!(pool().units_of(&reserve), Some(50));
+        let cell = PoolCell { owner: reserve.clone(), units: 50, ceiling: 50 };
+        assert_eq!(pool().cell(&reserve), Some(cell));
         assert_eq!(reserve.pool(), Some(PoolId(3)));
         assert_eq!(TenantId::new("pool").unwrap().pool(), None);
         assert_eq!(TenantId::stored("pool!3!site"), Ok(reserve));

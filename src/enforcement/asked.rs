@@ -89,13 +89,12 @@ impl Asked<'_> {
     ) -> QuotaAnswer {
         let answer = answer(self.meter, Some(window), figures, decision);
         if let Some(pool) = &self.pool {
-            let Figures { used, blocked } = pool.figures();
+            let used = pool.figures().used;
             let limit = pool.share.units;
-            let own = limit.saturating_sub(used).saturating_sub(blocked);
             return QuotaAnswer {
                 limit: Some(limit),
                 used,
-                remaining: Some(own.saturating_add(self.left_in_grants())),
+                remaining: Some(pool.left().saturating_add(self.left_in_grants())),
                 overage: used.saturating_sub(limit),
                 resets_at: pool.window_end(),
                 ..answer

@@ -66,18 +66,18 @@ pub struct PoolDraw {
     /// With the base units that the member's class may use in all.
     pub share: PoolShare,
     pub class: Option<String>,
-    /// Also those of cells that have no units at the pool's size: what was drawn on them at
+    /// Also those of cells that admit nothing at the pool's size: what was drawn on them at
     /// another one comes free there.
     pub counters: Vec<Arc<Counter>>,
-    /// Base units of each counter's cell.
-    pub units: Box<[u64]>,
+    /// By counter: what its cell admits up to.
+    pub ceilings: Box<[u64]>,
 }
 
 impl PoolDraw {
     /// The counters that something can be drawn on.
     pub fn drawable(&self) -> impl Iterator<Item = &Arc<Counter>> {
-        let with_units = self.counters.iter().zip(&self.units);
-        with_units.filter(|(_, units)| **units > 0).map(|(counter, _)| counter)
+        let cells = self.counters.iter().zip(&self.ceilings);
+        cells.filter(|(_, ceiling)| **ceiling > 0).map(|(counter, _)| counter)
     }
 
     /// What all members have used of these cells, and what else lies against them.
@@ -91,8 +91,11 @@ impl PoolDraw {
 
     /// Base units that the member's class may still use.
     pub fn left(&self) -> u64 {
-        let Figures { used, blocked } = self.figures();
-        self.share.units.saturating_sub(used).saturating_sub(blocked)
+        let left = self.counters.iter().zip(&self.ceilings).map(|(counter, ceiling)| {
+            let Figures { used, blocked } = Figures::of(counter);
+            ceiling.saturating_sub(used).saturating_sub(blocked)
+        });
+        left.sum()
     }
 
     /// When the pool's window ends.

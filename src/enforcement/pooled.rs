@@ -75,8 +75,8 @@ impl Engine {
             };
             counters.push(counter);
         }
-        let units = cells.iter().map(|cell| cell.units).collect();
-        let draw = Arc::new(PoolDraw { share: *share, class: class.clone(), counters, units });
+        let ceilings = cells.iter().map(|cell| cell.ceiling).collect();
+        let draw = Arc::new(PoolDraw { share: *share, class: class.clone(), counters, ceilings });
         place.remember(&draw);
         Ok(draw)
     }

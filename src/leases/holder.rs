@@ -13,6 +13,7 @@ use super::{
     demand::Demand,
     flight::{Flight, Ruling, Verdict, Want},
     message::{Answer, Ask, Call, Ceiling, Counted, Outcome, Recall, Totals},
+    seen::Seen,
 };
 use crate::domain::ids::RunId;
 
@@ -27,6 +28,7 @@ pub struct Holder {
     told: Option<Totals>,
     epoch: u64,
     ceiling: Option<Ceiling>,
+    seen: Option<Seen>,
     sequence: u64,
     flight: Option<Flight>,
     /// When the last call was built.
@@ -68,6 +70,7 @@ impl Holder {
             told: None,
             epoch: 0,
             ceiling: None,
+            seen: None,
             sequence: 0,
             flight: None,
             called_at: None,
@@ -220,6 +223,11 @@ impl Holder {
     /// The ceiling in force as far as is known here: the plan's, or a newer one from the key.
     pub fn ceiling(&self) -> Option<Ceiling> {
         self.ceiling
+    }
+
+    /// What was last seen to be taken of the key.
+    pub fn seen(&self) -> Option<Seen> {
+        self.seen
     }
 
     /// Units per second that the cell has spent lately.
@@ -411,6 +419,7 @@ impl Holder {
         if self.ceiling.is_none_or(|known| known.version < counted.ceiling.version) {
             self.ceiling = Some(counted.ceiling);
         }
+        self.seen = Seen::of(counted).or(self.seen);
         self.rule(cell, flight, counted, now);
 
         self.answered = counted.answered;

@@ -161,6 +161,7 @@ pub mod holder;
 pub mod key;
 pub mod message;
 pub mod rate;
+pub mod seen;
 #[cfg(test)]
 mod simulation;
 pub mod step;

@@ -17,7 +17,7 @@ pub struct Floor {
     pub base_used: i64,
     /// Units forfeited by closed runs.
     pub base_forfeited: u64,
-    /// Version of the tenant's data: no limit of an earlier one is in force any more.
+    /// Version of the tenant's data, or of the pool's: no limit of an earlier one is in force any more.
     pub ceiling_version: u64,
     /// What open runs have flushed. They will re-send these totals, or higher ones.
     pub open_runs: Vec<FlushedTotals>,

@@ -25,6 +25,7 @@ mod measured;
 pub mod partition;
 mod pool;
 mod pool_plans;
+mod pool_sizes;
 pub mod pools;
 pub mod quarantine;
 pub mod reconcile;

@@ -16,7 +16,7 @@ use super::{
     error::{LedgerError, Refusal},
     pool::Ledger,
     pool_plans::{Described, check_may_join},
-    stored_pool::{PoolRow, read_pool},
+    stored_pool::{PoolColumns, PoolRow, read_pool},
 };
 use crate::domain::{
     catalog::names::RuleName,
@@ -60,8 +60,8 @@ macro_rules! select_pools {
     ($tail:literal, $($argument:expr),*) => {
         sqlx::query_as!(
             PoolRow,
-            "SELECT p.account, p.pool, p.catalog, p.name, p.meter, p.size, p.classes, p.max_members,
-                    p.definition, p.zone, p.anchor, p.billing_interval, p.change_version,
+            "SELECT p.account, p.pool, p.catalog, p.name, p.meter, p.size, p.classes, p.settling,
+                    p.max_members, p.definition, p.zone, p.anchor, p.billing_interval, p.change_version,
                     a.test_clock
              FROM pools p JOIN accounts a USING (account) "
                 + $tail,
@@ -134,53 +134,6 @@ impl Ledger {
             .fetch_optional(self.query("pool"))
             .await?;
         row.map(PoolRow::into_pool).transpose()
-    }
-
-    /// Gives a pool another size, at once: of a smaller one, what was used or is held stays so, and
-    /// nothing more is admitted of a part until that fits. Each class keeps back its percentage.
-    pub async fn resize_pool(
-        &self,
-        pool: PoolId,
-        size: u64,
-        author: Author<'_>,
-    ) -> Result<StoredPool, LedgerError> {
-        self.run_tx("resize_pool", |tx| {
-            Box::pin(async move {
-                let tx = tx.connection();
-                // Whoever changes anything waits from here on.
-                let change = next_change(tx).await?;
-                let row = select_pools!("WHERE p.pool = $1", number(pool));
-                let row = row.fetch_optional(&mut *tx).await?;
-                let before =
-                    row.ok_or_else(|| LedgerError::not_found("pool", pool))?.into_pool()?;
-                let classes = before.pool.classes_at(size);
-                sqlx::query!(
-                    "UPDATE pools SET size = $2, classes = $3, change_version = $4 WHERE pool = $1",
-                    number(pool),
-                    i64::try_from(size).unwrap_or(i64::MAX),
-                    json!(classes),
-                    change
-                )
-                .execute(&mut *tx)
-                .await?;
-                sqlx::query!(
-                    "UPDATE tenants SET change_version = $2
-                     WHERE tenant IN (SELECT tenant FROM pool_members WHERE pool = $1)",
-                    number(pool),
-                    change
-                )
-                .execute(&mut *tx)
-                .await?;
-                let detail = json!({
-                    "pool": pool, "size": size, "classes": classes, "before": before.pool.size,
-                });
-                let (action, account) = ("pool.resize", Some(&before.account));
-                AuditEntry { author, action, account, tenant: None, detail }.write(tx).await?;
-                let row = select_pools!("WHERE p.pool = $1", number(pool)).fetch_one(tx).await?;
-                row.into_pool()
-            })
-        })
-        .await
     }
 
     /// Has a tenant of the pool's account draw on it, instead of on its plan's limit. Its plan must
@@ -346,14 +299,22 @@ impl Ledger {
             return Ok(memberships);
         }
         let rows = sqlx::query!(
-            "SELECT m.tenant, m.class, p.pool, p.meter, p.size, p.classes, p.change_version
+            "SELECT m.tenant, m.class, p.pool, p.meter, p.size, p.classes, p.settling,
+                    p.change_version
              FROM pool_members m JOIN pools p USING (pool) WHERE m.tenant = ANY($1)",
             tenants
         )
         .fetch_all(self.query("memberships"))
         .await?;
         for row in rows {
-            let pool = read_pool(row.pool, &row.meter, row.size, row.classes, row.change_version)?;
+            let pool = read_pool(PoolColumns {
+                pool: row.pool,
+                meter: &row.meter,
+                size: row.size,
+                classes: row.classes,
+                settling: row.settling,
+                version: row.change_version,
+            })?;
             let class = match row.class {
                 Some(class) => {
                     let name = RuleName::new(&class);
@@ -365,6 +326,15 @@ impl Ledger {
         }
         Ok(memberships)
     }
+}
+
+/// The pool with this id, as `tx` sees it.
+pub(super) async fn pool_in(
+    tx: &mut PgConnection,
+    pool: PoolId,
+) -> Result<Option<StoredPool>, LedgerError> {
+    let row = select_pools!("WHERE p.pool = $1", number(pool)).fetch_optional(tx).await?;
+    row.map(PoolRow::into_pool).transpose()
 }
 
 /// Moves the version of a tenant of the account.
@@ -405,7 +375,7 @@ async fn audit(
     AuditEntry { author, action, account, tenant, detail }.write(tx).await
 }
 
-fn number(pool: PoolId) -> i64 {
+pub(super) fn number(pool: PoolId) -> i64 {
     i64::try_from(pool.0).unwrap_or(i64::MAX)
 }
 

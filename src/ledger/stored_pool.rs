@@ -43,17 +43,17 @@ impl StoredPool {
         meter.is_some_and(|meter| meter.meter.kind == MeterKind::Level)
     }
 
-    /// The cell that `owner` names, as if it were a tenant on a plan of its own: its limit is the
-    /// cell's share. With the plan's definition.
+    /// The cell that `owner` names, as if it were a tenant on a plan of its own: its limit is what
+    /// the cell admits up to. With the plan's definition.
     ///
     /// Whoever makes terms of it goes by the definition; the plan's version is one that no catalog's
     /// has, so that none is ever taken for the other.
     pub fn cell(&self, owner: &TenantId) -> Option<(Tenant, Value)> {
-        let units = self.pool.units_of(owner)?;
+        let ceiling = self.pool.cell(owner)?.ceiling;
         let mut definition = self.definition.clone();
         let meter = self.pool.meter.as_str();
         *definition.get_mut("plan")?.get_mut("limits")?.get_mut(meter)?.get_mut("limit")? =
-            json!(units);
+            json!(ceiling);
         let name = PlanName::new(definition.get("plan")?.get("name")?.as_str()?).ok()?;
         let plan =
             PlanVersion { catalog: self.catalog.clone(), plan: name, version: OF_NO_CATALOG };
@@ -78,17 +78,23 @@ impl StoredPool {
     }
 }
 
-pub(super) fn read_pool(
-    pool: i64,
-    meter: &str,
-    size: i64,
-    classes: Value,
-    version: i64,
-) -> Result<Pool, LedgerError> {
+/// The columns that enforcement goes by.
+pub(super) struct PoolColumns<'a> {
+    pub pool: i64,
+    pub meter: &'a str,
+    pub size: i64,
+    pub classes: Value,
+    pub settling: Value,
+    pub version: i64,
+}
+
+pub(super) fn read_pool(columns: PoolColumns<'_>) -> Result<Pool, LedgerError> {
+    let PoolColumns { pool, meter, size, classes, settling, version } = columns;
     let table = "pools";
     let size = read_unsigned(table, "size", pool, size)?;
     let (shown, classes) = (classes.to_string(), serde_json::from_value(classes));
     let classes: Vec<PoolClass> = read_column(table, "classes", pool, shown, classes)?;
+    let (shown, settling) = (settling.to_string(), serde_json::from_value(settling));
     Ok(Pool {
         id: PoolId(read_unsigned(table, "pool", pool, pool)?),
         meter: read_column(table, "meter", pool, meter, MeterName::new(meter))?,
@@ -96,6 +102,7 @@ pub(super) fn read_pool(
         // Rows of an older version have no percentages.
         classes: classes.into_iter().map(|class| class.with_percent_of(size)).collect(),
         version: read_unsigned(table, "change_version", pool, version)?,
+        settling: read_column(table, "settling", pool, shown, settling)?,
     })
 }
 
@@ -107,6 +114,7 @@ pub(super) struct PoolRow {
     pub meter: String,
     pub size: i64,
     pub classes: Value,
+    pub settling: Value,
     pub max_members: Option<i32>,
     pub definition: Value,
     pub zone: String,
@@ -135,7 +143,14 @@ impl PoolRow {
                 version: 1,
             },
             test_clock: self.test_clock.map(|at| at.to_jiff()),
-            pool: read_pool(id, &self.meter, self.size, self.classes, self.change_version)?,
+            pool: read_pool(PoolColumns {
+                pool: id,
+                meter: &self.meter,
+                size: self.size,
+                classes: self.classes,
+                settling: self.settling,
+                version: self.change_version,
+            })?,
         })
     }
 }

@@ -42,5 +42,12 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     }
     let each = each_window(&stored)?;
     outln!("{} has {size} of {}{each} from now on", args.pool, stored.pool.meter);
+    if stored.pool.is_settling() {
+        outln!(
+            "until what is used fits, its shares admit no more than that in all; `tollgate pool \
+             show {}` tells how far that is",
+            args.pool
+        );
+    }
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::{
         catalog::compiled_plan::CompiledPlan,
         cell_key::CellKey,
         ids::{PoolId, TenantId},
+        pool::PoolCell,
     },
     ledger::alerts::ALERTS_PAGE_MAX,
 };
@@ -29,6 +30,24 @@ pub(super) struct Args {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A share of the pool as it stands.
+struct Share<'a> {
+    name: &'a str,
+    /// None for a class that keeps nothing back.
+    cell: Option<PoolCell>,
+    used: i64,
+}
+
+impl Share<'_> {
+    fn units(&self) -> u64 {
+        self.cell.as_ref().map_or(0, |cell| cell.units)
+    }
+
+    fn ceiling(&self) -> u64 {
+        self.cell.as_ref().map_or(0, |cell| cell.ceiling)
+    }
 }
 
 pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
@@ -62,7 +81,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let shares: Vec<_> = owners
         .iter()
         .zip(used)
-        .map(|((name, owner), used)| (name, stored.pool.units_of(owner).unwrap_or(0), used))
+        .map(|((name, owner), used)| Share { name, cell: stored.pool.cell(owner), used })
         .collect();
 
     if args.json {
@@ -70,7 +89,12 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         shown["window"] = json!({ "start": window.start, "end": window.end });
         shown["shares"] = shares
             .iter()
-            .map(|(name, units, used)| json!({ "share": name, "units": units, "used": used }))
+            .map(|share| {
+                json!({
+                    "share": share.name, "units": share.units(), "admits_up_to": share.ceiling(),
+                    "used": share.used,
+                })
+            })
             .collect();
         shown["alerts"] = alerts
             .iter()
@@ -111,9 +135,16 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     outln!("{present} members{most}\n");
     let rows: Vec<_> = shares
         .iter()
-        .map(|(name, units, used)| vec![(*name).clone(), units.to_string(), used.to_string()])
+        .map(|share| {
+            let figures = [share.units().to_string(), share.ceiling().to_string()];
+            let [units, ceiling] = figures;
+            vec![share.name.to_owned(), units, ceiling, share.used.to_string()]
+        })
         .collect();
-    out!("{}", table(&["share", "units", "used"], &rows));
+    out!("{}", table(&["share", "units", "admits up to", "used"], &rows));
+    if stored.pool.is_settling() {
+        outln!("settling at its size: each share opens up as what is used of the others fits");
+    }
     outln!("");
     let rows: Vec<_> = members
         .iter()

@@ -36,6 +36,7 @@ pub(super) fn as_json(stored: &StoredPool) -> Value {
         "meter": stored.pool.meter,
         "size": stored.pool.size,
         "classes": stored.pool.classes,
+        "is_settling": stored.pool.is_settling(),
         "max_members": stored.max_members,
     })
 }

@@ -10,7 +10,7 @@ use crate::{
     config::Settings,
     domain::ids::RunId,
     enforcement::{
-        background::{alerts, changes, distinct, housekeeping, recalls},
+        background::{alerts, changes, distinct, housekeeping, pools, recalls},
         counter::CounterSeed,
         directory::{Directory, Source},
         engine::{Engine, EngineParts},
@@ -98,7 +98,7 @@ pub fn build(
     (engine, leasing, directory)
 }
 
-/// Follows changes of tenants and recall hints, and keeps alerts true.
+/// Follows changes of tenants and recall hints, keeps alerts true and settles pools.
 pub fn follow(
     base: &Base,
     ledger: &Ledger,
@@ -113,9 +113,15 @@ pub fn follow(
         changes::follow(follower, ledger_too, poll, stop).await;
         Ok::<_, std::convert::Infallible>(())
     });
+    let ledger_of_pools = ledger.clone();
     let (keeper, ledger) = (engine.clone(), ledger.clone());
     tasks.run("alerts", move |stop| async move {
         alerts::keep(keeper, ledger, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let (keeper, ledger) = (engine.clone(), ledger_of_pools);
+    tasks.run("pools", move |stop| async move {
+        pools::keep(keeper, ledger, stop).await;
         Ok::<_, std::convert::Infallible>(())
     });
     let (leasing, directory) = (leasing.clone(), directory.clone());

@@ -9,5 +9,6 @@ pub mod epochs;
 pub mod housekeeping;
 pub mod leftovers;
 pub mod own_epoch;
+pub mod pools;
 pub mod recalls;
 pub mod registration;

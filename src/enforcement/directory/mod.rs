@@ -7,6 +7,7 @@
 mod catalogs;
 mod counters;
 mod known_grant;
+mod settling_pools;
 mod snapshot;
 mod source;
 pub mod tenant_state;
@@ -27,6 +28,7 @@ use tokio::sync::RwLock;
 
 use self::{
     catalogs::CatalogInForce,
+    settling_pools::SettlingPools,
     snapshot::{Snapshot, SnapshotParts},
     tenant_state::{TenantState, Terms},
     unknown::UnknownTenants,
@@ -43,6 +45,7 @@ use crate::{
     domain::{
         catalog::compiled_plan::CompiledPlan,
         ids::{CatalogName, TenantId},
+        pool::Pool,
         tenant::{PlanVersion, Tenant},
     },
     ledger::{Ledger, tenants::ChangeCursor},
@@ -67,6 +70,7 @@ pub struct Directory {
     plans: DashMap<PlanVersion, Arc<KnownPlan>, RandomState>,
     catalogs: DashMap<CatalogName, Arc<CatalogInForce>, RandomState>,
     unknown: UnknownTenants,
+    settling: SettlingPools,
     source: Source,
     seed: CounterSeed,
     /// Read while a tenant is looked up and put in, written while changes are taken in: a tenant
@@ -89,6 +93,7 @@ impl Directory {
             plans: DashMap::with_hasher(RandomState::new()),
             catalogs: DashMap::with_hasher(RandomState::new()),
             unknown: UnknownTenants::new(UNKNOWN_FOR, UNKNOWN_MAX),
+            settling: SettlingPools::default(),
             source,
             seed,
             loading: RwLock::new(()),
@@ -270,6 +275,7 @@ impl Directory {
     async fn follow_pools(&self, tenant: &Tenant) -> Result<Vec<Arc<Counter>>, EngineError> {
         let mut counters = vec![];
         for pool in tenant.pools.iter().map(|membership| &membership.pool) {
+            self.settling.note(pool);
             let is_behind = |owner: &TenantId| {
                 self.known(owner).is_none_or(|cell| cell.terms().tenant.version < pool.version)
             };
@@ -349,6 +355,7 @@ impl Directory {
             let plan = self.plans.get(version).map(|plan| plan.compiled.clone());
             let catalog = self.catalogs.get(&version.catalog).map(|catalog| catalog.clone());
             if let Some((plan, catalog)) = plan.zip(catalog) {
+                tenant.pools.iter().for_each(|one| self.settling.note(&one.pool));
                 let id = tenant.id.clone();
                 let state = TenantState::new(Terms::new(tenant, plan, catalog), self.seed);
                 self.tenants.insert(id, Arc::new(state));
@@ -398,6 +405,11 @@ impl Directory {
     /// Every tenant in memory.
     pub fn all(&self) -> Vec<Arc<TenantState>> {
         self.tenants.iter().map(|state| state.clone()).collect()
+    }
+
+    /// The pools of known tenants that are settling at another size.
+    pub fn settling_pools(&self) -> Vec<Pool> {
+        self.settling.all()
     }
 
     /// Every live counter.

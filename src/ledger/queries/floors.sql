@@ -6,7 +6,7 @@ SELECT
     (SELECT value FROM commit_sequences WHERE name = 'closing') AS "closed_seq!",
     coalesce(w.used, 0) AS "used!",
     coalesce(w.forfeited, 0) AS "forfeited!",
-    coalesce(t.change_version, 0) AS "ceiling_version!",
+    coalesce(t.change_version, p.change_version, 0) AS "ceiling_version!",
     open.run AS "run?",
     open.consumed AS "consumed?",
     open.recorded AS "recorded?",
@@ -15,6 +15,8 @@ FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[])
     WITH ORDINALITY AS asked (tenant, meter, label, subject, ordinal)
 LEFT JOIN window_totals w USING (tenant, meter, label, subject)
 LEFT JOIN tenants t ON t.tenant = asked.tenant
+-- A pool's counters belong to owners that are named pool!<pool> or pool!<pool>!<class>.
+LEFT JOIN pools p ON asked.tenant LIKE 'pool!%' AND p.pool::text = split_part(asked.tenant, '!', 2)
 LEFT JOIN LATERAL (
     SELECT rt.run, rt.consumed, rt.recorded, rt.undone
     FROM run_totals rt
