@@ -10,6 +10,8 @@ use crate::domain::{invalid::Invalid, reservation::HOLD_S_MAX, usage::Durability
 /// How long a request that is on its way over several counters may stand in queues, beside the recall
 /// waits.
 const SPLIT_QUEUE_MAX: Duration = Duration::from_secs(2);
+/// What one call to the shared counters may take: who looks waits so long at least.
+const LOOK_WAIT_MIN: Duration = Duration::from_millis(250);
 
 /// How checks are answered and usage is taken in.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -87,6 +89,11 @@ impl EnforcementConfig {
     /// The recall wait as a duration.
     pub fn recall_wait(&self) -> Duration {
         Duration::from_millis(self.recall_wait_ms)
+    }
+
+    /// How long who only looks waits for the shared counters, and for the ledger.
+    pub fn look_wait(&self) -> Duration {
+        LOOK_WAIT_MIN.max(self.recall_wait())
     }
 
     /// The longest that a request may be on its way over several counters: each is waited for once

@@ -19,12 +19,10 @@ use crate::domain::{
 
 /// What is known of a counter is good enough for a look for so long.
 const FRESH_ENOUGH: Duration = Duration::from_secs(1);
-/// How long a look waits for the shared counters: what one call to them may take.
-const REFRESH_WAIT: Duration = Duration::from_millis(250);
 
 impl Engine {
     pub(super) async fn look(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
-        self.look_within(asked, REFRESH_WAIT).await
+        self.look_within(asked, self.config.look_wait()).await
     }
 
     /// As [`Engine::look`], waiting for each counter at most `wait`.
@@ -112,7 +110,7 @@ impl Engine {
 
     /// Makes sure that what is known is fresh enough to look at.
     pub(super) async fn freshen(&self, counter: &Arc<Counter>) -> DecidedBy {
-        self.freshen_within(counter, REFRESH_WAIT).await
+        self.freshen_within(counter, self.config.look_wait()).await
     }
 
     /// As [`Engine::freshen`], waiting for the shared counters at most `wait`.

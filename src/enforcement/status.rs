@@ -21,9 +21,6 @@ use crate::domain::{
     usage_status::{GrantStatus, MeterStatus, PoolStatus, UsageQuery, UsageStatus},
 };
 
-/// How long `GetUsage` waits for the shared counters before it answers from memory.
-const REFRESH_WAIT: Duration = Duration::from_millis(200);
-
 impl Engine {
     /// Usage in the current windows: asked of the shared counters where they can be reached, and
     /// else as of the last time they were.
@@ -82,7 +79,7 @@ impl Engine {
                     .map_err(|_| self.too_many_counters(&key))?;
                 let age = counter.answer_age(self.leasing.now());
                 if age.is_none_or(|age| age >= fresh_for) {
-                    self.leasing.refresh(&counter, REFRESH_WAIT).await;
+                    self.leasing.refresh(&counter, self.config.look_wait()).await;
                 }
                 let figures = Figures::of(&counter);
                 let unsettled = counter.slow().holder.unsettled(&counter.cell);
@@ -171,7 +168,7 @@ impl Engine {
     async fn member_used(&self, terms: &Terms, draw: &PoolDraw) -> Option<u64> {
         let label = draw.counters.first()?.key.label.to_string();
         let used = self.directory.ledger()?.pool_used(&terms.tenant.id, draw.share.pool, &label);
-        let used = tokio::time::timeout(REFRESH_WAIT, used).await.ok()?.ok()?;
+        let used = tokio::time::timeout(self.config.look_wait(), used).await.ok()?.ok()?;
         // A level that went down by more than it went up in the pool is a debt, and shows as 0.
         Some(u64::try_from(used).unwrap_or(0))
     }
