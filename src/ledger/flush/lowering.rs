@@ -64,14 +64,18 @@ pub(super) async fn share_out(tx: &mut PgConnection, sums: &mut Sums) -> Result<
 /// What a member had before it joined and no other flush knew of pays its debt at the pool: it comes
 /// free, up to `debt`, as if it had been drawn there. Answers how much did.
 fn pay_at_home(sums: &mut Sums, row: &PoolUsageKey, debt: i128) -> i128 {
-    let mut left = debt.max(0);
+    if debt <= 0 {
+        // Next to all: whoever draws on a pool costs no look through the batch's counters.
+        return 0;
+    }
+    let mut left = debt;
     for key in grown_at_home(sums).into_iter().filter(|key| row.is_instead_of(key)) {
         let grown = sums.windows.get(&key).map_or(0, |window| window.share.used());
         let units = left.min(grown);
         sums.cover(&key, units);
         left -= units;
     }
-    debt.max(0) - left
+    debt - left
 }
 
 /// The levels' own counters that go up.

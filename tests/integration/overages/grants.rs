@@ -205,8 +205,8 @@ async fn emergency_charges(world: &World) -> Vec<(i64, u64, String)> {
     charges.iter().map(shown).collect()
 }
 
-#[tokio::test]
-async fn emergency_usage_waits_for_the_longest_of_holds_before_it_is_charged() {
+/// Emergency usage of bandwidth that costs 0.02 a unit and ends with January.
+async fn emergency_until_february() -> (World, StoredGrant) {
     let world = World::with_catalog("hosting").await;
     world.tenant("acme", "starter").await;
     let emergency = NewGrant {
@@ -215,6 +215,12 @@ async fn emergency_usage_waits_for_the_longest_of_holds_before_it_is_charged() {
         ..new_grant(GrantKind::Emergency, "bandwidth", 500, "emergency")
     };
     let emergency = world.ledger.create_grant(&emergency, AUTHOR).await.unwrap();
+    (world, emergency)
+}
+
+#[tokio::test]
+async fn emergency_usage_waits_for_the_longest_of_holds_before_it_is_charged() {
+    let (world, emergency) = emergency_until_february().await;
     use_grant(&world, &emergency, 40, "2015-01-11T00:00:00Z").await;
     // A run whose mark stands holds something since then.
     world.mark("2015-01-31T23:59:58Z").await;
@@ -228,14 +234,7 @@ async fn emergency_usage_waits_for_the_longest_of_holds_before_it_is_charged() {
 
 #[tokio::test]
 async fn emergency_usage_of_a_run_that_never_reports_is_charged_when_no_hold_can_be_left() {
-    let world = World::with_catalog("hosting").await;
-    world.tenant("acme", "starter").await;
-    let emergency = NewGrant {
-        price: priced("0.02"),
-        expires_at: Some(at("2015-02-01T00:00:00Z")),
-        ..new_grant(GrantKind::Emergency, "bandwidth", 500, "emergency")
-    };
-    let emergency = world.ledger.create_grant(&emergency, AUTHOR).await.unwrap();
+    let (world, emergency) = emergency_until_february().await;
     use_grant(&world, &emergency, 40, "2015-01-11T00:00:00Z").await;
     world.charge("2015-02-02T00:59:59Z").await;
     assert_eq!(emergency_charges(&world).await, []);
