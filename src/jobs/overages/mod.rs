@@ -62,9 +62,11 @@ async fn run(ledger: Ledger, context: JobContext) -> JobResult {
     let mut pass = Pass::new(ledger, context);
     let mut after: Option<TenantId> = None;
     loop {
-        let page = pass.ledger.subscribers_after(after.as_ref(), SUBSCRIBERS_PAGE).await?;
+        let mut page = pass.ledger.subscribers_after(after.as_ref(), SUBSCRIBERS_PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.tenant.clone());
+        // A database orders texts by its locale, which may not be how they are searched here.
+        page.sort_unstable_by(|one, other| one.tenant.cmp(&other.tenant));
         pass.charge(&page).await?;
     }
     let Pass { tally, context, .. } = pass;
@@ -72,6 +74,7 @@ async fn run(ledger: Ledger, context: JobContext) -> JobResult {
 }
 
 impl Pass {
+    /// Charges what is due of `subscribers`, which are in the order of their ids' bytes.
     async fn charge(&mut self, subscribers: &[Subscriber]) -> Result<(), JobError> {
         // Before the totals: what the marks promise is in them then.
         let clock = BillingClock::new(&self.context, self.ledger.oldest_open_mark().await?);

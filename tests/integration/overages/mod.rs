@@ -84,6 +84,22 @@ async fn many_workers_at_once_write_the_same_charges_once() {
 }
 
 #[tokio::test]
+async fn every_tenant_is_charged_whatever_the_order_of_texts_in_the_database() {
+    let world = World::with_catalog("hosting").await;
+    // As a database with a locale of its own has it: small letters beside large ones.
+    let ordered = "DROP POLICY own_rows ON tenants;
+                   ALTER TABLE tenants ALTER COLUMN tenant TYPE text COLLATE \"en-x-icu\"";
+    sqlx::raw_sql(ordered).execute(&world.pool).await.unwrap();
+    let names = ["Beta", "alpha", "Delta", "beta-2", "Alpha", "gamma", "Epsilon"];
+    for name in names {
+        world.tenant(name, "starter").await;
+        world.record(name, "bandwidth", 120 * GB, "2015-05-20T12:00:00Z").await;
+    }
+    world.mark("2015-06-01T00:00:01Z").await;
+    assert_eq!(world.charge("2015-06-01T02:00:00Z").await["charged"], names.len());
+}
+
+#[tokio::test]
 async fn a_window_waits_for_runs_that_have_not_reported_for_an_hour_at_most() {
     let world = World::with_catalog("hosting").await;
     world.tenant("acme", "starter").await;
