@@ -2,6 +2,7 @@
 
 mod admission;
 pub mod alerts;
+pub mod alive;
 mod answer;
 mod asked;
 pub mod background;

@@ -3,13 +3,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use super::files::{Files, OpenFile};
+use super::files::{Files, OpenFile, Place};
 
 /// [`Files`] on the machine's own file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +70,11 @@ impl Files for Disk {
         Ok(Box::new(file))
     }
 
+    fn place(&self, dir: &Path) -> io::Result<Place> {
+        let found = fs::metadata(dir)?;
+        Ok(Place { device: found.dev(), inode: found.ino() })
+    }
+
     fn boot_id(&self) -> io::Result<String> {
         Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
     }
@@ -110,6 +115,18 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         drop(held);
         assert!(Disk.lock(&path).is_ok());
+    }
+
+    #[test]
+    fn a_copy_lies_elsewhere_and_a_renamed_directory_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, copy) = (dir.path().join("first"), dir.path().join("copy"));
+        Disk.create_dir_all(&first).unwrap();
+        Disk.create_dir_all(&copy).unwrap();
+        let place = Disk.place(&first).unwrap();
+        assert_ne!(Disk.place(&copy).unwrap(), place);
+        Disk.rename(&first, &dir.path().join("renamed")).unwrap();
+        assert_eq!(Disk.place(&dir.path().join("renamed")).unwrap(), place);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::files::{Files, OpenFile};
+use super::files::{Files, OpenFile, Place};
 
 /// What a disk keeps or loses at once.
 const SECTOR_BYTES: usize = 512;
@@ -401,6 +401,11 @@ impl Files for FaultyDisk {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(Lock(self.clone())))
+    }
+
+    fn place(&self, dir: &Path) -> io::Result<Place> {
+        let inode = self.state().find(dir)? as u64;
+        Ok(Place { device: 0, inode })
     }
 
     fn boot_id(&self) -> io::Result<String> {

@@ -5,6 +5,17 @@
 
 use std::{io, path::Path};
 
+use serde::{Deserialize, Serialize};
+
+/// Where a directory lies. A copy of it lies elsewhere; a rename changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Number of the file system's device; may be another one after the host has started again.
+    pub device: u64,
+    /// Number of the directory in its file system.
+    pub inode: u64,
+}
+
 /// A file system.
 pub trait Files: Send + Sync + 'static {
     /// Creates a directory and its parents; one that exists is fine.
@@ -27,6 +38,8 @@ pub trait Files: Send + Sync + 'static {
     /// Takes an exclusive lock on the file, created if need be, held until the value is dropped.
     /// `WouldBlock` when another process has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+    /// Where a directory lies.
+    fn place(&self, dir: &Path) -> io::Result<Place>;
     /// A text that is the same until the host starts again.
     fn boot_id(&self) -> io::Result<String>;
 }

@@ -76,9 +76,10 @@ impl Journal {
         let lock = lock(&*files, &config)?;
         let disk = Arc::new(DiskUse::new(config.disk_budget_bytes));
         leftover::count_segments(&*files, &runs, &disk)?;
-        let run_file = RunFile {
+        let mut run_file = RunFile {
             run,
             boot_id: files.boot_id().map_err(JournalError::io("read", "boot_id"))?,
+            place: None,
             weakest_durability: Durability::Sync,
             end: None,
         };

@@ -18,10 +18,24 @@ use super::{
 };
 use crate::domain::{ids::RunId, usage::Durability};
 
+/// How sure it is that the process whose run this was is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// The directory is the very one that the process had locked, on a host that has not started
+    /// again since.
+    Surely,
+    /// The host has started again, or is another one that was given the disk, or a clone of it.
+    Presumably,
+    /// The directory is a copy. The process may go on with the original, and may have acknowledged
+    /// what the copy does not hold.
+    Unknown,
+}
+
 /// A run that is over, with the journal that it left.
 pub struct LeftoverRun {
     source: LeftSource,
     may_have_lost_acknowledged: bool,
+    gone: Gone,
     data_dir: PathBuf,
     disk: Arc<DiskUse>,
     /// The directory's lock.
@@ -39,6 +53,7 @@ impl LeftoverRun {
     ) -> Result<Self, JournalError> {
         let dir = run_dir(data_dir, run);
         let mut run_file = RunFile::read(&*files, &dir)?;
+        let gone = gone(&*files, &dir, &run_file)?;
         let end = match run_file.end {
             Some(end) => end,
             None => {
@@ -52,7 +67,8 @@ impl LeftoverRun {
             }
         };
         Ok(Self {
-            may_have_lost_acknowledged: end.may_have_lost_acknowledged,
+            may_have_lost_acknowledged: end.may_have_lost_acknowledged || gone == Gone::Unknown,
+            gone,
             data_dir: data_dir.to_owned(),
             source: LeftSource { run, run_dir: dir, files, end: end.position.into() },
             disk,
@@ -74,6 +90,11 @@ impl LeftoverRun {
     /// spent according to the journal may have been spent after all.
     pub fn may_have_lost_acknowledged(&self) -> bool {
         self.may_have_lost_acknowledged
+    }
+
+    /// How sure it is that the run is over.
+    pub fn gone(&self) -> Gone {
+        self.gone
     }
 
     /// Reads its records from `from` on.
@@ -168,6 +189,20 @@ fn segments(files: &dyn Files, dir: &Path) -> Result<Vec<u32>, JournalError> {
 
 fn file_bytes(files: &dyn Files, path: &Path) -> Result<u64, JournalError> {
     files.open(path).and_then(|file| file.len()).map_err(JournalError::io("read the size of", path))
+}
+
+/// How sure it is that the run's process is gone. The data directory's lock is held here: the process
+/// cannot have this directory, only another one with the same content.
+fn gone(files: &dyn Files, dir: &Path, run_file: &RunFile) -> Result<Gone, JournalError> {
+    let boot_id = files.boot_id().map_err(JournalError::io("read", "boot_id"))?;
+    let here = files.place(dir).map_err(JournalError::io("look at", dir))?;
+    let was = run_file.place.unwrap_or(here);
+    Ok(match run_file.boot_id == boot_id {
+        true if was == here => Gone::Surely,
+        // Devices are numbered anew when a host starts.
+        false if was.inode == here.inode => Gone::Presumably,
+        _ => Gone::Unknown,
+    })
 }
 
 /// Whether a run that crashed may have acknowledged what its journal does not hold.

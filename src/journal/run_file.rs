@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::JournalError,
-    files::{Files, read_file, replace_file},
+    files::{Files, Place, read_file, replace_file},
 };
 use crate::domain::{ids::RunId, usage::Durability};
 
@@ -26,6 +26,9 @@ pub struct RunFile {
     pub run: RunId,
     /// The host's boot that the run lived in.
     pub boot_id: String,
+    /// Where the run's directory was made; absent in what earlier versions wrote.
+    #[serde(default)]
+    pub place: Option<Place>,
     /// The weakest level at which the run acknowledged anything; on disk before the first
     /// acknowledgement at that level.
     pub weakest_durability: Durability,
@@ -67,11 +70,18 @@ impl RunFile {
         replace_file(files, &path, &content).map_err(JournalError::io("write", &path))
     }
 
-    /// Creates the run's directory with the file in it; it appears whole or not at all.
-    pub fn create_dir(&self, files: &dyn Files, data_dir: &Path) -> Result<PathBuf, JournalError> {
+    /// Creates the run's directory with the file in it, which then says where that lies; it appears
+    /// whole or not at all.
+    pub fn create_dir(
+        &mut self,
+        files: &dyn Files,
+        data_dir: &Path,
+    ) -> Result<PathBuf, JournalError> {
         let dir = run_dir(data_dir, self.run);
         let unfinished = dir.with_extension("new");
         files.create_dir_all(&unfinished).map_err(JournalError::io("create", &unfinished))?;
+        let place = files.place(&unfinished).map_err(JournalError::io("look at", &unfinished))?;
+        self.place = Some(place);
         self.write(files, &unfinished)?;
         files.rename(&unfinished, &dir).map_err(JournalError::io("rename", &unfinished))?;
         let runs = runs_dir(data_dir);

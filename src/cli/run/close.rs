@@ -5,10 +5,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use uuid::Uuid;
 
-use super::{
-    alive::{ago, alive_within, seems_alive},
-    counters::reach,
-};
+use super::counters::reach;
 use crate::{
     cli::{
         ledger_args::{AuthorArgs, LedgerArgs},
@@ -17,6 +14,7 @@ use crate::{
     clock::Clock,
     domain::ids::RunId,
     enforcement::{
+        alive::{ago, alive_within, seems_alive},
         closing::RunCloser,
         counter::CounterSeed,
         directory::{Directory, Source},

@@ -3,7 +3,6 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::alive::{ago, alive_within, seems_alive};
 use crate::{
     cli::{
         ledger_args::LedgerArgs,
@@ -11,6 +10,7 @@ use crate::{
         table::table,
         values::count,
     },
+    enforcement::alive::{ago, alive_within, seems_alive},
     ledger::runs::Run,
 };
 

@@ -1,6 +1,5 @@
 //! `tollgate run`: lists runs, and closes those that will not come back.
 
-mod alive;
 mod close;
 mod counters;
 mod list;

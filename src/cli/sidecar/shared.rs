@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::parts::{Backing, Base, build, follow};
 use crate::{
     enforcement::{
+        alive::alive_within,
         background::{
             alerts,
             drift::{DriftTimes, DriftWatch},
@@ -156,6 +157,7 @@ pub fn start(
         alerts: engine.alerts.clone(),
         clock: base.clock.clone(),
         identity: identity.clone(),
+        alive_within: alive_within(base.settings.enforcement.flush_interval()),
     });
     let flusher_stop = CancellationToken::new();
     let flusher_done = CancellationToken::new();

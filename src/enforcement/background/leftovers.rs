@@ -1,6 +1,11 @@
 //! Closes the runs that ended without closing themselves: what they acknowledged is flushed, what
 //! they did not spend becomes free again.
 //!
+//! A directory's lock says that no process has it, which is no proof where another host may run on a
+//! clone of the disk, or the directory is a copy. Such a run is closed once the ledger has not heard of
+//! it for a while; what the copied one held is forfeited, since whoever has the original may go on
+//! spending it where neither Redis nor Postgres is heard.
+//!
 //! A run that an operator closed in the meantime has its usage flushed all the same. The ledger takes
 //! nothing more of a closed run, so a *successor* does it: a run of its own, whose id follows from
 //! the closed one's, which begins where that one's mark stands and is closed like any other. However
@@ -8,7 +13,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,12 +22,18 @@ use crate::{
     domain::{cell_key::CellKey, ids::RunId},
     enforcement::{
         alerts::Alerts,
+        alive::{ago, seems_alive},
         closing::{CloseRunError, RunCloser},
         directory::Directory,
         flusher::{FlushError, RunFlusher},
         leasing::Leasing,
     },
-    journal::{Journal, error::JournalError, leftover::LeftoverRun, position::Position},
+    journal::{
+        Journal,
+        error::JournalError,
+        leftover::{Gone, LeftoverRun},
+        position::Position,
+    },
     ledger::{
         Ledger, LedgerError,
         runs::{ClosedHow, NewRun, RunStanding},
@@ -44,11 +55,18 @@ pub struct Closer {
     pub clock: Clock,
     /// What this run registered itself with; an unregistered leftover is registered likewise.
     pub identity: NewRun,
+    /// How long a run has to be silent before it is closed, if its process may be alive elsewhere.
+    pub alive_within: SignedDuration,
 }
 
 /// Why a run could not be closed yet.
 #[derive(Debug, thiserror::Error)]
 pub enum CloseError {
+    #[error(
+        "its sidecar seems to be alive on {host}, which was heard of {ago} ago, and this directory \
+         to be a copy or on a clone of that one's disk; give each sidecar a directory of its own"
+    )]
+    SeemsAlive { host: String, ago: String },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -103,6 +121,9 @@ impl Closer {
 
     async fn close_leftover(&self, run: RunId) -> Result<(), CloseError> {
         let left = self.read(run).await?;
+        if left.gone() != Gone::Surely {
+            self.check_silent(run).await?;
+        }
         match self.ledger.run_standing(run).await? {
             RunStanding::Open { flushed_position } => {
                 self.finish(&left, run, flushed_position.into()).await?;
@@ -121,6 +142,16 @@ impl Closer {
         }
         left.delete()?;
         Ok(())
+    }
+
+    /// Fails while the run seems to be alive.
+    async fn check_silent(&self, run: RunId) -> Result<(), CloseError> {
+        match self.ledger.run(run).await? {
+            Some(known) if seems_alive(&known, self.alive_within) => {
+                Err(CloseError::SeemsAlive { ago: ago(&known), host: known.host })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn read(&self, run: RunId) -> Result<LeftoverRun, CloseError> {
@@ -152,8 +183,13 @@ impl Closer {
         run: RunId,
         from: Position,
     ) -> Result<(), CloseError> {
-        self.flush(left, run, from).await?;
-        self.close(run, ClosedHow::Recovered, left.may_have_lost_acknowledged()).await
+        // A copy that was made before the last flush: what came later is not in it.
+        let is_behind = left.end() < from;
+        if !is_behind {
+            self.flush(left, run, from).await?;
+        }
+        let forfeits = is_behind || left.may_have_lost_acknowledged();
+        self.close(run, ClosedHow::Recovered, forfeits).await
     }
 
     async fn flush(

@@ -7,6 +7,7 @@ mod bad_input;
 mod changes;
 mod closed_runs;
 mod cluster;
+mod copied_directory;
 mod crash;
 mod emergency;
 mod envoy;

@@ -14,19 +14,19 @@ const ALIVE_WITHIN_MIN: SignedDuration = SignedDuration::from_secs(30);
 const FLUSHES_LEFT_OUT: i32 = 3;
 
 /// For how long a sidecar that flushes every `flush_interval` may be silent.
-pub(super) fn alive_within(flush_interval: Duration) -> SignedDuration {
+pub fn alive_within(flush_interval: Duration) -> SignedDuration {
     let flush_interval = SignedDuration::try_from(flush_interval).unwrap_or(SignedDuration::MAX);
     let flushes = flush_interval.checked_mul(FLUSHES_LEFT_OUT).unwrap_or(SignedDuration::MAX);
     flushes.max(ALIVE_WITHIN_MIN)
 }
 
 /// Whether an open run was heard of lately.
-pub(super) fn seems_alive(run: &Run, alive_within: SignedDuration) -> bool {
+pub fn seems_alive(run: &Run, alive_within: SignedDuration) -> bool {
     run.closing.is_none() && run.silent_for < alive_within
 }
 
 /// How long ago the run was last heard of, in whole seconds.
-pub(super) fn ago(run: &Run) -> String {
+pub fn ago(run: &Run) -> String {
     let whole = SignedDuration::from_secs(run.silent_for.as_secs().max(0));
     format!("{whole:#}")
 }
