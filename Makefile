@@ -3,7 +3,7 @@
 # Where rustup puts cargo, for a shell that has not read its profile since.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: run test lint bench loadtest setup
+.PHONY: run test lint advisories bench loadtest setup
 
 # Everything on this machine: private Postgres and Redis, demo tenants, a sidecar, a worker.
 run: setup
@@ -19,6 +19,11 @@ test: lint
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	./scripts/deny licenses bans sources
+
+# Known vulnerabilities of what is built in. Fetches their database, so it is no part of the proof.
+advisories: setup
+	CARGO_DENY=required ./scripts/deny advisories
 
 # In-process figures of the hot path.
 bench: setup
