@@ -3,7 +3,7 @@
 # Where rustup puts cargo, for a shell that has not read its profile since.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: run test lint advisories bench loadtest setup
+.PHONY: run test torture lint advisories bench loadtest setup
 
 # Everything on this machine: private Postgres and Redis, demo tenants, a sidecar, a worker.
 run: setup
@@ -15,6 +15,10 @@ run: setup
 test: lint
 	-@./scripts/clients
 	cargo test --locked --workspace --no-fail-fast
+
+# Real processes, killed, stopped and cut off round after round, as long as one likes: MINUTES=30 SEED=1.
+torture: setup
+	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) cargo test --locked --test integration torture::a_long_run -- --ignored --nocapture
 
 lint: setup
 	cargo fmt --all --check

@@ -22,4 +22,5 @@ mod rate_script;
 mod shared_counters;
 mod sidecars;
 mod tenant_cli;
+mod torture;
 mod worker;

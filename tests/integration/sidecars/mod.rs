@@ -6,7 +6,7 @@ mod alone;
 mod bad_input;
 mod changes;
 mod closed_runs;
-mod cluster;
+pub mod cluster;
 mod copied_directory;
 mod crash;
 mod emergency;
