@@ -3,7 +3,7 @@
 # Where rustup puts cargo, for a shell that has not read its profile since.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: run test torture lint advisories bench loadtest setup
+.PHONY: run test simulate torture lint advisories bench loadtest setup
 
 # Everything on this machine: private Postgres and Redis, demo tenants, a sidecar, a worker.
 run: setup
@@ -19,6 +19,11 @@ test: lint
 # Real processes, killed, stopped and cut off round after round, as long as one likes: MINUTES=30 SEED=1.
 torture: setup
 	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) cargo test --locked --test integration torture::a_long_run -- --ignored --nocapture
+
+# The lease protocol in many more worlds than the tests play; a failure prints its seed.
+simulate: setup
+	TOLLGATE_SEEDS=$(or $(SEEDS),100000) cargo test --locked --release --lib \
+		leases::simulation::worlds -- --test-threads 1 --nocapture
 
 lint: setup
 	cargo fmt --all --check

@@ -3,6 +3,7 @@
 use super::{
     event::{Event, Identity},
     planted::Planted,
+    sidecar::Sidecar,
     world::World,
 };
 use crate::leases::{
@@ -79,7 +80,9 @@ impl World {
     }
 
     fn publish(&mut self, key: usize, recall: Recall) {
-        let listeners: Vec<_> = self.sidecars.keys().copied().collect();
+        let has_cell = |sidecar: &&Sidecar| sidecar.slots.contains_key(&key);
+        let listeners: Vec<_> =
+            self.sidecars.values().filter(has_cell).map(|one| one.run).collect();
         for run in listeners {
             for _ in 0..self.copies().min(1) {
                 let way = self.way();

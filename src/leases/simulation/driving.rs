@@ -123,6 +123,7 @@ impl World {
             if slot.cell.take(request.amount) == Take::Short {
                 index += 1;
             } else if let Some(request) = slot.queue.remove(index) {
+                self.waiting -= 1;
                 self.admit(run, key, &request);
             }
         }
@@ -138,6 +139,7 @@ impl World {
         slot.queue = kept;
         slot.asked = asked;
         denied.extend(more);
+        self.waiting -= denied.len() as u64;
         for request in denied {
             self.check_denial(key, why, &request);
         }
@@ -146,8 +148,9 @@ impl World {
     /// The outage policy, for all who wait.
     fn unavailable(&mut self, run: RunId, key: usize) {
         for request in std::mem::take(&mut self.slot(run, key).queue) {
+            self.waiting -= 1;
             self.seen.unavailable += 1;
-            if self.plan.allow_on_outage {
+            if self.plan.allow_on_outage == 1 {
                 self.record(run, key, request.amount, request.event);
             }
         }

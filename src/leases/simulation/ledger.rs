@@ -58,12 +58,16 @@ impl Ledger {
     }
 
     pub(super) fn report(&mut self, epoch: u64, run: RunId) {
-        self.reports.insert((epoch, run));
-        self.recover();
+        if self.reports.insert((epoch, run)) {
+            self.recover();
+        }
     }
 
     fn recover(&mut self) {
         let latest = self.epochs.len() as u64;
+        if self.epochs.last().is_none_or(|(_, recovered)| *recovered) {
+            return;
+        }
         let awaited = self
             .runs
             .iter()

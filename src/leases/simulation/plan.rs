@@ -1,51 +1,79 @@
-//! What a simulated world is like.
+//! What a simulated world is like: numbers alone, so that a plan can be written down, replayed and
+//! made smaller field by field.
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::planted::Planted;
 
-/// The rates of one world. Shares are per thousand.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub runs: usize,
-    pub keys: usize,
-    /// Stretch in which requests arrive and faults happen, in simulated milliseconds.
-    pub length_ms: u64,
+/// One number of a plan.
+pub(super) struct Field {
+    pub name: &'static str,
+    /// The simplest it can be.
+    pub least: u64,
+    pub get: fn(&Plan) -> u64,
+    pub set: fn(&mut Plan, u64),
+}
+
+macro_rules! plan {
+    ($($(#[$doc:meta])* $name:ident from $least:literal,)*) => {
+        /// The rates of one world. Shares are per thousand; what is either so or not is 1 or 0.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub(super) struct Plan {
+            $($(#[$doc])* pub $name: u64,)*
+            /// A mistake to be found.
+            pub planted: Option<Planted>,
+        }
+
+        impl Plan {
+            /// In the order in which they are made smaller.
+            pub const FIELDS: &[Field] = &[$(Field {
+                name: stringify!($name),
+                least: $least,
+                get: |plan| plan.$name,
+                set: |plan, number| plan.$name = number,
+            },)*];
+        }
+    };
+}
+
+plan! {
+    runs from 1,
+    keys from 1,
     /// Requests, after which no more arrive.
-    pub requests_max: u64,
-    pub ceiling_max: u64,
-    pub amount_max: u64,
-    /// Longest pause between two requests to one run, in microseconds.
-    pub pause_us_max: u64,
-    pub lost: u32,
-    pub repeated: u32,
-    /// Share of messages that take up to `slow_us` instead of `usual_us`.
-    pub slow: u32,
-    pub slow_us: u64,
-    pub usual_us: u64,
-    pub kills_per_s: u64,
-    pub stops_per_s: u64,
-    pub wipes_per_s: u64,
-    pub moves_per_s: u64,
+    requests_max from 0,
+    /// Stretch in which requests arrive and faults happen, in simulated milliseconds.
+    length_ms from 1,
+    wipes_per_s from 0,
+    kills_per_s from 0,
+    stops_per_s from 0,
+    moves_per_s from 0,
     /// Share of kills that take the unsynced tail of the journal with them.
-    pub torn: u32,
+    torn from 0,
     /// Share of kills that take the whole machine: an operator closes the run at the end.
-    pub gone: u32,
-    pub reserves: u32,
-    pub late_records: u32,
-    pub decreases: u32,
-    pub duplicates: u32,
-    pub refused_by_journal: u32,
+    gone from 0,
+    lost from 0,
+    repeated from 0,
+    /// Share of messages that take up to `slow_us` instead of `usual_us`.
+    slow from 0,
+    reserves from 0,
+    late_records from 0,
+    decreases from 0,
+    duplicates from 0,
+    refused_by_journal from 0,
     /// Share of ledger reads that fail.
-    pub ledger_away: u32,
+    ledger_away from 0,
     /// Share of ticks in which a cell is dropped if nobody needs it.
-    pub retires: u32,
+    retires from 0,
     /// Requests that meet an outage are admitted and counted.
-    pub allow_on_outage: bool,
+    allow_on_outage from 0,
+    ceiling_max from 1,
+    amount_max from 1,
+    slow_us from 1,
+    usual_us from 1,
+    /// Longest pause between two requests to one run, in microseconds.
+    pause_us_max from 1,
     /// Whoever holds something can be reached: no request may wait in vain.
-    pub in_reach: bool,
-    /// A mistake to be found.
-    pub planted: Option<Planted>,
+    in_reach from 0,
 }
 
 impl Plan {
@@ -53,10 +81,10 @@ impl Plan {
         // Another stream than the world's own, so that a world's chances do not follow its plan.
         let mut rng = StdRng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15);
         let mut some =
-            |most: u32| if rng.random_ratio(1, 3) { 0 } else { rng.random_range(0..=most) };
+            |most: u64| if rng.random_ratio(1, 3) { 0 } else { rng.random_range(0..=most) };
         let (lost, repeated, slow) = (some(150), some(150), some(100));
-        let (torn, gone, reserves, late) = (some(500), some(400), some(400), some(100));
-        let (decreases, duplicates, refused) = (some(150), some(150), some(30));
+        let (torn, gone, reserves, late_records) = (some(500), some(400), some(400), some(100));
+        let (decreases, duplicates, refused_by_journal) = (some(150), some(150), some(30));
         let (ledger_away, retires) = (some(200), some(100));
         Self {
             runs: rng.random_range(1..=4),
@@ -78,15 +106,32 @@ impl Plan {
             torn,
             gone,
             reserves,
-            late_records: late,
+            late_records,
             decreases,
             duplicates,
-            refused_by_journal: refused,
+            refused_by_journal,
             ledger_away,
             retires,
-            allow_on_outage: rng.random(),
-            in_reach: false,
-            planted: None,
+            allow_on_outage: rng.random_range(0..=1),
+            ..Self::default()
+        }
+    }
+
+    /// Hundreds of runs, for a shorter while.
+    pub(super) fn crowded(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x51a5_c3f1_0b7e_99d3);
+        Self {
+            runs: rng.random_range(100..=500),
+            keys: 1,
+            length_ms: rng.random_range(60..=160),
+            requests_max: rng.random_range(500..=4_000),
+            ceiling_max: one_of(&mut rng, [100, 1_000, 5_000, 20_000]),
+            pause_us_max: rng.random_range(20_000..=100_000),
+            kills_per_s: rng.random_range(0..=100),
+            stops_per_s: rng.random_range(0..=100),
+            moves_per_s: rng.random_range(0..=50),
+            wipes_per_s: one_of(&mut rng, [0, 0, 0, 10]),
+            ..Self::drawn(seed)
         }
     }
 
@@ -112,10 +157,35 @@ impl Plan {
         self.slow = 0;
         self.usual_us = self.usual_us.min(500);
         self.ledger_away = 0;
-        self.in_reach = true;
+        self.in_reach = 1;
+    }
+
+    /// What makes it another plan than `other`: `name=number` with commas between.
+    pub(super) fn apart_from(&self, other: &Self) -> String {
+        let changed = Self::FIELDS.iter().filter(|field| (field.get)(self) != (field.get)(other));
+        let written = changed.map(|field| format!("{}={}", field.name, (field.get)(self)));
+        written.collect::<Vec<_>>().join(",")
+    }
+
+    /// The plan with what [`Plan::apart_from`] wrote.
+    pub(super) fn with(mut self, written: &str) -> Self {
+        for one in written.split(',').filter(|one| !one.is_empty()) {
+            let (name, number) = one.split_once('=').expect("name=number");
+            let field = Self::FIELDS.iter().find(|field| field.name == name);
+            let field = field.unwrap_or_else(|| panic!("a plan has no {name}"));
+            (field.set)(&mut self, number.parse().expect("a number"));
+        }
+        self
     }
 }
 
 fn one_of(rng: &mut StdRng, choices: [u64; 4]) -> u64 {
     choices[rng.random_range(0..choices.len())]
+}
+
+#[test]
+fn a_plan_that_is_written_down_is_the_same_when_it_is_read() {
+    let (drawn, other) = (Plan::drawn(7), Plan::crowded(8));
+    assert_eq!(drawn.clone().with(&other.apart_from(&drawn)), other);
+    assert_eq!(drawn.apart_from(&drawn), "");
 }

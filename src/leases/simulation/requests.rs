@@ -47,7 +47,7 @@ impl World {
     }
 
     fn rng_key(&mut self) -> usize {
-        let most = self.plan.keys as u64 - 1;
+        let most = self.plan.keys - 1;
         self.up_to(most) as usize
     }
 
@@ -56,7 +56,7 @@ impl World {
         let reserves = self.plan.reserves;
         let reserves = !self.quiet && self.share(reserves);
         self.event_ids += 1;
-        let least = self.left(key);
+        let least = if self.plan.is_timely() { self.left(key) } else { i64::MAX };
         let request = Request { id: self.event_ids, amount, reserves, event, least };
         match self.slot(run, key).cell.take(amount) {
             Take::Taken => self.admit(run, key, &request),
@@ -66,6 +66,7 @@ impl World {
             }
             Take::Short if self.slot(run, key).queue.len() < QUEUE_MAX => {
                 self.slot(run, key).queue.push_back(request);
+                self.waiting += 1;
                 self.drive(run, key);
             }
             Take::Short => self.seen.unavailable += 1,
@@ -74,6 +75,7 @@ impl World {
 
     pub(super) fn admit(&mut self, run: RunId, key: usize, request: &Request) {
         self.slot(run, key).held += request.amount;
+        self.held[key] += request.amount;
         if request.reserves {
             let (hold, most) = (self.up_to(60_000), request.amount);
             let used = self.up_to(most);
@@ -97,6 +99,7 @@ impl World {
         let slot = self.slot(run, key);
         slot.held -= amount;
         slot.cell.commit(amount);
+        self.held[key] -= amount;
         self.seen.admitted += 1;
     }
 
@@ -110,6 +113,7 @@ impl World {
         let slot = self.slot(run, key);
         slot.held -= used;
         slot.cell.commit(used);
+        self.held[key] -= used;
         self.seen.admitted += 1;
         self.give_back(run, key, held - used);
     }
@@ -119,7 +123,9 @@ impl World {
         slot.held -= amount;
         let recalled = slot.cell.give_back(amount) == GivenBack::Recalled;
         slot.late += if recalled { amount } else { 0 };
-        if recalled || !slot.queue.is_empty() {
+        let awaited = recalled || !slot.queue.is_empty();
+        self.held[key] -= amount;
+        if awaited {
             self.drive(run, key);
         }
     }
@@ -135,7 +141,7 @@ impl World {
         sum[record.key] += amount;
         self.slot(run, record.key);
         if let Some(sidecar) = self.sidecars.get_mut(&run) {
-            sidecar.journal.push(record);
+            sidecar.note(record);
         }
     }
 }

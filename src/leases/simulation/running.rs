@@ -104,14 +104,13 @@ impl World {
     /// Flushes up to `most` records of a run, dead or alive.
     pub(super) fn flush(&mut self, run: RunId, most: usize) {
         let Some(sidecar) = self.sidecars.get_mut(&run).or(self.dead.get_mut(&run)) else { return };
-        for record in sidecar.journal.iter().skip(sidecar.flushed).take(most) {
+        for record in sidecar.flush(most) {
             let back = self.ledger.flush(run, record.key, record.amount, record.event);
             self.undone[record.key] += back;
             if let Some(slot) = sidecar.slots.get(&record.key) {
                 slot.cell.undo(back);
             }
         }
-        sidecar.flushed = sidecar.journal.len().min(sidecar.flushed.saturating_add(most));
     }
 
     pub(super) fn start_run(&mut self) {
@@ -134,7 +133,7 @@ impl World {
         if torn {
             let unflushed = (dead.journal.len() - dead.flushed) as u64;
             let lost = if gone { unflushed } else { self.up_to(unflushed) };
-            for record in dead.journal.drain(dead.journal.len() - lost as usize..) {
+            for record in dead.tear(lost as usize) {
                 self.torn[record.key] += record.amount.max(0).cast_unsigned();
             }
         }
@@ -173,7 +172,10 @@ impl World {
 
     fn leave(&mut self, mut left: Sidecar, torn: bool, from: u64) {
         let keys = std::mem::take(&mut left.opened);
-        left.slots.clear();
+        for (key, slot) in std::mem::take(&mut left.slots) {
+            self.held[key] -= slot.held;
+            self.waiting -= slot.queue.len() as u64;
+        }
         self.closings.push(Closing::new(left.run, torn, keys, from));
         self.dead.insert(left.run, left);
     }

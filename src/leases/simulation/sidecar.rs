@@ -19,6 +19,8 @@ pub(super) struct Sidecar {
     pub slots: BTreeMap<usize, Slot>,
     pub journal: Vec<Record>,
     pub flushed: usize,
+    /// Per key, how many records there are, and how many of them are flushed.
+    records: BTreeMap<usize, (usize, usize)>,
     /// The epoch in which each key was first opened.
     pub opened: BTreeMap<usize, u64>,
     /// Totals of cells that were dropped.
@@ -101,12 +103,6 @@ impl Slot {
 }
 
 impl Sidecar {
-    /// Records of a key, and how many of them are flushed.
-    pub(super) fn records(&self, key: usize) -> (usize, usize) {
-        let of_key = |records: &[Record]| records.iter().filter(|one| one.key == key).count();
-        (of_key(&self.journal), of_key(&self.journal[..self.flushed]))
-    }
-
     pub(super) fn new(run: RunId, ceilings: Vec<Ceiling>) -> Self {
         Self {
             run,
@@ -114,10 +110,37 @@ impl Sidecar {
             slots: BTreeMap::new(),
             journal: Vec::new(),
             flushed: 0,
+            records: BTreeMap::new(),
             opened: BTreeMap::new(),
             left: BTreeMap::new(),
             ceilings,
             stopping: false,
         }
+    }
+
+    /// Records of a key, and how many of them are flushed.
+    pub(super) fn records(&self, key: usize) -> (usize, usize) {
+        self.records.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Appends to the journal.
+    pub(super) fn note(&mut self, record: Record) {
+        self.records.entry(record.key).or_default().0 += 1;
+        self.journal.push(record);
+    }
+
+    /// Takes the last records off the journal.
+    pub(super) fn tear(&mut self, lost: usize) -> Vec<Record> {
+        self.journal.split_off(self.journal.len() - lost)
+    }
+
+    /// Moves the mark by up to `most` records, and hands them out.
+    pub(super) fn flush(&mut self, most: usize) -> Vec<Record> {
+        let records: Vec<_> = self.journal.iter().skip(self.flushed).take(most).copied().collect();
+        self.flushed += records.len();
+        for record in &records {
+            self.records.entry(record.key).or_default().1 += 1;
+        }
+        records
     }
 }

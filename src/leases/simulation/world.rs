@@ -11,6 +11,7 @@ use super::{
     plan::Plan,
     server::Redis,
     sidecar::Sidecar,
+    trace::Trace,
 };
 use crate::{domain::ids::RunId, leases::message::Ceiling};
 
@@ -20,6 +21,9 @@ const EVENTS_MAX: u64 = 200_000;
 const SETTLING_US_MAX: u64 = 3_000_000;
 /// How often it is looked whether it is quiet.
 const SETTLING_LOOK_US: u64 = 10_000;
+
+/// Runs that may all have to find out which epoch the first is; of more it would take all the time.
+const NEW_TOGETHER_MAX: u64 = 20;
 
 pub(super) struct World {
     pub plan: Plan,
@@ -42,6 +46,10 @@ pub(super) struct World {
     /// What may have been admitted per key: the ceiling in force at the key, or what was taken
     /// when it was lowered to that.
     pub allowed: Vec<i64>,
+    /// Taken by living runs and not yet acknowledged, per key.
+    pub held: Vec<u64>,
+    /// Requests that wait in living runs.
+    pub waiting: u64,
     /// Acknowledged against escrow, per key.
     pub admitted: Vec<u64>,
     /// Acknowledged without escrow, per key.
@@ -54,17 +62,17 @@ pub(super) struct World {
     /// Requests so far.
     pub arrived: u64,
     pub seen: Seen,
-    /// Prints every event.
-    traced: bool,
+    /// Where events are noted, if anywhere.
+    trace: Option<Trace>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, plan: Plan) -> Self {
+    pub(super) fn new(seed: u64, plan: Plan, trace: Option<Trace>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let ceilings: Vec<_> = (0..plan.keys)
             .map(|_| Ceiling { units: Some(rng.random_range(0..=plan.ceiling_max)), version: 1 })
             .collect();
-        let keys = plan.keys;
+        let keys = plan.keys as usize;
         Self {
             rng,
             now: 0,
@@ -78,6 +86,8 @@ impl World {
             closings: Vec::new(),
             allowed: vec![0; keys],
             ceilings,
+            held: vec![0; keys],
+            waiting: 0,
             admitted: vec![0; keys],
             recorded: vec![0; keys],
             undone: vec![0; keys],
@@ -85,13 +95,17 @@ impl World {
             event_ids: 0,
             arrived: 0,
             seen: Seen::default(),
-            traced: std::env::var_os("TOLLGATE_TRACE").is_some(),
+            trace,
             plan,
         }
     }
 
     /// Plays the world to its quiet end.
     pub(super) fn play(mut self) -> Seen {
+        if self.plan.runs > NEW_TOGETHER_MAX || self.share(500) {
+            // The counters were there before all of the runs.
+            self.ledger.epoch_of(self.redis.identity);
+        }
         for _ in 0..self.plan.runs {
             self.start_run();
         }
@@ -132,8 +146,8 @@ impl World {
             self.now = at;
             self.seen.events += 1;
             assert!(self.seen.events < EVENTS_MAX, "I2: the world does not come to rest");
-            if self.traced {
-                eprintln!("{at} µs: {event:?}");
+            if let Some(trace) = &self.trace {
+                trace.note(format!("{at} µs: {event:?}"));
             }
             self.happen(event);
             self.check_always();
@@ -179,12 +193,12 @@ impl World {
     }
 
     /// Whether something with this share per thousand happens.
-    pub(super) fn share(&mut self, share: u32) -> bool {
-        self.rng.random_ratio(share.min(1_000), 1_000)
+    pub(super) fn share(&mut self, share: u64) -> bool {
+        self.rng.random_range(0..1_000) < share
     }
 
     fn move_ceiling(&mut self) {
-        let key = self.rng.random_range(0..self.plan.keys);
+        let key = self.rng.random_range(0..self.allowed.len());
         let units = self.up_to(self.plan.ceiling_max);
         let version = self.ceilings[key].version + 1;
         self.ceilings[key] = Ceiling { units: Some(units), version };

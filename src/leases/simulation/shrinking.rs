@@ -1,0 +1,74 @@
+//! A world that broke something, made smaller for as long as it still breaks the same.
+
+use super::{
+    attempt::{Broken, attempt},
+    plan::{Field, Plan},
+};
+
+/// Worlds that are tried for it, at most.
+const TRIES_MAX: u64 = 2_000;
+/// Other chances that each smaller plan gets: what happens in it is not what happened before.
+const CHANCES: u64 = 4;
+
+/// The smallest plan that was found, with the seed that breaks it.
+pub(super) fn shrunk(seed: u64, plan: &Plan, broken: &Broken) -> (u64, Plan) {
+    let mut best = (seed, plan.clone());
+    let mut tries = 0;
+    loop {
+        let before = best.1.clone();
+        for field in Plan::FIELDS {
+            while let Some(smaller) = smaller(field, &best, broken, &mut tries) {
+                best = smaller;
+            }
+        }
+        if best.1 == before || tries >= TRIES_MAX {
+            return best;
+        }
+    }
+}
+
+/// The same with a smaller number in one field.
+fn smaller(
+    field: &Field,
+    best: &(u64, Plan),
+    broken: &Broken,
+    tries: &mut u64,
+) -> Option<(u64, Plan)> {
+    let now = (field.get)(&best.1);
+    if now <= field.least {
+        return None;
+    }
+    let candidates = [field.least, field.least + now.saturating_sub(field.least) / 2, now - 1];
+    for number in candidates {
+        let mut plan = best.1.clone();
+        (field.set)(&mut plan, number);
+        for chance in 0..CHANCES {
+            *tries += 1;
+            if *tries > TRIES_MAX {
+                return None;
+            }
+            let seed = best.0.wrapping_add(chance);
+            if attempt(seed, &plan, None).is_err_and(|other| other.is_like(broken)) {
+                return Some((seed, plan));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leases::simulation::planted::Planted;
+    #[test]
+    fn a_world_that_breaks_something_is_made_smaller_until_little_is_left_of_it() {
+        let planted = |seed| Plan { planted: Some(Planted::TotalsAdded), ..Plan::drawn(seed) };
+        let breaks = |seed| attempt(seed, &planted(seed), None).err().map(|broken| (seed, broken));
+        let (seed, broken) = (0..100).find_map(breaks).expect("the mistake shows");
+        let plan = planted(seed);
+        let (seed, smallest) = shrunk(seed, &plan, &broken);
+        assert!(attempt(seed, &smallest, None).is_err_and(|other| other.is_like(&broken)));
+        let size = |plan: &Plan| Plan::FIELDS.iter().map(|field| (field.get)(plan)).sum::<u64>();
+        assert!(size(&smallest) * 10 < size(&plan), "{smallest:?} of {plan:?}");
+    }
+}
