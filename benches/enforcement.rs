@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::{runtime::Runtime, sync::Notify, sync::watch, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tollgate::{
     clock::Clock,
     domain::{
@@ -36,6 +36,7 @@ use tollgate::{
         directory::{Directory, FileSource, Source},
         embedded::EmbeddedTotals,
         engine::{Engine, EngineParts},
+        fence::Fence,
         floors::Floors,
         leasing::Leasing,
         retention::KeyRetentions,
@@ -117,7 +118,7 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
             clock: Clock::System,
             is_local: true,
         },
-        fenced: CancellationToken::new(),
+        fence: Fence::default(),
         tasks: TaskTracker::new(),
         started: Instant::now(),
         denial_cache: config.denial_cache(),

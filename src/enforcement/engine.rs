@@ -104,7 +104,12 @@ impl Engine {
 
     /// Whether everything that was acknowledged is in the ledger.
     pub fn is_flushed(&self) -> bool {
-        self.flushed_to.load(Ordering::Acquire) >= self.handed_over()
+        self.flushed_to() >= self.handed_over()
+    }
+
+    /// Where the ledger's mark of this run stands, by all that it has confirmed.
+    pub fn flushed_to(&self) -> u64 {
+        self.flushed_to.load(Ordering::Acquire)
     }
 
     /// Where the latest event is in the journal that is, or may yet be, acknowledged; or a later
@@ -118,9 +123,9 @@ impl Engine {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(EngineError::ShuttingDown);
         }
-        if self.leasing.fenced.is_cancelled() {
+        if self.leasing.fence.is_down() {
             return Err(EngineError::Unavailable(
-                "this sidecar's run was closed by an operator; restart it".into(),
+                "this sidecar's run is over (its log says why); restart it".into(),
             ));
         }
         Ok(())

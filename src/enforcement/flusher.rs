@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{engine::Engine, flush_lag::FlushLag};
+use super::{engine::Engine, fence::Fenced, flush_lag::FlushLag};
 use crate::{
     domain::{cell_key::CellKey, ids::RunId, meter::Aggregation},
     journal::{
@@ -48,6 +48,31 @@ pub enum FlushError {
     /// The ledger's mark stands where this journal was never flushed to.
     #[error("the ledger's mark of run {run} stands at {found}, not at {expected}")]
     MarkMoved { run: RunId, expected: Position, found: Position },
+    /// The ledger lost what it had committed, or it is another one.
+    #[error("the ledger does not know run {0} any more")]
+    Forgotten(RunId),
+}
+
+impl FlushError {
+    /// Why a run whose mark should stand at `expected` can flush nothing more.
+    fn of(standing: RunStanding, run: RunId, expected: Position) -> Self {
+        match standing {
+            RunStanding::Open { flushed_position: found } => {
+                Self::MarkMoved { run, expected, found: found.into() }
+            }
+            RunStanding::Closed { .. } => Self::Closed(run),
+            RunStanding::Unknown => Self::Forgotten(run),
+        }
+    }
+
+    /// Why the run is over for good, if it is.
+    fn fences(&self) -> Option<Fenced> {
+        match self {
+            Self::Closed(_) => Some(Fenced::Closed),
+            Self::MarkMoved { .. } | Self::Forgotten(_) => Some(Fenced::LedgerLostData),
+            Self::Ledger(_) | Self::Journal(_) => None,
+        }
+    }
 }
 
 /// Reads one run's journal into batches and writes them.
@@ -139,14 +164,9 @@ impl RunFlusher {
                 };
                 Step { undone, ..Step::default() }
             }
-            FlushOutcome::NotHere(RunStanding::Open { flushed_position }) => {
-                return Err(FlushError::MarkMoved {
-                    run: self.run,
-                    expected: self.mark,
-                    found: flushed_position.into(),
-                });
+            FlushOutcome::NotHere(standing) => {
+                return Err(FlushError::of(standing, self.run, self.mark));
             }
-            FlushOutcome::NotHere(_) => return Err(FlushError::Closed(self.run)),
         };
         self.mark = end;
         Ok(step)
@@ -257,8 +277,8 @@ impl Flusher {
                     retry = (retry * 2).min(RETRY_MAX);
                 }
                 Err(error) => {
-                    if matches!(error, FlushError::Closed(_) | FlushError::MarkMoved { .. }) {
-                        self.engine.leasing.fenced.cancel();
+                    if let Some(why) = error.fences() {
+                        self.engine.leasing.fence.lower(why);
                     }
                     return Err(error);
                 }
@@ -305,9 +325,11 @@ impl Flusher {
     ) -> Result<(), FlushError> {
         if mark >= handed_over && self.heartbeat_at <= Instant::now() {
             self.heartbeat_at = Instant::now() + HEARTBEAT;
-            let standing = self.ledger.mark_run(self.engine.run, mark.into(), through).await?;
-            if matches!(standing, RunStanding::Closed { .. }) {
-                return Err(FlushError::Closed(self.engine.run));
+            let run = self.engine.run;
+            let standing = self.ledger.mark_run(run, mark.into(), through).await?;
+            let here = RunStanding::Open { flushed_position: mark.into() };
+            if standing != here {
+                return Err(FlushError::of(standing, run, mark));
             }
         }
         Ok(())

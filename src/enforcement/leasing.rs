@@ -6,10 +6,11 @@ use tokio::{
     sync::{Notify, RwLock, watch},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
     counter::{Counter, Slow, Verdict},
+    fence::{Fence, Fenced},
     floors::Floors,
     lease_metrics::LeaseMetrics,
     retention::KeyRetentions,
@@ -50,8 +51,8 @@ pub struct Leasing {
     pub untold_values: Arc<RwLock<()>>,
     /// How long the shared counters keep what is not used any more.
     pub retentions: KeyRetentions,
-    /// Told when this run has been closed by someone else: it must not serve any longer.
-    pub fenced: CancellationToken,
+    /// Comes down when this run must not serve any longer.
+    pub fence: Fence,
     pub tasks: TaskTracker,
     pub started: Instant,
     pub denial_cache: Duration,
@@ -92,7 +93,7 @@ impl Leasing {
                 Step::Wait { until } => self.sleep(counter, until).await,
                 Step::Rest { until: Some(until) } => self.sleep(counter, until).await,
                 Step::Fenced => {
-                    self.fenced.cancel();
+                    self.fence.lower(Fenced::Closed);
                     answer_all_unavailable(&mut counter.slow());
                     return;
                 }

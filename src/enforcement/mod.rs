@@ -18,6 +18,7 @@ mod emergency;
 pub mod engine;
 pub mod error;
 pub mod features;
+pub mod fence;
 pub mod floors;
 mod flush_lag;
 pub mod flusher;

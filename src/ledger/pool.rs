@@ -41,6 +41,8 @@ impl Ledger {
             Invalid::new("ledger.url", error.to_string(), "give a postgres:// URL")
         })?;
         let options = options.application_name("tollgate").options([
+            // What is committed is deleted from the journal.
+            ("synchronous_commit", "on".to_owned()),
             ("statement_timeout", format!("{}ms", config.statement_timeout_ms)),
             ("lock_timeout", format!("{}ms", config.lock_timeout_ms)),
             // A process that dies without closing its socket must not hold locks for hours.

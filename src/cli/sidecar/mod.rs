@@ -16,6 +16,7 @@ use crate::{
     cli::sidecar::start::Started,
     clock::Clock,
     config::SettingsArgs,
+    enforcement::fence::Fenced,
     grpc::{
         faces::faces,
         health::Health,
@@ -120,18 +121,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     );
 
     let run = started.engine.run();
-    let is_fenced = tokio::select! {
+    let fenced = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, "stopping; calls in flight are answered");
-            false
+            None
         }
-        () = started.fenced() => {
+        why = started.fenced() => {
             tracing::error!(
                 %run,
-                "this run was closed by an operator (`tollgate run close`); it may not serve any \
-                 longer, so this sidecar stops; calls in flight are answered"
+                "{}; it may not serve any longer, so this sidecar stops; calls in flight are answered",
+                told(why)
             );
-            true
+            Some(why)
         }
     };
     let stopping = async {
@@ -145,10 +146,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     signals.unless_again(stopping).await??;
-    if is_fenced {
-        bail!("run {run} was closed by an operator; start the sidecar again, under a new run");
+    if let Some(why) = fenced {
+        bail!("{} (run {run}); start the sidecar again, under a new run", told(why));
     }
     Ok(())
+}
+
+fn told(why: Fenced) -> &'static str {
+    match why {
+        Fenced::Closed => {
+            "this run was closed, by an operator (`tollgate run close`) or by a sidecar that was \
+             started on a copy of its directory"
+        }
+        Fenced::LedgerLostData => {
+            "Postgres has less of this run than it had committed (it was restored, or a replica \
+             took over that lagged behind)"
+        }
+    }
 }
 
 async fn stop(started: Started, tasks: &TaskGroup) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::{sync::Notify, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     clock::Clock,
@@ -14,6 +14,7 @@ use crate::{
         counter::CounterSeed,
         directory::{Directory, Source},
         engine::{Engine, EngineParts},
+        fence::Fence,
         floors::Floors,
         lease_metrics::LeaseMetrics,
         leasing::Leasing,
@@ -71,7 +72,7 @@ pub fn build(
         epoch_doubt: Notify::new(),
         untold_values: Arc::default(),
         retentions,
-        fenced: CancellationToken::new(),
+        fence: Fence::default(),
         tasks: TaskTracker::new(),
         started: Instant::now(),
         denial_cache: base.settings.enforcement.denial_cache(),

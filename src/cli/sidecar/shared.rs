@@ -27,7 +27,7 @@ use crate::{
     leases::message::Epoch,
     ledger::{
         Ledger,
-        runs::{ClosedHow, NewRun},
+        runs::{ClosedHow, NewRun, RunStanding},
     },
     lifecycle::{
         readiness::{Condition, Readiness},
@@ -69,8 +69,8 @@ impl Shared {
         }
         tracing::info!("flushing usage to Postgres and closing the run");
         self.flusher_done.cancelled().await;
-        if !engine.is_flushed() {
-            tracing::warn!("not all usage could be flushed; the next start does it");
+        if !engine.is_flushed() || !self.ledger_has_all(engine).await {
+            tracing::warn!("not all usage is flushed; the next start does it");
             return;
         }
         alerts::look_last(engine.clone(), self.closer.ledger.clone()).await;
@@ -82,6 +82,14 @@ impl Shared {
             }
             Err(error) => tracing::warn!(%error, "cannot close the run; the next start does"),
         }
+    }
+
+    /// Whether the ledger's mark stands where this run's flushes have brought it: one that was restored
+    /// since needs the journal once more.
+    async fn ledger_has_all(&self, engine: &Engine) -> bool {
+        let flushed_position = engine.flushed_to();
+        let standing = self.closer.ledger.run_standing(engine.run()).await;
+        matches!(standing, Ok(found) if found == RunStanding::Open { flushed_position })
     }
 
     /// Returns all escrow, as long as Redis can be reached.

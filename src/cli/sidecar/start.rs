@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     domain::{catalog::Catalog, ids::RunId},
-    enforcement::{counter::CounterSeed, engine::Engine, leasing::Leasing},
+    enforcement::{counter::CounterSeed, engine::Engine, fence::Fenced, leasing::Leasing},
     journal::{Journal, disk::Disk, shared::Health},
     leases::holder::LeaseTimes,
     lifecycle::{readiness::Readiness, tasks::TaskGroup},
@@ -70,9 +70,9 @@ impl Started {
         }
     }
 
-    /// Resolves when this run has been closed by someone else.
-    pub async fn fenced(&self) {
-        self.leasing.fenced.cancelled().await;
+    /// Resolves when this run is over by nobody's wish here.
+    pub async fn fenced(&self) -> Fenced {
+        self.leasing.fence.lowered().await
     }
 
     /// Everything acknowledged goes to where it belongs, and escrow back.

@@ -23,6 +23,7 @@ mod large_amounts;
 mod load;
 mod metrics;
 mod ofrep;
+mod older_ledger;
 mod operations;
 mod outages;
 mod pool_alerts;
