@@ -1,9 +1,9 @@
 //! The machine's own file system.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     path::Path,
 };
 
@@ -17,7 +17,8 @@ pub struct Disk;
 
 impl Files for Disk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        // For its owner alone: what is in it tells of tenants.
+        DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -127,6 +128,16 @@ mod tests {
         assert_ne!(Disk.place(&copy).unwrap(), place);
         Disk.rename(&first, &dir.path().join("renamed")).unwrap();
         assert_eq!(Disk.place(&dir.path().join("renamed")).unwrap(), place);
+    }
+
+    #[test]
+    fn only_its_owner_enters_a_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("data/runs");
+        Disk.create_dir_all(&dir).unwrap();
+        for dir in [dir.parent().unwrap(), &dir] {
+            assert_eq!(fs::metadata(dir).unwrap().mode() & 0o777, 0o700, "{dir:?}");
+        }
     }
 
     #[test]
