@@ -15,6 +15,27 @@ pub const MESSAGE_BYTES_MAX: usize = 512;
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "tollgate";
 
+/// How tonic's failures begin that are about the bytes of a message.
+const MALFORMED: [&str; 4] = [
+    "failed to decode Protobuf message",
+    "Missing request message",
+    "protocol error: received message with",
+    "Unexpected EOF decoding stream",
+];
+
+/// Whether a failure is about the bytes of a message: the sender's fault, where tonic says INTERNAL.
+pub fn is_malformed(bare: &Status) -> bool {
+    bare.code() == Code::Internal && MALFORMED.iter().any(|told| bare.message().starts_with(told))
+}
+
+/// A failure to read a message, as it is told: INVALID_ARGUMENT where the message is malformed.
+pub fn unread(bare: Status) -> Status {
+    match is_malformed(&bare) {
+        true => status(Refusal::new(Code::InvalidArgument, "INVALID_ARGUMENT", bare.message())),
+        false => bare,
+    }
+}
+
 /// Puts a refusal into gRPC's words.
 pub fn status(refusal: Refusal) -> Status {
     let mut details = ErrorDetails::new();

@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,7 +15,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, body::Body};
 use tower::Service;
@@ -20,9 +23,13 @@ use tower::Service;
 use super::{
     config::GrpcConfig,
     heavy::{Bounds, WeighedBody, Weight},
+    seldom::Seldom,
 };
 use crate::{
-    api::{refusal::Refusal, status::status},
+    api::{
+        refusal::{OVERLOADED_RETRY, Refusal},
+        status::{is_malformed, status},
+    },
     proto::calls,
 };
 
@@ -68,21 +75,40 @@ impl<S> GrpcService for S where
 #[derive(Clone)]
 pub struct Calls<S> {
     service: S,
-    /// Memory for large messages in flight, in units of [`BUDGET_UNIT_BYTES`].
-    large_messages: Arc<Semaphore>,
-    large_messages_max: usize,
+    /// What all connections share.
+    shared: Arc<Shared>,
     message_bytes_max: u32,
 }
 
+/// What bounds the calls of all connections together.
+struct Shared {
+    /// Calls that are not answered yet.
+    in_flight: AtomicUsize,
+    in_flight_max: usize,
+    /// Calls refused because there were too many.
+    shed: metrics::Counter,
+    told: Seldom,
+    /// Memory for large messages in flight, in units of [`BUDGET_UNIT_BYTES`].
+    large_messages: Arc<Semaphore>,
+    large_messages_max: usize,
+}
+
 impl<S: GrpcService> Calls<S> {
-    /// Serves `service`; all clones share one budget for large messages.
+    /// Serves `service`; all clones share one budget for large messages, and one for calls.
     pub fn new(service: S, config: &GrpcConfig) -> Self {
         let units = config.large_messages_bytes_max.div_ceil(BUDGET_UNIT_BYTES);
         let units = units.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        Self {
-            service,
+        let shared = Shared {
+            in_flight: AtomicUsize::new(0),
+            in_flight_max: config.calls_max,
+            shed: metrics::counter!("tollgate_grpc_calls_shed_total"),
+            told: Seldom::default(),
             large_messages: Arc::new(Semaphore::new(units)),
             large_messages_max: units,
+        };
+        Self {
+            service,
+            shared: Arc::new(shared),
             message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
         }
     }
@@ -101,6 +127,11 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
     fn call(&self, request: Request<Incoming>) -> Call {
         let weight = Weight::default();
         let path = request.uri().path();
+        let in_flight = InFlight::of(&self.shared);
+        // Health answers however much there is to do: whoever asks it decides over this process.
+        if in_flight.is_beyond() && !is_open(path) {
+            return Call { place: Place::Refused(self.shared.refuse()), weight, in_flight };
+        }
         let bounds = Bounds {
             weighed_bytes_max: if is_open(path) { 0 } else { self.message_bytes_max },
             wait_max: (!takes_stream(path)).then_some(MESSAGE_WAIT_MAX),
@@ -108,12 +139,7 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
         let request = request.map(|body| Body::new(WeighedBody::new(body, weight.clone(), bounds)));
         // The contract asks for `poll_ready` first; a `GrpcService` is always ready.
         let answer = self.service.clone().call(request);
-        Call {
-            place: Place::Connection(answer),
-            weight,
-            large_messages: self.large_messages.clone(),
-            large_messages_max: self.large_messages_max,
-        }
+        Call { place: Place::Connection(answer), weight, in_flight }
     }
 }
 
@@ -121,8 +147,48 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
 pub struct Call {
     place: Place,
     weight: Weight,
-    large_messages: Arc<Semaphore>,
-    large_messages_max: usize,
+    in_flight: InFlight,
+}
+
+impl Shared {
+    /// The answer to a call that is one too many.
+    fn refuse(&self) -> Box<Response<Body>> {
+        self.shed.increment(1);
+        let calls_max = self.in_flight_max;
+        if let Some(calls) = self.told.due(Instant::now()) {
+            tracing::warn!(calls, calls_max, "gRPC calls were refused: too many wait for answers");
+        }
+        let told = format!("{calls_max} calls (grpc.calls_max) wait for their answers");
+        let refusal = Refusal {
+            retry_after: Some(OVERLOADED_RETRY),
+            ..Refusal::new(Code::ResourceExhausted, "OVERLOADED", told)
+        };
+        Box::new(status(refusal).into_http())
+    }
+}
+
+/// Counts a call from its arrival to its answer, or until its caller gives up.
+struct InFlight {
+    shared: Arc<Shared>,
+    /// How many there are with it.
+    number: usize,
+}
+
+impl InFlight {
+    fn of(shared: &Arc<Shared>) -> Self {
+        let number = shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { shared: shared.clone(), number }
+    }
+
+    fn is_beyond(&self) -> bool {
+        self.number > self.shared.in_flight_max
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 enum Place {
@@ -130,6 +196,8 @@ enum Place {
     Connection(BoxFuture<'static, Answer>),
     /// In a task of its own, which ends when the caller gives up.
     Own(AbortOnDropHandle<Response<Body>>),
+    /// Not made: it is one too many.
+    Refused(Box<Response<Body>>),
     /// Answered.
     Nowhere,
 }
@@ -161,6 +229,10 @@ impl Future for Call {
             Place::Own(task) => Pin::new(task)
                 .poll(cx)
                 .map(|done| Ok(with_reason(done.unwrap_or_else(|_| panicked())))),
+            Place::Refused(_) => match std::mem::replace(&mut this.place, Place::Nowhere) {
+                Place::Refused(refusal) => Poll::Ready(Ok(*refusal)),
+                _ => Poll::Pending,
+            },
             Place::Connection(_) | Place::Nowhere => Poll::Pending,
         }
     }
@@ -174,9 +246,10 @@ impl Call {
         };
         // A message above the whole budget is above the largest allowed one: its length is refused
         // before it is read.
-        let units = (bytes as usize).div_ceil(BUDGET_UNIT_BYTES).min(self.large_messages_max);
+        let shared = &self.in_flight.shared;
+        let units = (bytes as usize).div_ceil(BUDGET_UNIT_BYTES).min(shared.large_messages_max);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let large_messages = self.large_messages.clone();
+        let large_messages = shared.large_messages.clone();
         let task = tokio::spawn(async move {
             let in_time = tokio::time::timeout(HEAVY_CALL_MAX, async move {
                 // The semaphore is never closed.
@@ -228,7 +301,6 @@ fn panicked() -> Response<Body> {
 /// Gives failures that tonic found the reason that every failure has. A message that cannot be
 /// decoded is the sender's fault: INVALID_ARGUMENT, where tonic says INTERNAL.
 fn with_reason(response: Response<Body>) -> Response<Body> {
-    const NO_MESSAGE: [&str; 2] = ["failed to decode Protobuf message", "Missing request message"];
     let headers = response.headers();
     // Only a failed call has its status in the headers; the others send it after the body.
     if !headers.contains_key(Status::GRPC_STATUS)
@@ -239,9 +311,7 @@ fn with_reason(response: Response<Body>) -> Response<Body> {
     let Some(bare) = Status::from_header_map(headers) else { return response };
     let message = bare.message();
     let (code, reason) = match bare.code() {
-        Code::Internal if NO_MESSAGE.iter().any(|told| message.starts_with(told)) => {
-            (Code::InvalidArgument, "INVALID_ARGUMENT")
-        }
+        Code::Internal if is_malformed(&bare) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
         Code::InvalidArgument => (Code::InvalidArgument, "INVALID_ARGUMENT"),
         Code::OutOfRange => (Code::OutOfRange, "BODY_TOO_LARGE"),
         Code::DeadlineExceeded => (Code::DeadlineExceeded, "BODY_TOO_SLOW"),
@@ -272,6 +342,10 @@ mod tests {
     fn what_tonic_refuses_has_a_reason_too() {
         let undecodable = Status::internal("failed to decode Protobuf message: Buffer underflow");
         assert_eq!(reason(undecodable), (Code::InvalidArgument, "INVALID_ARGUMENT".into()));
+        let flagged = "protocol error: received message with invalid compression flag: 44";
+        assert_eq!(reason(Status::internal(flagged)).0, Code::InvalidArgument);
+        let cut = Status::internal("Unexpected EOF decoding stream.");
+        assert_eq!(reason(cut), (Code::InvalidArgument, "INVALID_ARGUMENT".into()));
         let large = Status::out_of_range("decoded message length too large");
         assert_eq!(reason(large), (Code::OutOfRange, "BODY_TOO_LARGE".into()));
         let none = Status::unimplemented("");

@@ -29,6 +29,9 @@ pub struct GrpcConfig {
     pub connections_max: usize,
     /// Calls in flight at a time on one connection; the client holds further ones back.
     pub calls_per_connection_max: u32,
+    /// Calls at a time, on all connections together, that wait for their answers; one more is
+    /// refused at once as overload. Streams count until they begin to answer.
+    pub calls_max: usize,
     /// Largest request message, bytes. A batch of 100,000 events of 670 bytes each fits in 64 MiB.
     pub message_bytes_max: usize,
     /// Memory for large requests (above 64 KiB) in flight at a time, bytes; further ones wait.
@@ -54,6 +57,7 @@ impl Default for GrpcConfig {
             socket_mode: FileMode(0o660),
             connections_max: 10_000,
             calls_per_connection_max: 1_024,
+            calls_max: 10_000,
             message_bytes_max: 64 << 20,
             large_messages_bytes_max: 256 << 20,
             head_bytes_max: 16 << 10,
@@ -76,6 +80,7 @@ impl GrpcConfig {
         let at_least_one = [
             ("connections_max", self.connections_max as u64),
             ("calls_per_connection_max", u64::from(self.calls_per_connection_max)),
+            ("calls_max", self.calls_max as u64),
             ("head_bytes_max", u64::from(self.head_bytes_max)),
             ("preface_s", self.preface_s),
             ("keepalive_interval_s", self.keepalive_interval_s),

@@ -16,7 +16,7 @@ mod inline;
 pub mod listen;
 mod preface;
 pub mod rls;
-
+mod seldom;
 pub mod serve;
 
 pub use call::GrpcService;

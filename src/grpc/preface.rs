@@ -1,5 +1,8 @@
 //! What every HTTP/2 client says first, read before hyper sees the connection: as long as it has not
 //! been said, hyper's keep-alive does not run, and a client that says nothing would stay for ever.
+//!
+//! It is read, not peeked at: of a client that hangs up half-way, the half would be there to be seen
+//! for ever, and whoever waited for the rest would never sleep again.
 
 use std::{
     io,
@@ -10,7 +13,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// The preface.
-pub const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection whose client has said the preface, which is read from it again.
 #[derive(Debug)]

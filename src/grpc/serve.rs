@@ -1,15 +1,9 @@
 //! Accepts connections, bounds their number, and drains them at the end.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use rustix::net::RecvFlags;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -22,7 +16,8 @@ use super::{
     config::GrpcConfig,
     connection::{Closing, serve_connection},
     listen::{Listeners, UnixSocket},
-    preface::{HTTP2_PREFACE, Prefaced},
+    preface::Prefaced,
+    seldom::Seldom,
 };
 use crate::api::{
     accept::is_of_one_connection,
@@ -31,8 +26,6 @@ use crate::api::{
 
 /// How long accepting pauses when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often it is told that connections are refused.
-const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How a server's connections ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,8 +171,8 @@ async fn attend<I: Socket, S: GrpcService>(
     }
     let preface_max = Duration::from_secs(config.preface_s);
     let Some(tls) = tls else {
-        if in_time(preface_max, &closing, socket.preface()).await.is_some() {
-            serve_connection(socket, calls, &config, closing).await;
+        if let Some(begun) = in_time(preface_max, &closing, Prefaced::read(socket)).await {
+            serve_connection(begun, calls, &config, closing).await;
         }
         return;
     };
@@ -225,50 +218,10 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Something that is told at most once in [`TOLD_INTERVAL`], however often it happens.
-#[derive(Debug, Default)]
-struct Seldom {
-    /// Guards when it was last told, and how often it has happened since.
-    last: Mutex<(Option<Instant>, u64)>,
-}
-
-impl Seldom {
-    /// Notes that it has happened at `now`: how often since it was last told, when it is to be told
-    /// again.
-    fn due(&self, now: Instant) -> Option<u64> {
-        let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        last.1 += 1;
-        if last.0.is_some_and(|told| now.duration_since(told) < TOLD_INTERVAL) {
-            return None;
-        }
-        last.0 = Some(now);
-        Some(std::mem::take(&mut last.1))
-    }
-}
-
 /// A TCP or a Unix connection.
-trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + 'static {
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     /// Sets the options that every connection has.
     fn prepare(&self) -> io::Result<()>;
-
-    /// Runs `attempt` whenever there is something to read, until it does not answer `WouldBlock`.
-    fn when_readable(
-        &self,
-        attempt: impl FnMut() -> io::Result<()> + Send,
-    ) -> impl Future<Output = io::Result<()>> + Send;
-
-    /// Waits until the client has sent HTTP/2's preface, without taking it. Before that, hyper's
-    /// keep-alive does not run, and a client that says nothing would stay for ever.
-    fn preface(&self) -> impl Future<Output = io::Result<()>> + Send {
-        self.when_readable(move || {
-            let mut seen = [0; HTTP2_PREFACE.len()];
-            let (read, _) = rustix::net::recv(self, &mut seen, RecvFlags::PEEK)?;
-            if read == 0 || !HTTP2_PREFACE.starts_with(&seen[..read]) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2"));
-            }
-            if read < HTTP2_PREFACE.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        })
-    }
 }
 
 impl Socket for TcpStream {
@@ -276,39 +229,10 @@ impl Socket for TcpStream {
         // Answers are small and leave in one write: waiting for more would only delay them.
         self.set_nodelay(true)
     }
-
-    async fn when_readable(
-        &self,
-        attempt: impl FnMut() -> io::Result<()> + Send,
-    ) -> io::Result<()> {
-        self.async_io(Interest::READABLE, attempt).await
-    }
 }
 
 impl Socket for UnixStream {
     fn prepare(&self) -> io::Result<()> {
         Ok(())
-    }
-
-    async fn when_readable(
-        &self,
-        attempt: impl FnMut() -> io::Result<()> + Send,
-    ) -> io::Result<()> {
-        self.async_io(Interest::READABLE, attempt).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_happens_often_is_told_seldom_and_counted() {
-        let (seldom, start) = (Seldom::default(), Instant::now());
-        assert_eq!(seldom.due(start), Some(1));
-        for _ in 0..99 {
-            assert_eq!(seldom.due(start + Duration::from_secs(1)), None);
-        }
-        assert_eq!(seldom.due(start + TOLD_INTERVAL), Some(100));
     }
 }

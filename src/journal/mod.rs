@@ -42,7 +42,7 @@
 //! Reading, releasing, opening and recovering block on the disk: call them where that is fine.
 
 pub mod config;
-mod convert;
+pub mod convert;
 #[cfg(test)]
 mod crash_tests;
 pub mod disk;
@@ -52,7 +52,7 @@ pub mod error;
 #[cfg(test)]
 mod faulty;
 pub mod files;
-mod frame;
+pub mod frame;
 mod intake;
 #[allow(clippy::module_inception)] // The handle is the journal.
 mod journal;
@@ -64,7 +64,7 @@ pub mod record;
 mod run_file;
 #[cfg(test)]
 mod samples;
-mod segment;
+pub mod segment;
 pub mod shared;
 mod writer;
 

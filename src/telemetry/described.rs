@@ -35,6 +35,10 @@ const COUNTERS: &[Described] = &[
         "Units of closed runs that count against limits though no event accounts for them",
     ),
     (
+        "tollgate_grpc_calls_shed_total",
+        "Calls refused at once because too many waited for their answers",
+    ),
+    (
         "tollgate_grpc_connections_refused_total",
         "Connections closed at once because too many were open",
     ),

@@ -26,6 +26,7 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
+mod bounds;
 mod stub;
 use stub::Stub;
 

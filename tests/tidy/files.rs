@@ -7,7 +7,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use super::source::rust_files;
 
 const LINES_MAX: usize = 500;
-const FOLDERS: [&str; 4] = ["src", "tests", "benches", "loadtest/src"];
+const FOLDERS: [&str; 6] = ["src", "tests", "benches", "loadtest/src", "fuzz/src", "fuzz/tests"];
 /// Names that say nothing about what a file is for.
 const EMPTY_NAMES: [&str; 10] = [
     "common",

@@ -1,7 +1,7 @@
 //! The calls behind the check of who makes them.
 
 use futures::{
-    FutureExt, Stream, StreamExt,
+    FutureExt, Stream, StreamExt, TryStreamExt,
     future::{BoxFuture, ready},
     stream,
 };
@@ -9,7 +9,10 @@ use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{Caller, needs::Needs};
 use crate::{
-    api::{refusal::Refusal, status::status},
+    api::{
+        refusal::Refusal,
+        status::{status, unread},
+    },
     proto::{NamesTenants, calls, v1, v1::tollgate_service_server::TollgateService},
 };
 
@@ -71,7 +74,7 @@ pub fn messages<M: Needs + NamesTenants + Send + 'static>(
 ) -> BoxStream<M> {
     // Who is not asked, in `Guarded::open`, has none.
     let caller = request.extensions().get::<Caller>().cloned();
-    let messages = request.into_inner();
+    let messages = request.into_inner().map_err(unread);
     match caller {
         Some(caller) => Box::pin(compared(messages, caller)),
         None => Box::pin(messages),

@@ -4,7 +4,7 @@ mod alone;
 mod guard;
 mod parts;
 mod shared;
-mod start;
+pub mod start;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
