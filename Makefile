@@ -3,7 +3,7 @@
 # Where rustup puts cargo, for a shell that has not read its profile since.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: run test simulate torture lint advisories bench loadtest setup
+.PHONY: run test simulate torture lint advisories bench loadtest fuzz setup
 
 # Everything on this machine: private Postgres and Redis, demo tenants, a sidecar, a worker.
 run: setup
@@ -42,6 +42,12 @@ bench: setup
 loadtest: setup
 	cargo build --locked --release --workspace
 	target/release/tollgate-loadtest $(or $(ARGS),compare)
+
+# Every fuzz target for MINUTES, two at a time; what was answered in a new way is kept in target/fuzz.
+fuzz: MINUTES ?= 1
+fuzz: setup
+	FUZZ_GROW=1 BOLERO_RANDOM_ITERATIONS=18446744073709551615 BOLERO_RANDOM_TEST_TIME_MS=$$(($(MINUTES) * 60000)) \
+		cargo test --locked --workspace --test targets -- --test-threads=2 $(ARGS)
 
 setup:
 	@./scripts/setup

@@ -1,0 +1,96 @@
+//! gRPC: every call with every body, whole, cut off, with lengths and flags that lie.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use tokio::time::{Instant, timeout};
+use tollgate::{api::status::is_malformed, grpc::GrpcService};
+use tollgate_fuzz::{Answer, Target};
+use tonic::{Code, Status, body::Body};
+
+use super::{
+    envoy,
+    frames::calls,
+    sidecar::{READ_MAX, Sidecar},
+};
+
+/// How long a call may take, its stream aside: none of the sidecar's own deadlines is as long.
+const CALL_MAX: Duration = Duration::from_secs(15);
+
+/// A call as the corpus has it: its path, an empty byte, its body.
+fn request(input: &[u8]) -> Option<Request<Body>> {
+    let end = input.iter().position(|byte| *byte == 0)?;
+    let request = Request::post(&input[..end]).header("content-type", "application/grpc");
+    let body = Bytes::copy_from_slice(&input[end + 1..]);
+    // A stream that breaks off breaks off for ever: a body that never ends is for `http2`.
+    request.body(Body::new(Full::new(body))).ok()
+}
+
+/// The status of an answer, and whether anything came before it. `None` for a stream that goes on.
+async fn status(mut answer: Response<Body>) -> (Option<Status>, bool) {
+    let in_head = Status::from_header_map(answer.headers());
+    let (mut any, until) = (false, Instant::now() + READ_MAX);
+    let mut status = in_head;
+    while let Ok(Some(frame)) = tokio::time::timeout_at(until, answer.body_mut().frame()).await {
+        match frame {
+            Ok(frame) if frame.is_data() => any = true,
+            Ok(frame) => {
+                status = frame.trailers_ref().and_then(Status::from_header_map).or(status);
+            }
+            Err(broken) => return (Some(broken), any),
+        }
+    }
+    (status, any)
+}
+
+async fn answer(mut service: impl GrpcService, request: Request<Body>) -> Answer {
+    let path: String = request.uri().path().chars().take(60).collect();
+    let answer = timeout(CALL_MAX, service.call(request)).await.expect("an answer in time");
+    let answer = answer.unwrap_or_else(|never| match never {});
+    assert!(!answer.status().is_server_error(), "{}", answer.status());
+    let (status, any) = status(answer).await;
+    let Some(status) = status else { return format!("{path} goes on") };
+    // tonic tells what it cannot decode as INTERNAL; whoever serves it says INVALID_ARGUMENT
+    // (`grpc::call`).
+    assert!(
+        is_malformed(&status)
+            || ![Code::Internal, Code::Unknown, Code::DataLoss].contains(&status.code()),
+        "{path}: {status:?}"
+    );
+    let words: Vec<_> = status.message().split([' ', ':', '[']).take(2).collect();
+    format!("{path} {:?} {any} {}", status.code(), words.join(" "))
+}
+
+fn run(target: Target, seeds: Vec<Vec<u8>>) {
+    let sidecar = Sidecar::start();
+    let service = sidecar.grpc();
+    target.run(seeds, |input| match request(input) {
+        None => "no call".into(),
+        Some(request) => sidecar.runtime.block_on(answer(service.clone(), request)),
+    });
+}
+
+fn input(path: &str, body: &[u8]) -> Vec<u8> {
+    [path.as_bytes(), &[0], body].concat()
+}
+
+/// The sidecar's own work goes on meanwhile: its tables, its journal's buffers.
+const MEMORY_MAX: (usize, usize) = (64 << 20, 1 << 10);
+
+#[test]
+fn calls_of_every_kind() {
+    let seeds = calls().into_iter().map(|(path, body)| input(&path, &body)).collect();
+    let target =
+        Target { name: "grpc", inputs: 8_000, bytes_max: 64 << 10, memory_max: MEMORY_MAX };
+    run(target, seeds);
+}
+
+#[test]
+fn descriptors_of_envoy() {
+    let seeds = envoy::requests().iter().map(|body| input(envoy::PATH, body)).collect();
+    let target =
+        Target { name: "envoy", inputs: 6_000, bytes_max: 64 << 10, memory_max: MEMORY_MAX };
+    run(target, seeds);
+}
