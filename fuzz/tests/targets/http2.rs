@@ -108,10 +108,8 @@ fn connections_of_http2() {
     let stop = CancellationToken::new();
     let service = sidecar.grpc();
     let services = Services { over_tcp: service.clone(), over_unix: service, tls: None };
-    let server = sidecar.runtime.block_on(async {
-        let listeners = Listeners::open(&config).await.unwrap();
-        tokio::spawn(serve(listeners, services, config, stop.clone()))
-    });
+    let listeners = sidecar.runtime.block_on(Listeners::open(&config)).unwrap();
+    let server = sidecar.runtime.spawn(serve(listeners, services, config, stop.clone()));
     let all = calls();
     let mut seeds: Vec<_> = all.chunks(4).map(connection).collect();
     seeds.push(connection(&all[..1]));
