@@ -17,6 +17,7 @@ mod job_runner;
 mod lease_scripts;
 mod ledger;
 mod overages;
+mod overload;
 mod private_servers;
 mod rate_script;
 mod shared_counters;

@@ -72,15 +72,13 @@ async fn a_message_whose_frame_lies_is_the_senders_fault() {
     let served = served(GrpcConfig::default()).await;
     let channel = Endpoint::new(format!("http://{}", served.address)).unwrap();
     let mut channel = channel.connect().await.unwrap();
-    for (path, body) in [
-        // A flag that there is not, and a message that breaks off.
-        ("CheckQuota", &[7, 0, 0, 0, 0][..]),
-        ("CheckQuota", &[0, 0, 0, 0, 9, 1]),
-        ("RecordUsageStream", &[0, 0, 0, 0, 0, 7, 0, 0, 0, 0]),
-    ] {
-        let request = http::Request::post(format!("/tollgate.v1.TollgateService/{path}"))
+    // A flag that there is not, and a message that breaks off.
+    let bodies: [&'static [u8]; 2] = [&[7, 0, 0, 0, 0], &[0, 0, 0, 0, 9, 1]];
+    for body in bodies {
+        let body = http_body_util::Full::new(bytes::Bytes::from_static(body));
+        let request = http::Request::post("/tollgate.v1.TollgateService/CheckQuota")
             .header("content-type", "application/grpc")
-            .body(tonic::body::Body::new(http_body_util::Full::new(body.into())))
+            .body(tonic::body::Body::new(body))
             .unwrap();
         in_time(futures::future::poll_fn(|cx| {
             tower::Service::<http::Request<tonic::body::Body>>::poll_ready(&mut channel, cx)
@@ -92,6 +90,6 @@ async fn a_message_whose_frame_lies_is_the_senders_fault() {
         let end = in_time(http_body_util::BodyExt::collect(answer.into_body())).await.unwrap();
         let at_end = end.trailers().and_then(Status::from_header_map);
         let status = in_head.or(at_end).expect("a status");
-        assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status}");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     }
 }
