@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::{ids::TenantId, invalid::Invalid};
@@ -118,7 +119,13 @@ pub fn check_name(name: &str) -> Result<(), Invalid> {
 }
 
 /// SHA-256 of a secret. The secret has 256 random bits, so that nothing slower is needed.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Hashes are compared in a time that does not depend on where they differ, and there is no other way
+/// to compare them. What is compared is a hash and not the secret: who learns bits of a hash by timing
+/// would have to find another input with it, which takes 2^256 tries whatever is known of it. That is
+/// why a look-up by [`Self::key`], whose time may tell whether a hash begins like a known one, gives
+/// nobody a way to a secret; it finds candidates, and the comparison alone decides.
+#[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TokenHash(pub [u8; 32]);
 
@@ -133,13 +140,15 @@ impl TokenHash {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
+}
 
-    /// Compares in a time that does not depend on where they differ.
-    pub fn is(&self, other: &Self) -> bool {
-        let differs = self.0.iter().zip(&other.0).fold(0, |differs, (a, b)| differs | (a ^ b));
-        std::hint::black_box(differs) == 0
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 }
+
+impl Eq for TokenHash {}
 
 impl fmt::Display for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -246,8 +255,18 @@ mod tests {
     fn different_bytes_make_different_secrets_and_hashes() {
         let (one, other) = (Secret::of([1; RANDOM_BYTES]), Secret::of([2; RANDOM_BYTES]));
         assert_ne!(one.as_str(), other.as_str());
-        assert!(!one.hash().is(&other.hash()));
-        assert!(one.hash().is(&TokenHash::of(one.as_str().as_bytes())));
+        assert_ne!(one.hash(), other.hash());
+        assert_eq!(one.hash(), TokenHash::of(one.as_str().as_bytes()));
+    }
+
+    #[test]
+    fn every_bit_of_a_hash_counts() {
+        let hash = Secret::of([7; RANDOM_BYTES]).hash();
+        for bit in 0..256 {
+            let mut other = hash;
+            other.0[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(other, hash, "bit {bit}");
+        }
     }
 
     #[test]
