@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// How long Postgres may take to take a connection.
-const REACH_WAIT: Duration = Duration::from_secs(5);
+pub const REACH_WAIT: Duration = Duration::from_secs(5);
+/// What to do when it does not.
+pub const CHECK_THE_URL: &str = "check --ledger-url and that the server runs";
 
 /// Where the ledger is: the settings of the section `ledger`.
 #[derive(clap::Args, Debug)]
@@ -41,7 +43,7 @@ impl LedgerArgs {
 
 /// Fails with the cause when Postgres cannot be reached.
 pub async fn reach(ledger: &Ledger) -> anyhow::Result<()> {
-    ledger.reach(REACH_WAIT).await.context("check --ledger-url and that the server runs")
+    ledger.reach(REACH_WAIT).await.context(CHECK_THE_URL)
 }
 
 /// Who changes something, and why; kept in the audit log.

@@ -2,7 +2,10 @@
 
 use anyhow::{Context, bail};
 
-use super::{ledger_args::reach, print::outln};
+use super::{
+    ledger_args::{CHECK_THE_URL, REACH_WAIT},
+    print::outln,
+};
 use crate::{config::SettingsArgs, ledger::Ledger};
 
 /// Bring the ledger's schema up to this version; safe to repeat, and on a live database
@@ -19,7 +22,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         bail!("there is no ledger to migrate; give --ledger-url or set TOLLGATE_LEDGER_URL");
     }
     let ledger = Ledger::new(&settings)?;
-    reach(&ledger).await?;
+    ledger.reach_as_owner(REACH_WAIT).await.context(CHECK_THE_URL)?;
     ledger.migrate().await.context("cannot migrate the ledger")?;
     outln!("the ledger's schema is up to date");
     Ok(())

@@ -113,7 +113,7 @@ impl Ledger {
             subject_column(key.subject.as_ref()),
             from.to_sqlx() as _,
         )
-        .fetch_all(self.query("level_changes"))
+        .fetch_all(self.query("level_changes").of(&key.tenant))
         .await?;
         rows.into_iter()
             .map(|row| Ok(HourlyChange { hour: row.hour.to_jiff(), delta: row.delta }))
@@ -147,7 +147,7 @@ impl Ledger {
             property,
             by_events,
         )
-        .fetch_all(self.query("usage_by_property"))
+        .fetch_all(self.query("usage_by_property").of(&key.tenant))
         .await?;
         let mut usage = UsageByProperty::default();
         for row in rows {

@@ -73,7 +73,7 @@ impl Ledger {
 
     /// Charges ordered by tenant, meter and period.
     pub async fn charges(&self, asked: ChargesQuery<'_>) -> Result<Vec<Charge>, LedgerError> {
-        let rows = sqlx::query_as!(
+        let query = sqlx::query_as!(
             Row,
             "SELECT charge, tenant, meter, label, subject, kind, account, subscription,
                     period_start, period_end, quantity, rate, amount_minor, currency,
@@ -85,9 +85,11 @@ impl Ledger {
             asked.tenant.map(TenantId::as_str),
             asked.with_zero,
             i64::from(asked.limit),
-        )
-        .fetch_all(self.query("charges"))
-        .await?;
+        );
+        let rows = match asked.tenant {
+            Some(tenant) => query.fetch_all(self.query("charges").of(tenant)).await?,
+            None => query.fetch_all(self.query("charges")).await?,
+        };
         rows.into_iter().map(Charge::try_from).collect()
     }
 
@@ -105,7 +107,7 @@ impl Ledger {
             subject_column(key.subject.as_ref()),
             kind,
         )
-        .fetch_one(self.query("charged_through"))
+        .fetch_one(self.query("charged_through").of(&key.tenant))
         .await?;
         Ok(row.through.map(|through| through.to_jiff()))
     }

@@ -1,9 +1,10 @@
 //! How to reach Postgres, and how long to wait for it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgConnectOptions;
 
 use crate::domain::invalid::Invalid;
 
@@ -11,11 +12,11 @@ use crate::domain::invalid::Invalid;
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
 /// Settings of the ledger's connections.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LedgerConfig {
     /// `postgres://user:password@host:port/database`; parameters as libpq has them
-    /// (`?host=/socket/dir`, `?sslmode=require`).
+    /// (`?host=/socket/dir`). The connection is not encrypted.
     pub url: String,
     /// Most connections that this process opens.
     pub connections_max: u32,
@@ -25,6 +26,13 @@ pub struct LedgerConfig {
     pub statement_timeout_ms: u64,
     /// Longest wait for a lock, in milliseconds.
     pub lock_timeout_ms: u64,
+}
+
+/// Without the URL, in which a password may stand.
+impl fmt::Debug for LedgerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LedgerConfig").finish_non_exhaustive()
+    }
 }
 
 impl Default for LedgerConfig {
@@ -61,13 +69,7 @@ impl LedgerConfig {
                 "give the database as postgres://user@host/database",
             ));
         }
-        if let Err(error) = self.url.parse::<sqlx::postgres::PgConnectOptions>() {
-            return Err(Invalid::new(
-                "ledger.url",
-                format!("cannot be read ({error})"),
-                "give the database as postgres://user@host/database",
-            ));
-        }
+        self.options()?;
         if self.connections_max < 2 {
             return Err(Invalid::new(
                 "ledger.connections_max",
@@ -91,6 +93,19 @@ impl LedgerConfig {
         Ok(())
     }
 
+    /// What the URL says. The driver's own words about one that cannot be read are left out: they
+    /// quote from it, and a password that is not encoded may stand anywhere.
+    pub(super) fn options(&self) -> Result<PgConnectOptions, Invalid> {
+        self.url.parse().map_err(|_| {
+            Invalid::new(
+                "ledger.url",
+                "cannot be read",
+                "give the database as postgres://user:password@host:port/database, with %40 for an @ \
+                 in the password and the like for : / ? # %",
+            )
+        })
+    }
+
     pub(super) fn acquire_timeout(&self) -> Duration {
         Duration::from_millis(self.acquire_timeout_ms)
     }
@@ -108,5 +123,7 @@ mod tests {
             assert!(error.remedy.contains("postgres://"), "{error}");
         }
         assert!(LedgerConfig::at("postgres://me@localhost/tollgate").check().is_ok());
+        let error = LedgerConfig::at("postgres://localhost/x?sslmode=s3cr").check().unwrap_err();
+        assert!(!error.to_string().contains("s3cr"), "{error}");
     }
 }

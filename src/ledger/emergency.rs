@@ -48,7 +48,7 @@ impl Ledger {
         tenant: &crate::domain::ids::TenantId,
         source_key: &str,
     ) -> Result<Option<StoredGrant>, LedgerError> {
-        self.run_tx("grant_of_key", |tx| {
+        self.run_tx_of("grant_of_key", tenant, |tx| {
             Box::pin(async move { grant_of_key(tx.connection(), tenant, source_key).await })
         })
         .await
@@ -62,7 +62,7 @@ impl Ledger {
         bound: EmergencyBound,
         author: Author<'_>,
     ) -> Result<EmergencyOutcome, LedgerError> {
-        self.run_tx("claim_emergency", |tx| {
+        self.run_tx_of("claim_emergency", &new.tenant, |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
                 lock_changes(tx).await?;

@@ -1,7 +1,8 @@
 //! What can go wrong between here and Postgres.
 
-use sqlx::migrate::MigrateError;
+use sqlx::{migrate::MigrateError, postgres::PgDatabaseError};
 
+use super::service_role::RoleError;
 use crate::domain::invalid::Invalid;
 
 /// Why the ledger could not do what was asked.
@@ -55,8 +56,16 @@ pub enum SchemaError {
          run the version that applied it, or use a ledger of its own"
     )]
     Differs(i64),
-    #[error("the ledger could not be migrated: {0}")]
+    #[error("the ledger could not be migrated: {0}{hint}", hint = hint(.0))]
     Failed(#[source] MigrateError),
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    #[error(
+        "connections to the ledger act as {0} and not as tollgate_service: something between here and \
+         Postgres drops the parameters of connections; have it pass `options` on, or run: \
+         ALTER ROLE {0} SET role = tollgate_service"
+    )]
+    ActsAs(String),
 }
 
 /// What a caller asked for that the ledger's present content does not allow.
@@ -114,6 +123,10 @@ impl LedgerError {
         matches!(error, MigrateError::Execute(error) if sqlstate(error).as_deref() == Some("42P01"))
     }
 
+    pub(super) fn is_forbidden(error: &MigrateError) -> bool {
+        matches!(error, MigrateError::Execute(error) if sqlstate(error).as_deref() == Some("42501"))
+    }
+
     /// Whether the transaction was sacrificed to another one, and may be tried again at once.
     pub(super) fn is_lost_race(&self) -> bool {
         // serialization_failure, deadlock_detected, lock_not_available.
@@ -136,6 +149,9 @@ impl From<MigrateError> for LedgerError {
 
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
+        if let Some(role) = RoleError::read(&error) {
+            return SchemaError::Role(role).into();
+        }
         match &error {
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
@@ -152,6 +168,23 @@ impl From<sqlx::Error> for LedgerError {
             }
             _ => Self::Failed(error),
         }
+    }
+}
+
+/// What Postgres says is to be done.
+fn hint(error: &MigrateError) -> String {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return String::new();
+    };
+    let Some(error) = error.as_database_error() else { return String::new() };
+    let told = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::hint);
+    match told {
+        Some(hint) => format!("; {hint}"),
+        // insufficient_privilege.
+        None if error.code().as_deref() == Some("42501") => {
+            "; run `tollgate migrate` as the owner of the tables".to_owned()
+        }
+        None => String::new(),
     }
 }
 

@@ -30,7 +30,7 @@ impl Ledger {
             return Err(Refusal::Invalid(Invalid::new("reason", "is missing", remedy)).into());
         }
         wanted.check_size().map_err(Refusal::Invalid)?;
-        self.run_tx("set_feature_override", |tx| {
+        self.run_tx_of("set_feature_override", tenant, |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
                 lock_changes(tx).await?;
@@ -69,7 +69,7 @@ impl Ledger {
         feature: &FeatureName,
         author: Author<'_>,
     ) -> Result<bool, LedgerError> {
-        self.run_tx("clear_feature_override", |tx| {
+        self.run_tx_of("clear_feature_override", tenant, |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
                 lock_changes(tx).await?;

@@ -122,7 +122,7 @@ impl Ledger {
         new: &NewGrant,
         author: Author<'_>,
     ) -> Result<StoredGrant, LedgerError> {
-        self.run_tx("create_grant", |tx| {
+        self.run_tx_of("create_grant", &new.tenant, |tx| {
             Box::pin(async move { create_grant(tx.connection(), new, author).await })
         })
         .await
@@ -136,7 +136,7 @@ impl Ledger {
         at: Timestamp,
         author: Author<'_>,
     ) -> Result<StoredGrant, LedgerError> {
-        self.run_tx("revoke_grant", |tx| {
+        self.run_tx_of("revoke_grant", tenant, |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
                 let change = touch_tenant(tx, tenant).await?;

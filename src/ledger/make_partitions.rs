@@ -10,8 +10,6 @@ use super::{
 
 /// Days of raw events that have a partition before the first event of the day arrives.
 const EVENT_DAYS_AHEAD: i64 = 2;
-/// Holder of this lock makes partitions; any number that nobody else takes.
-const ADVISORY_LOCK: i64 = 0x7467_7061_7274;
 
 impl Ledger {
     /// Makes those of `wanted` that do not exist yet.
@@ -27,9 +25,6 @@ impl Ledger {
         self.run_tx("create_partitions", |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
-                sqlx::query!("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-                    .execute(&mut *tx)
-                    .await?;
                 for partition in wanted {
                     partition.create(tx).await?;
                 }

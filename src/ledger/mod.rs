@@ -2,6 +2,8 @@
 //!
 //! Whatever changes more than one row goes through `Ledger::run_tx`, everything else through
 //! `Ledger::query`; the metrics of both carry a name.
+//! All connections act as `tollgate_service`, which owns nothing; what concerns one tenant is done in
+//! a role that sees no other's rows (`Ledger::run_tx_of`, `Measured::of`).
 //! Transactions take their locks in one order, so that they seldom wait in a circle: run, keys,
 //! then totals sorted by key, then the rows of `commit_sequences` and `epochs`.
 
@@ -32,6 +34,7 @@ pub mod reconcile;
 pub mod retention;
 pub mod rollovers;
 pub mod runs;
+mod service_role;
 mod stored_pool;
 pub mod subscribers;
 pub mod subscriptions;
@@ -43,3 +46,4 @@ pub mod usage;
 
 pub use error::{LedgerError, Refusal, SchemaError};
 pub use pool::Ledger;
+pub use service_role::RoleError;

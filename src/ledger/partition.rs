@@ -1,16 +1,17 @@
 //! Partitions by time, made when the first row of their stretch arrives.
 //!
 //! Rollups are partitioned by event time, and test clocks put events anywhere between
-//! [`TIME_MIN`] and [`TIME_END`]: no job can know the partitions to come. A partition is made as a
-//! table of its own and then attached, since attaching does not lock out readers and writers.
+//! [`TIME_MIN`] and [`TIME_END`]: no job can know the partitions to come. Who serves may change no
+//! structure: the owner's function `make_partition` does it for them, and nothing else.
 
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
 };
 
-use jiff::{Timestamp, ToSpan, Zoned, civil::Date, tz::TimeZone};
-use sqlx::{AssertSqlSafe, PgConnection};
+use jiff::{Timestamp, Zoned, civil::Date, tz::TimeZone};
+use jiff_sqlx::ToSqlx;
+use sqlx::PgConnection;
 
 use super::error::LedgerError;
 
@@ -55,43 +56,16 @@ impl Partition {
         }
     }
 
-    fn name(self) -> String {
+    fn first_day(self) -> Date {
         match self {
-            Self::HourlyMonth(at) => format!("usage_hourly_{:04}_{:02}", at.year(), at.month()),
-            Self::DailyYear(at) => format!("usage_daily_{:04}", at.year()),
-            Self::EventsDay(at) => {
-                format!("usage_events_{:04}_{:02}_{:02}", at.year(), at.month(), at.day())
-            }
+            Self::HourlyMonth(day) | Self::DailyYear(day) | Self::EventsDay(day) => day,
         }
     }
 
-    /// First day and the day after the last.
-    fn days(self) -> (Date, Date) {
-        match self {
-            Self::HourlyMonth(at) => (at, at.saturating_add(1.month())),
-            Self::DailyYear(at) => (at, at.saturating_add(1.year())),
-            Self::EventsDay(at) => (at, at.saturating_add(1.day())),
-        }
-    }
-
+    /// Makes it unless it is there.
     pub(super) async fn create(self, tx: &mut PgConnection) -> Result<(), LedgerError> {
-        let (name, parent, (first, end)) = (self.name(), self.parent(), self.days());
-        let exists = sqlx::query!("SELECT to_regclass($1) IS NOT NULL AS \"exists!\"", name)
-            .fetch_one(&mut *tx)
-            .await?;
-        if exists.exists {
-            return Ok(());
-        }
-        // Names and dates are made of numbers alone. Rows are updated in place while their hour
-        // lasts, and room on their page keeps that from growing the indexes.
-        let fill = if matches!(self, Self::EventsDay(_)) { "" } else { " WITH (fillfactor = 80)" };
-        let create = format!("CREATE TABLE {name} (LIKE {parent} INCLUDING ALL){fill}");
-        let attach = format!(
-            "ALTER TABLE {parent} ATTACH PARTITION {name} \
-             FOR VALUES FROM ('{first} 00:00:00+00') TO ('{end} 00:00:00+00')"
-        );
-        sqlx::query(AssertSqlSafe(create)).execute(&mut *tx).await?;
-        sqlx::query(AssertSqlSafe(attach)).execute(&mut *tx).await?;
+        let day = self.first_day().to_sqlx();
+        sqlx::query!("SELECT make_partition($1, $2)", self.parent(), day as _).execute(tx).await?;
         Ok(())
     }
 }
@@ -134,19 +108,5 @@ mod tests {
     fn the_range_of_event_times_is_what_its_names_say() {
         let seconds = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
         assert_eq!(TIME_SECONDS, seconds(TIME_MIN)..seconds(TIME_END));
-    }
-
-    #[test]
-    fn a_partition_ends_where_the_next_begins() {
-        let at = "2015-12-31T23:59:59Z".parse().unwrap();
-        let next = "2016-01-01T00:00:00Z".parse().unwrap();
-        for (partition, following) in [
-            (Partition::hourly(at), Partition::hourly(next)),
-            (Partition::daily(at), Partition::daily(next)),
-        ] {
-            assert_eq!(partition.days().1, following.days().0);
-            assert_ne!(partition.name(), following.name());
-        }
-        assert_eq!(Partition::hourly(at).name(), "usage_hourly_2015_12");
     }
 }

@@ -1,6 +1,6 @@
 //! The connections to Postgres.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -12,11 +12,14 @@ use super::{
     config::LedgerConfig,
     error::{LedgerError, SchemaError, Unreachable},
     partition::KnownPartitions,
+    service_role::{RoleError, SERVICE_ROLE},
 };
 use crate::domain::invalid::Invalid;
 
 /// Where sqlx keeps which migrations were applied.
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+/// The migration that made the role, and let it see which were applied.
+const SERVICE_MIGRATION: i64 = 18;
 
 fn migrations() -> Migrator {
     let mut migrations = sqlx::migrate!("./migrations");
@@ -26,10 +29,20 @@ fn migrations() -> Migrator {
 }
 
 /// Postgres, as the rest of the house sees it. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ledger {
+    /// Connections in the role [`SERVICE_ROLE`].
     pub(super) pool: PgPool,
+    /// How to connect as whom the URL names.
+    login: Arc<PgConnectOptions>,
     pub(super) partitions: KnownPartitions,
+}
+
+/// Where it is; what logs in there is not shown.
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ledger").field(&place(&self.login)).finish()
+    }
 }
 
 impl Ledger {
@@ -37,10 +50,7 @@ impl Ledger {
     /// away. Fails only on a setting that cannot be used.
     pub fn new(config: &LedgerConfig) -> Result<Self, Invalid> {
         config.check()?;
-        let options: PgConnectOptions = config.url.parse().map_err(|error: sqlx::Error| {
-            Invalid::new("ledger.url", error.to_string(), "give a postgres:// URL")
-        })?;
-        let options = options.application_name("tollgate").options([
+        let options = config.options()?.application_name("tollgate").options([
             // What is committed is deleted from the journal.
             ("synchronous_commit", "on".to_owned()),
             ("statement_timeout", format!("{}ms", config.statement_timeout_ms)),
@@ -53,23 +63,40 @@ impl Ledger {
             .max_connections(config.connections_max)
             .acquire_timeout(config.acquire_timeout())
             .idle_timeout(Duration::from_secs(300))
-            .connect_lazy_with(options);
-        Ok(Self { pool, partitions: KnownPartitions::default() })
+            // With the connection itself, at no further cost. It holds for as long as that lives: RESET
+            // ROLE, too, comes back to it.
+            .connect_lazy_with(options.clone().options([("role", SERVICE_ROLE)]));
+        Ok(Self { pool, login: Arc::new(options), partitions: KnownPartitions::default() })
     }
 
     /// Brings the schema up to this binary's version. Safe to call by several at once, and harmless
-    /// on a schema that a newer binary has migrated.
+    /// on a schema that a newer binary has migrated. As whom the URL names, who has to own the tables.
     pub async fn migrate(&self) -> Result<(), LedgerError> {
-        Ok(migrations().run(&self.pool).await?)
+        let connecting = PgConnection::connect_with(&self.login);
+        let connected = tokio::time::timeout(self.pool.options().get_acquire_timeout(), connecting);
+        let mut connection = connected.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        migrations().run(&mut connection).await?;
+        Ok(connection.close().await?)
     }
 
-    /// Fails unless every migration that this binary knows has been applied unchanged. A schema
-    /// that is newer than the binary is fine, since migrations only expand.
+    /// Fails unless every migration that this binary knows has been applied unchanged, and unless
+    /// connections are in the role [`SERVICE_ROLE`]. A schema that is newer than the binary is fine,
+    /// since migrations only expand.
     pub async fn check_schema(&self) -> Result<(), LedgerError> {
         let mut connection = self.pool.acquire().await?;
+        let row = sqlx::query!(r#"SELECT current_user::text AS "user!""#)
+            .fetch_one(&mut *connection)
+            .await?;
+        if row.user != SERVICE_ROLE {
+            return Err(SchemaError::ActsAs(row.user).into());
+        }
         let applied = match connection.list_applied_migrations(MIGRATIONS_TABLE).await {
             // undefined_table: nobody has ever migrated this database.
             Err(error) if LedgerError::is_undefined_table(&error) => Vec::new(),
+            // Roles are the server's: another database's migration may have made this one.
+            Err(error) if LedgerError::is_forbidden(&error) => {
+                return Err(SchemaError::Behind(SERVICE_MIGRATION).into());
+            }
             applied => applied?,
         };
         for wanted in migrations().iter() {
@@ -93,25 +120,38 @@ impl Ledger {
     /// Opens a connection beside the others, within `wait`, and says why that cannot be done: the
     /// wait for a connection of the pool ends without a reason.
     pub async fn reach(&self, wait: Duration) -> Result<(), Unreachable> {
-        let options = self.pool.connect_options();
-        let cause = match tokio::time::timeout(wait, PgConnection::connect_with(&options)).await {
-            Ok(Ok(connection)) => {
-                // The server notices its end in any case.
-                let _ = tokio::time::timeout(wait, connection.close()).await;
-                return Ok(());
-            }
-            Ok(Err(sqlx::Error::Io(error))) => error.to_string(),
-            Ok(Err(sqlx::Error::Database(error))) => error.message().to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {wait:?}"),
-        };
-        Err(Unreachable { place: place(&options), cause })
+        reach(&self.pool.connect_options(), wait).await
+    }
+
+    /// As [`Self::reach`], as whom the URL names and in no role: there may be none yet.
+    pub async fn reach_as_owner(&self, wait: Duration) -> Result<(), Unreachable> {
+        reach(&self.login, wait).await
     }
 
     /// Closes all connections, waiting for those in use.
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+async fn reach(options: &PgConnectOptions, wait: Duration) -> Result<(), Unreachable> {
+    let cause = match tokio::time::timeout(wait, PgConnection::connect_with(options)).await {
+        Ok(Ok(connection)) => {
+            // The server notices its end in any case.
+            let _ = tokio::time::timeout(wait, connection.close()).await;
+            return Ok(());
+        }
+        Ok(Err(sqlx::Error::Io(error))) => error.to_string(),
+        Ok(Err(error)) => match RoleError::read(&error) {
+            Some(role) => role.to_string(),
+            None => match error {
+                sqlx::Error::Database(error) => error.message().to_owned(),
+                error => error.to_string(),
+            },
+        },
+        Err(_) => format!("no answer within {wait:?}"),
+    };
+    Err(Unreachable { place: place(options), cause })
 }
 
 /// Where the server is and which database is meant, without a password.

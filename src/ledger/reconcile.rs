@@ -54,13 +54,15 @@ impl Ledger {
         tenant: Option<&TenantId>,
         count_max: u32,
     ) -> Result<Vec<Disagreement>, LedgerError> {
-        let rows = sqlx::query_file!(
+        let query = sqlx::query_file!(
             "src/ledger/queries/disagreements.sql",
             tenant.map(TenantId::as_str),
             i64::from(count_max)
-        )
-        .fetch_all(self.query("disagreements"))
-        .await?;
+        );
+        let rows = match tenant {
+            Some(tenant) => query.fetch_all(self.query("disagreements").of(tenant)).await?,
+            None => query.fetch_all(self.query("disagreements")).await?,
+        };
         rows.into_iter()
             .map(|row| {
                 let key = CellRow {

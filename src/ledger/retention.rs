@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
-
 use super::{error::LedgerError, pool::Ledger};
 
 /// Most rows that one call deletes.
@@ -50,28 +48,43 @@ impl Ledger {
     /// answers their names.
     pub async fn drop_empty_event_partitions(&self) -> Result<Vec<String>, LedgerError> {
         let rows = sqlx::query!(
-            "SELECT c.relname AS \"name!\" FROM pg_inherits i
-             JOIN pg_class c ON c.oid = i.inhrelid
-             WHERE i.inhparent = 'usage_events'::regclass
-                 AND c.relname < 'usage_events_' || to_char(now() - interval '1 day', 'YYYY_MM_DD')
-             ORDER BY c.relname"
+            r#"SELECT c.relname AS "name!",
+                   to_date(right(c.relname, 10), 'YYYY_MM_DD') AS "day!: jiff_sqlx::Date"
+               FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+               WHERE i.inhparent = 'usage_events'::regclass AND c.relname <
+                   to_char((now() AT TIME ZONE 'UTC')::date - 1, '"usage_events_"YYYY_MM_DD')
+               ORDER BY c.relname"#
         )
         .fetch_all(self.query("drop_empty_event_partitions"))
         .await?;
         let mut dropped = Vec::new();
         for row in rows {
-            // The name comes from Postgres' own catalog, of a table that this program made.
-            let count = format!("SELECT FROM {} LIMIT 1", row.name);
-            let is_empty = sqlx::query(AssertSqlSafe(count))
-                .fetch_optional(self.query("drop_empty_event_partitions"))
-                .await?
-                .is_none();
-            if is_empty {
-                let drop = format!("DROP TABLE {}", row.name);
-                sqlx::query(AssertSqlSafe(drop))
-                    .execute(self.query("drop_empty_event_partitions"))
-                    .await?;
-                dropped.push(row.name);
+            let partition = row.name;
+            // What is seen to hold something is not locked for a closer look.
+            let holds_some = sqlx::query!(
+                r#"SELECT EXISTS (
+                       SELECT FROM usage_events
+                       WHERE received_at >= $1::date::timestamp AT TIME ZONE 'UTC'
+                           AND received_at < ($1::date + 1)::timestamp AT TIME ZONE 'UTC'
+                   ) AS "some!""#,
+                row.day as _
+            )
+            .fetch_one(self.query("drop_empty_event_partitions"))
+            .await?
+            .some;
+            if holds_some {
+                continue;
+            }
+            // Looks again under a lock.
+            let is_dropped = sqlx::query!(
+                r#"SELECT drop_empty_event_partition($1) AS "is_dropped!""#,
+                partition
+            )
+            .fetch_one(self.query("drop_empty_event_partitions"))
+            .await?
+            .is_dropped;
+            if is_dropped {
+                dropped.push(partition);
             }
         }
         self.partitions.forget();

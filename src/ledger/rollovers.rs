@@ -39,7 +39,7 @@ impl Ledger {
             from.as_second(),
             to.map(Timestamp::as_second)
         )
-        .fetch_one(self.query("spent_of_grant"))
+        .fetch_one(self.query("spent_of_grant").of(tenant))
         .await?;
         // More than any grant holds is as good as all of it.
         Ok(row.spent.to_u64().unwrap_or(u64::MAX))
@@ -56,7 +56,7 @@ impl Ledger {
             tenant.as_str(),
             i64::try_from(grant.id.0).unwrap_or(i64::MAX)
         )
-        .fetch_optional(self.query("carried_through"))
+        .fetch_optional(self.query("carried_through").of(tenant))
         .await?;
         Ok(row.map(|row| row.carried_through.to_jiff()))
     }
@@ -76,7 +76,7 @@ impl Ledger {
             i64::try_from(grant.id.0).unwrap_or(i64::MAX),
             through.to_sqlx() as _
         )
-        .execute(self.query("note_carried"))
+        .execute(self.query("note_carried").writing_of(tenant))
         .await?;
         Ok(())
     }

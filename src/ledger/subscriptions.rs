@@ -97,6 +97,7 @@ impl Ledger {
         to: &PlanChange,
         author: Author<'_>,
     ) -> Result<Tenant, LedgerError> {
+        // Across tenants, since whether it may leave a pool depends on others of its account.
         self.run_tx("set_plan", |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
@@ -132,7 +133,7 @@ impl Ledger {
         effective_at: Timestamp,
         author: Author<'_>,
     ) -> Result<Tenant, LedgerError> {
-        self.run_tx("set_status", |tx| {
+        self.run_tx_of("set_status", tenant, |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
                 let mut state = read_for_update(tx, tenant).await?;

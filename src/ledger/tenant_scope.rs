@@ -11,35 +11,62 @@ use sqlx::{
 use super::measured::{Measured, Watch};
 use crate::domain::ids::TenantId;
 
-/// Runs a query as the role `tollgate_tenant`, to which row-level security shows the rows of one
-/// tenant alone, whatever the query asks for. For reads of bounded length: they are gathered first.
+/// The roles that see the rows of one tenant.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TenantScope<'p> {
-    pool: &'p PgPool,
-    name: &'static str,
-    tenant: &'p TenantId,
+pub(super) enum TenantRole {
+    /// `tollgate_tenant`, which changes nothing.
+    Reader,
+    /// `tollgate_tenant_writer`.
+    Writer,
 }
 
-impl<'p> Measured<'p> {
-    /// The same, for what is `tenant`'s alone.
-    pub(super) fn of(self, tenant: &'p TenantId) -> TenantScope<'p> {
-        TenantScope { pool: self.pool, name: self.name, tenant }
+impl TenantRole {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "tollgate_tenant",
+            Self::Writer => "tollgate_tenant_writer",
+        }
     }
-}
 
-impl<'p> TenantScope<'p> {
-    /// The role and the tenant hold until the transaction ends. Dropping it ends it, too, but not
-    /// before a tool that ends now is gone.
-    async fn begin(self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        let mut transaction = self.pool.begin().await?;
+    /// Begins a transaction in the role; role and tenant hold until it ends. Dropping it ends it,
+    /// too, but not before a tool that ends now is gone.
+    pub(super) async fn begin(
+        self,
+        pool: &PgPool,
+        tenant: &TenantId,
+    ) -> sqlx::Result<Transaction<'static, Postgres>> {
+        let mut transaction = pool.begin().await?;
         sqlx::query!(
-            "SELECT set_config('role', 'tollgate_tenant', true) AS role,
-                 set_config('tollgate.tenant', $1, true) AS tenant",
-            self.tenant.as_str()
+            "SELECT set_config('role', $1, true) AS role,
+                 set_config('tollgate.tenant', $2, true) AS tenant",
+            self.name(),
+            tenant.as_str()
         )
         .fetch_one(&mut *transaction)
         .await?;
         Ok(transaction)
+    }
+}
+
+/// Runs a query in a role to which row-level security shows the rows of one tenant alone, whatever
+/// the query asks for. For results of bounded length: they are gathered first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TenantScope<'p> {
+    pool: &'p PgPool,
+    name: &'static str,
+    role: TenantRole,
+    tenant: &'p TenantId,
+}
+
+impl<'p> Measured<'p> {
+    /// The same, to read what is `tenant`'s alone.
+    pub(super) fn of(self, tenant: &'p TenantId) -> TenantScope<'p> {
+        TenantScope { pool: self.pool, name: self.name, role: TenantRole::Reader, tenant }
+    }
+
+    /// The same, to change what is `tenant`'s alone.
+    pub(super) fn writing_of(self, tenant: &'p TenantId) -> TenantScope<'p> {
+        TenantScope { role: TenantRole::Writer, ..self.of(tenant) }
     }
 }
 
@@ -56,7 +83,7 @@ impl<'p> Executor<'p> for TenantScope<'p> {
     {
         let mut watch = Watch::start(self.name);
         let gathered = async move {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.role.begin(self.pool, self.tenant).await?;
             let connection: &mut PgConnection = &mut transaction;
             let rows: Vec<_> = connection.fetch_many(query).try_collect().await?;
             transaction.commit().await?;
@@ -72,7 +99,7 @@ impl<'p> Executor<'p> for TenantScope<'p> {
     {
         let mut watch = Watch::start(self.name);
         let one = async move {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.role.begin(self.pool, self.tenant).await?;
             let connection: &mut PgConnection = &mut transaction;
             let row = connection.fetch_optional(query).await?;
             transaction.commit().await?;

@@ -8,7 +8,8 @@ use std::{
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{error::LedgerError, pool::Ledger};
+use super::{error::LedgerError, pool::Ledger, tenant_scope::TenantRole};
+use crate::domain::ids::TenantId;
 
 /// How often a transaction is tried that loses against others.
 const ATTEMPTS_MAX: u32 = 8;
@@ -42,12 +43,32 @@ impl Ledger {
         &self,
         name: &'static str,
         // Boxed, since the futures of an async closure are not known to be Send.
+        body: impl for<'t> FnMut(&'t mut Tx<'a>) -> BoxFuture<'t, Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        self.run_scoped(name, None, body).await
+    }
+
+    /// As [`Self::run_tx`], for what concerns one tenant: Postgres keeps `body` from every other's
+    /// rows, whatever its statements say.
+    pub(super) async fn run_tx_of<'a, T>(
+        &self,
+        name: &'static str,
+        tenant: &TenantId,
+        body: impl for<'t> FnMut(&'t mut Tx<'a>) -> BoxFuture<'t, Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        self.run_scoped(name, Some(tenant), body).await
+    }
+
+    async fn run_scoped<'a, T>(
+        &self,
+        name: &'static str,
+        tenant: Option<&TenantId>,
         mut body: impl for<'t> FnMut(&'t mut Tx<'a>) -> BoxFuture<'t, Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
         let started = Instant::now();
         let mut attempt = 1;
         let result = loop {
-            match self.attempt_tx(&mut body).await {
+            match self.attempt_tx(tenant, &mut body).await {
                 Err(error) if error.is_lost_race() => {
                     metrics::counter!("tollgate_ledger_retries_total", "transaction" => name)
                         .increment(1);
@@ -75,9 +96,14 @@ impl Ledger {
 
     async fn attempt_tx<'a, T>(
         &self,
+        tenant: Option<&TenantId>,
         body: &mut impl for<'t> FnMut(&'t mut Tx<'a>) -> BoxFuture<'t, Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
-        let mut tx = Tx { transaction: self.pool.begin().await?, scope: PhantomData };
+        let transaction = match tenant {
+            None => self.pool.begin().await?,
+            Some(tenant) => TenantRole::Writer.begin(&self.pool, tenant).await?,
+        };
+        let mut tx = Tx { transaction, scope: PhantomData };
         match body(&mut tx).await {
             Ok(value) => {
                 tx.transaction.commit().await?;

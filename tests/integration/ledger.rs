@@ -12,6 +12,7 @@ mod query_data;
 mod retention;
 mod runs;
 mod schema;
+mod service_role;
 mod tenants;
 mod usage;
 mod world;

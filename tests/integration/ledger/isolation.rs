@@ -1,6 +1,6 @@
 //! Postgres keeps tenants apart by itself, whatever a query asks for.
 
-use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Row, postgres::PgRow};
 use tollgate::domain::usage::UsageEvent;
 
 use super::world::{World, event, keyed, tenant};
@@ -36,90 +36,190 @@ async fn world() -> (World, PgPool) {
     (world, pool)
 }
 
-/// The tables that are no partitions; whether they have a column named tenant.
-async fn tables(pool: &PgPool) -> Vec<(String, bool)> {
+/// A table that has rows.
+struct Table {
+    name: String,
+    has_tenants: bool,
+    is_partition: bool,
+    /// Row-level security is on, and holds the owner.
+    is_forced: bool,
+    /// The roles that a policy of it speaks of.
+    roles: Vec<String>,
+}
+
+/// Whatever the catalog knows, so that nobody has to think of naming a new table here. sqlx' own
+/// table of migrations says nothing of anybody.
+async fn tables(pool: &PgPool) -> Vec<Table> {
     let rows = sqlx::query(
-        "SELECT c.relname::text AS name, EXISTS (
-             SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant'
-         ) AS of_tenants
-         FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
-             AND NOT c.relispartition
+        "SELECT c.relname::text AS name, c.relispartition AS is_partition,
+             c.relrowsecurity AND c.relforcerowsecurity AS is_forced,
+             EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant')
+                 AS has_tenants,
+             ARRAY(SELECT r.rolname::text FROM pg_policy p JOIN pg_roles r ON r.oid = ANY(p.polroles)
+                   WHERE p.polrelid = c.oid) AS roles
+         FROM pg_class c
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f', 'm', 'v')
+             AND c.relname <> '_sqlx_migrations'
          ORDER BY 1",
     );
     let rows = rows.fetch_all(pool).await.unwrap();
-    rows.iter().map(|row| (row.get("name"), row.get("of_tenants"))).collect()
+    let table = |row: &PgRow| Table {
+        name: row.get("name"),
+        has_tenants: row.get("has_tenants"),
+        is_partition: row.get("is_partition"),
+        is_forced: row.get("is_forced"),
+        roles: row.get("roles"),
+    };
+    rows.iter().map(table).collect()
 }
 
-async fn be(connection: &mut PgConnection, tenant: Option<&str>) {
-    let role = if tenant.is_some() { "tollgate_tenant" } else { "none" };
+async fn be(connection: &mut PgConnection, role: &str, tenant: &str) {
     sqlx::query("SELECT set_config('role', $1, false), set_config('tollgate.tenant', $2, false)")
         .bind(role)
-        .bind(tenant.unwrap_or_default())
+        .bind(tenant)
         .execute(connection)
         .await
         .unwrap();
 }
 
-/// How many rows of `table` are `tenant`'s, and how many another's.
-async fn seen(connection: &mut PgConnection, table: &str, tenant: &str) -> sqlx::Result<[i64; 2]> {
+/// How many rows of `table` are t0's, and how many another's.
+async fn seen(connection: &mut PgConnection, table: &str) -> sqlx::Result<[i64; 2]> {
     let query = format!(
-        "SELECT count(*) FILTER (WHERE tenant = $1) AS own,
-             count(*) FILTER (WHERE tenant IS DISTINCT FROM $1) AS others FROM {table}"
+        "SELECT count(*) FILTER (WHERE tenant = 't0') AS own,
+             count(*) FILTER (WHERE tenant IS DISTINCT FROM 't0') AS others FROM {table}"
     );
-    let row = sqlx::query(AssertSqlSafe(query)).bind(tenant).fetch_one(connection).await?;
+    let row = sqlx::query(AssertSqlSafe(query)).fetch_one(connection).await?;
     Ok([row.get("own"), row.get("others")])
 }
 
-fn is_forbidden<T: std::fmt::Debug>(result: sqlx::Result<T>) -> bool {
-    let error = result.unwrap_err();
+pub fn is_forbidden<T: std::fmt::Debug>(result: &sqlx::Result<T>) -> bool {
+    let Err(error) = result else { return false };
     error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42501")
+}
+
+/// Runs a change and takes it back; how many rows it met.
+async fn attempt(connection: &mut PgConnection, statement: &str) -> sqlx::Result<u64> {
+    let mut transaction = connection.begin().await?;
+    let done = transaction.execute(AssertSqlSafe(statement.to_owned())).await;
+    transaction.rollback().await?;
+    Ok(done?.rows_affected())
+}
+
+#[tokio::test]
+async fn every_table_stands_under_row_level_security_that_holds_its_owner() {
+    let (_world, pool) = world().await;
+    let tables = tables(&pool).await;
+    assert!(tables.iter().filter(|table| table.is_partition).count() > 16);
+    for Table { name, is_forced, is_partition, roles, .. } in tables {
+        assert!(is_forced, "{name} is not under row-level security: see protect_table");
+        let has_policy = roles.iter().any(|role| role == "tollgate_service");
+        assert_eq!(has_policy, !is_partition, "{name}: {roles:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_tenant_reaches_no_row_of_another_through_any_table() {
     let (_world, pool) = world().await;
     let mut connection = pool.acquire().await.unwrap();
-    for (table, of_tenants) in tables(&pool).await {
-        if !of_tenants || table == "tokens" {
-            be(&mut connection, Some("t0")).await;
-            let all = AssertSqlSafe(format!("SELECT * FROM {table}"));
-            assert!(is_forbidden(connection.execute(all).await), "{table} can be read");
-            continue;
+    // What t1 has, for whoever wants to write it again.
+    pool.execute("CREATE SCHEMA loot; GRANT USAGE ON SCHEMA loot TO PUBLIC").await.unwrap();
+    let tables = tables(&pool).await;
+    for Table { name, .. } in tables.iter().filter(|table| table.has_tenants) {
+        let copy = format!(
+            "CREATE TABLE loot.{name} AS SELECT * FROM {name} WHERE tenant = 't1';
+             GRANT SELECT ON loot.{name} TO PUBLIC"
+        );
+        pool.execute(AssertSqlSafe(copy)).await.unwrap();
+    }
+    for role in ["tollgate_tenant", "tollgate_tenant_writer"] {
+        for table in &tables {
+            reaches_nothing_of_others(&mut connection, role, table).await;
         }
-        be(&mut connection, None).await;
-        let [own, others] = seen(&mut connection, &table, "t0").await.unwrap();
-        assert!(own > 0 && others > 0, "the test has no rows of both in {table}");
-        be(&mut connection, Some("t0")).await;
-        assert_eq!(seen(&mut connection, &table, "t0").await.unwrap(), [own, 0], "{table}");
-        for change in [
-            format!("DELETE FROM {table}"),
-            format!("UPDATE {table} SET tenant = 't0'"),
-            format!("INSERT INTO {table} (tenant) VALUES ('t0')"),
-            format!("TRUNCATE {table}"),
-        ] {
-            let changed = connection.execute(AssertSqlSafe(change.clone())).await;
-            assert!(is_forbidden(changed), "{change}");
-        }
-        be(&mut connection, Some("")).await;
-        assert_eq!(seen(&mut connection, &table, "t0").await.unwrap(), [0, 0], "{table}");
     }
 }
 
+async fn reaches_nothing_of_others(connection: &mut PgConnection, role: &str, table: &Table) {
+    let name = &table.name;
+    be(connection, "none", "").await;
+    let all = match table.has_tenants {
+        true => seen(connection, name).await.unwrap(),
+        false => [0, 0],
+    };
+    be(connection, role, "t0").await;
+    let what = format!("{name} as {role}");
+    let is_open = (table.has_tenants && name != "tokens" && !table.is_partition)
+        // Who changes something of a tenant takes the number of the change.
+        || (name == "commit_sequences" && role == "tollgate_tenant_writer");
+    if !is_open {
+        for statement in [
+            format!("SELECT * FROM {name}"),
+            format!("DELETE FROM {name}"),
+            format!("INSERT INTO {name} DEFAULT VALUES"),
+            format!("TRUNCATE {name}"),
+        ] {
+            let done = attempt(connection, &statement).await;
+            assert!(is_forbidden(&done), "{statement} as {role}: {done:?}");
+        }
+        return;
+    }
+    if name == "commit_sequences" {
+        let others =
+            attempt(connection, "UPDATE commit_sequences SET value = 0 WHERE name <> 'change'");
+        assert_eq!(others.await.unwrap(), 0);
+        assert!(is_forbidden(&attempt(connection, "DELETE FROM commit_sequences").await));
+        return;
+    }
+    // By reading.
+    assert!(all[0] > 0 && all[1] > 0, "the test has no rows of both in {name}");
+    let read = seen(connection, name).await;
+    assert!(is_forbidden(&read) || read.as_ref().unwrap() == &[all[0], 0], "{what}: {read:?}");
+    assert!(role == "tollgate_tenant_writer" || read.is_ok(), "{what}: {read:?}");
+    // By changing what is another's, by making it one's own, and by giving away.
+    let column = if name == "tenants" { "change_version" } else { "tenant" };
+    for statement in [
+        format!("UPDATE {name} SET {column} = {column} WHERE tenant = 't1'"),
+        format!("UPDATE {name} SET tenant = 't0' WHERE tenant = 't1'"),
+        format!("DELETE FROM {name} WHERE tenant = 't1'"),
+    ] {
+        let met = attempt(connection, &statement).await;
+        assert!(
+            is_forbidden(&met) || *met.as_ref().unwrap() == 0,
+            "{statement} as {role}: {met:?}"
+        );
+    }
+    for statement in [
+        format!("UPDATE {name} SET tenant = 't1' WHERE tenant = 't0'"),
+        format!("INSERT INTO {name} OVERRIDING SYSTEM VALUE SELECT * FROM loot.{name}"),
+        format!("TRUNCATE {name}"),
+    ] {
+        let done = attempt(connection, &statement).await;
+        assert!(is_forbidden(&done), "{statement} as {role}: {done:?}");
+    }
+    if role == "tollgate_tenant" {
+        for statement in [format!("DELETE FROM {name}"), format!("UPDATE {name} SET tenant = 't0'")]
+        {
+            assert!(is_forbidden(&attempt(connection, &statement).await), "{statement}");
+        }
+    }
+    // For no tenant, there is nothing.
+    be(connection, role, "").await;
+    let read = seen(connection, name).await;
+    assert!(is_forbidden(&read) || read.as_ref().unwrap() == &[0, 0], "{what}: {read:?}");
+}
+
 #[tokio::test]
-async fn partitions_are_no_way_around() {
+async fn who_writes_for_a_tenant_may_change_what_is_the_tenants_own() {
     let (_world, pool) = world().await;
-    let partitions: Vec<String> = sqlx::query_scalar(
-        "SELECT relname::text FROM pg_class WHERE relispartition AND relkind = 'r'",
-    )
-    .fetch_all(&pool)
-    .await
-    .unwrap();
-    assert!(partitions.len() > 16);
     let mut connection = pool.acquire().await.unwrap();
-    be(&mut connection, Some("t0")).await;
-    for partition in partitions {
-        let all = AssertSqlSafe(format!("SELECT * FROM {partition}"));
-        assert!(is_forbidden(connection.execute(all).await), "{partition} can be read");
+    be(&mut connection, "tollgate_tenant_writer", "t0").await;
+    for (statement, met) in [
+        ("UPDATE tenants SET change_version = change_version", 1),
+        ("UPDATE grants SET priority = 3", 1),
+        ("UPDATE grant_carries SET carried_through = now()", 1),
+        ("UPDATE subscriptions SET status = 'suspended'", 1),
+        ("DELETE FROM feature_overrides", 1),
+    ] {
+        assert_eq!(attempt(&mut connection, statement).await.unwrap(), met, "{statement}");
     }
 }
 

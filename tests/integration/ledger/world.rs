@@ -55,12 +55,7 @@ impl World {
 
     /// A registered run.
     pub async fn run(&self) -> RunId {
-        let run = RunId(Uuid::new_v4());
-        let started_at = at("2026-03-01T00:00:00Z");
-        let (host, boot_id) = ("host".into(), "boot".into());
-        let new = NewRun { run, host, boot_id, started_at, flushed_position: 0 };
-        self.ledger.register_run(&new).await.unwrap();
-        run
+        run_on(&self.ledger).await
     }
 
     /// Flushes `events` as the stretch from the run's mark `from` on, one position each.
@@ -81,6 +76,15 @@ impl World {
     pub async fn check(&self) {
         assert_eq!(self.ledger.disagreements(None, 100).await.unwrap(), []);
     }
+}
+
+pub async fn run_on(ledger: &Ledger) -> RunId {
+    let run = RunId(Uuid::new_v4());
+    let started_at = at("2026-03-01T00:00:00Z");
+    let (host, boot_id) = ("host".into(), "boot".into());
+    let new = NewRun { run, host, boot_id, started_at, flushed_position: 0 };
+    ledger.register_run(&new).await.unwrap();
+    run
 }
 
 pub fn batch(run: RunId, from: u64, events: &[UsageEvent]) -> FlushBatch {

@@ -35,6 +35,7 @@ mod rates;
 mod refused_start;
 mod repeats;
 mod replay;
+mod service_role;
 mod stopping;
 mod subjects;
 mod tls;
