@@ -93,16 +93,23 @@ fn wrap(text: &str, into: &mut String) {
     into.push('\n');
 }
 
-/// Hides the password of a URL.
+/// Hides the passwords of a URL: before the host, however badly it is written, and in parameters.
 fn without_password(text: &str) -> String {
-    let hidden = || {
-        let (scheme, rest) = text.split_once("://")?;
-        let authority = rest.split(['/', '?', '#']).next()?;
-        let (credentials, _host) = authority.rsplit_once('@')?;
-        let (user, _password) = credentials.split_once(':')?;
-        Some(format!("{scheme}://{user}:***{}", &rest[credentials.len()..]))
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let hidden = match rest.rsplit_once('@') {
+        // A password that is not encoded may hold whatever else ends a part of a URL.
+        Some((credentials, host)) => match credentials.split_once(':') {
+            Some((user, _password)) => format!("{scheme}://{user}:***@{host}"),
+            None => text.to_owned(),
+        },
+        None => text.to_owned(),
     };
-    hidden().unwrap_or_else(|| text.to_owned())
+    let Some((place, parameters)) = hidden.split_once('?') else { return hidden };
+    let parameters = parameters.split('&').map(|parameter| match parameter.split_once('=') {
+        Some((name, _)) if name.to_lowercase().contains("pass") => format!("{name}=***"),
+        _ => parameter.to_owned(),
+    });
+    format!("{place}?{}", parameters.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -125,10 +132,16 @@ mod tests {
             assert!(!text.contains("s3cr"), "{text}");
             assert!(text.contains("postgres://me:***@db:5432/tollgate?sslmode=require"), "{text}");
         }
-        assert_eq!(
-            without_password("redis+unix:///run/redis.sock"),
-            "redis+unix:///run/redis.sock"
-        );
+        for (given, shown) in [
+            ("redis+unix:///run/redis.sock?db=1", "redis+unix:///run/redis.sock?db=1"),
+            ("redis+unix:///redis.sock?pass=s3cr&db=1", "redis+unix:///redis.sock?pass=***&db=1"),
+            ("postgres://db/x?user=me&password=s3cr", "postgres://db/x?user=me&password=***"),
+            ("postgres://me:s/3?c#r@db/x", "postgres://me:***@db/x"),
+            ("redis://:s3cr@db", "redis://:***@db"),
+            ("127.0.0.1:7421", "127.0.0.1:7421"),
+        ] {
+            assert_eq!(without_password(given), shown);
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! How to reach Redis, and how long to wait for it.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::invalid::Invalid;
 
 /// Settings of the connections to Redis.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
     /// `redis://user:password@host:port/db` or `redis+unix:///socket?db=0`.
@@ -26,6 +28,13 @@ pub struct RedisConfig {
     /// How often an idle connection is looked after, in milliseconds: it finds out that Redis is
     /// gone or was emptied.
     pub heartbeat_ms: u64,
+}
+
+/// Without the URL, in which a password may stand.
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig").finish_non_exhaustive()
+    }
 }
 
 impl Default for RedisConfig {
