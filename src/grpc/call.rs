@@ -33,8 +33,6 @@ use crate::{
     proto::calls,
 };
 
-/// How long a call's only message may take to arrive.
-const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a heavy call may take from its first byte to its answer. It occupies part of the memory
 /// for large messages meanwhile, so that a slow sender must not keep it for ever.
 pub const HEAVY_CALL_MAX: Duration = Duration::from_secs(60);
@@ -78,6 +76,8 @@ pub struct Calls<S> {
     /// What all connections share.
     shared: Arc<Shared>,
     message_bytes_max: u32,
+    /// How long a call's only message may take to arrive.
+    message_wait_max: Duration,
 }
 
 /// What bounds the calls of all connections together.
@@ -110,6 +110,7 @@ impl<S: GrpcService> Calls<S> {
             service,
             shared: Arc::new(shared),
             message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
+            message_wait_max: Duration::from_secs(config.message_wait_s),
         }
     }
 
@@ -134,7 +135,7 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
         }
         let bounds = Bounds {
             weighed_bytes_max: if is_open(path) { 0 } else { self.message_bytes_max },
-            wait_max: (!takes_stream(path)).then_some(MESSAGE_WAIT_MAX),
+            wait_max: (!takes_stream(path)).then_some(self.message_wait_max),
         };
         let request = request.map(|body| Body::new(WeighedBody::new(body, weight.clone(), bounds)));
         // The contract asks for `poll_ready` first; a `GrpcService` is always ready.

@@ -41,6 +41,8 @@ pub struct GrpcConfig {
     pub head_bytes_max: u32,
     /// How long a client may take to begin HTTP/2, TLS included, seconds.
     pub preface_s: u64,
+    /// How long a call's only message may take to arrive, seconds.
+    pub message_wait_s: u64,
     /// How often an open connection is asked whether it still lives, seconds.
     pub keepalive_interval_s: u64,
     /// How long that answer may take, seconds.
@@ -62,6 +64,7 @@ impl Default for GrpcConfig {
             large_messages_bytes_max: 256 << 20,
             head_bytes_max: 16 << 10,
             preface_s: 10,
+            message_wait_s: 60,
             keepalive_interval_s: 30,
             keepalive_timeout_s: 10,
             drain_s: 10,
@@ -83,6 +86,7 @@ impl GrpcConfig {
             ("calls_max", self.calls_max as u64),
             ("head_bytes_max", u64::from(self.head_bytes_max)),
             ("preface_s", self.preface_s),
+            ("message_wait_s", self.message_wait_s),
             ("keepalive_interval_s", self.keepalive_interval_s),
             ("keepalive_timeout_s", self.keepalive_timeout_s),
         ];

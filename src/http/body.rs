@@ -28,8 +28,6 @@ use crate::{
     domain::invalid::Invalid,
 };
 
-/// How long a body may take to arrive.
-const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Longest body that needs no room in the budget, bytes, as on gRPC; connections bound those.
 const LIGHT_BYTES: usize = 64 << 10;
 /// The budget for larger bodies is counted in this many bytes. They take their part as they arrive:
@@ -43,6 +41,8 @@ const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Bodies {
     body_bytes_max: usize,
+    /// How long a body may take to arrive.
+    wait_max: Duration,
     /// Memory for bodies in flight, in units of [`BUDGET_UNIT_BYTES`].
     budget: Arc<Semaphore>,
 }
@@ -67,7 +67,8 @@ impl Bodies {
     pub fn new(config: &HttpConfig) -> Self {
         let units = config.bodies_bytes_max.div_ceil(BUDGET_UNIT_BYTES).max(1);
         let budget = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
-        Self { body_bytes_max: config.body_bytes_max, budget }
+        let wait_max = Duration::from_secs(config.body_wait_s);
+        Self { body_bytes_max: config.body_bytes_max, wait_max, budget }
     }
 
     /// Reads all of a body, which may not be packed.
@@ -78,8 +79,8 @@ impl Bodies {
         if told.is_some_and(|bytes| bytes > self.body_bytes_max) {
             return Err(self.too_large());
         }
-        tokio::time::timeout(BODY_WAIT_MAX, self.collect(body)).await.unwrap_or_else(|_| {
-            let told = format!("the body was not received within {} s", BODY_WAIT_MAX.as_secs());
+        tokio::time::timeout(self.wait_max, self.collect(body)).await.unwrap_or_else(|_| {
+            let told = format!("the body was not received within {} s", self.wait_max.as_secs());
             Err(status(Refusal::new(Code::DeadlineExceeded, BODY_TOO_SLOW, told)))
         })
     }

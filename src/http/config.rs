@@ -28,6 +28,8 @@ pub struct HttpConfig {
     pub head_bytes_max: usize,
     /// How long a client may take to send a request's head, or to shake hands, seconds.
     pub head_wait_s: u64,
+    /// How long a request's body may take to arrive, seconds.
+    pub body_wait_s: u64,
     /// How long requests in flight may take to finish at shutdown, seconds.
     pub drain_s: u64,
 }
@@ -48,6 +50,7 @@ impl HttpConfig {
             bodies_bytes_max: 256 << 20,
             head_bytes_max: 64 << 10,
             head_wait_s: 10,
+            body_wait_s: 60,
             drain_s: 5,
         }
     }
@@ -57,8 +60,12 @@ impl HttpConfig {
         if self.connections_max == 0 {
             return Err(Invalid::new("connections_max", "is 0", "let at least 1 connection in"));
         }
-        if self.head_wait_s == 0 {
-            return Err(Invalid::new("head_wait_s", "is 0", "give at least 1 second"));
+        for (field, seconds) in
+            [("head_wait_s", self.head_wait_s), ("body_wait_s", self.body_wait_s)]
+        {
+            if seconds == 0 {
+                return Err(Invalid::new(field, "is 0", "give at least 1 second"));
+            }
         }
         if self.head_bytes_max < HEAD_BYTES_MAX_MIN {
             let problem = format!("is less than hyper can work with ({})", self.head_bytes_max);

@@ -25,7 +25,7 @@ use crate::{
         serve::{Services, serve},
     },
     http,
-    lifecycle::{readiness::Readiness, signals::StopSignals, tasks::TaskGroup},
+    lifecycle::{open_files, readiness::Readiness, signals::StopSignals, tasks::TaskGroup},
     telemetry::{logging, metrics::Metrics},
 };
 
@@ -57,6 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mode = start::Mode::of(&settings, args.catalog.as_deref(), args.tenants.as_deref())?;
     guard::check(&settings)?;
     logging::init(&settings.log)?;
+    open_files::raise_limit();
     let metrics = Metrics::install()?;
     let mut signals = StopSignals::catch()?;
     let readiness = Readiness::new(Clock::System);

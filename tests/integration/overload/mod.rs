@@ -7,3 +7,4 @@ mod idle;
 mod served;
 mod slow;
 mod storm;
+mod unread;
