@@ -20,6 +20,7 @@ mod overages;
 mod overload;
 mod private_servers;
 mod rate_script;
+mod secrets;
 mod shared_counters;
 mod sidecars;
 mod tenant_cli;
