@@ -6,8 +6,15 @@ use super::source::Module;
 
 const DOCUMENT: &str = "docs/metrics.md";
 const PREFIX: &str = "tollgate_";
-/// Names in the code that are none of a metric: a channel of Postgres, a file of descriptors.
-const OTHER_NAMES: [&str; 2] = ["tollgate_changes", "tollgate_descriptor"];
+/// Names in the code that are none of a metric: a channel and the roles of Postgres, a file of
+/// descriptors.
+const OTHER_NAMES: [&str; 5] = [
+    "tollgate_changes",
+    "tollgate_descriptor",
+    "tollgate_service",
+    "tollgate_tenant",
+    "tollgate_tenant_writer",
+];
 /// Metrics that only a test has.
 const TEST_PREFIX: &str = "tollgate_test_";
 
