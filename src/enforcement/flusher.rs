@@ -175,7 +175,12 @@ impl RunFlusher {
     fn gather(&mut self, settled: (Position, Timestamp)) -> Result<FlushBatch, FlushError> {
         let mut batch = FlushBatch::new(self.run, self.mark.into());
         while !batch.is_full() {
-            let entries = self.reader.read(READ)?;
+            let entries = match self.reader.read(READ) {
+                Ok(entries) => entries,
+                // What lies before a damage is flushed; the next reading says it again.
+                Err(_) if !batch.is_empty() => return Ok(batch),
+                Err(error) => return Err(error.into()),
+            };
             if entries.is_empty() {
                 break;
             }

@@ -33,8 +33,15 @@ fn open(disk: &FaultyDisk, number: u128) -> Result<Journal, JournalError> {
 }
 
 fn numbers(left: &LeftoverRun) -> Result<Vec<i64>, JournalError> {
-    let entries = left.reader(Position::START).read(ALL)?;
-    Ok(entries.iter().map(|entry| number(&entry.record)).collect())
+    let mut reader = left.reader(Position::START);
+    let mut numbers = vec![];
+    loop {
+        let entries = reader.read(ALL)?;
+        if entries.is_empty() {
+            return Ok(numbers);
+        }
+        numbers.extend(entries.iter().map(|entry| number(&entry.record)));
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -236,10 +243,10 @@ fn a_sync_that_failed_ends_the_journal_and_is_never_tried_again() {
     let disk = FaultyDisk::new(1);
     let journal = open(&disk, 1).unwrap();
     block_on(journal.append(&numbered(0, 0), Durability::Sync)).unwrap();
-    disk.fail(Operation::SyncData, Some(ErrorKind::Other));
+    disk.fail(Operation::Sync, Some(ErrorKind::Other));
     let uncertain = block_on(journal.append(&numbered(1, 0), Durability::Sync)).unwrap_err();
     assert!(!uncertain.is_certain(), "{uncertain}");
-    disk.fail(Operation::SyncData, None);
+    disk.fail(Operation::Sync, None);
     block_on(journal.health().wait_for(|health| *health != Health::Running)).unwrap();
     let syncs = disk.counts().data_syncs;
     let refused = block_on(journal.append(&numbered(2, 0), Durability::Sync)).unwrap_err();
@@ -270,6 +277,70 @@ fn a_full_disk_refuses_for_certain_and_goes_on_when_there_is_room() {
     drop(journal);
     let journal = open(&disk.restart(Death::Host), 2).unwrap();
     assert_eq!(numbers(&journal.recover(run(1)).unwrap()).unwrap(), sent);
+}
+
+#[test]
+fn a_full_disk_refuses_a_weaker_promise_or_a_new_segment_and_goes_on_when_there_is_room() {
+    for operation in [Operation::Create, Operation::Write, Operation::Sync] {
+        for level in [Durability::Sync, Durability::Written] {
+            let disk = FaultyDisk::new(1);
+            let journal = open(&disk, 1).unwrap();
+            if level != Durability::Sync {
+                // There is a segment: what is missing is room to write the weaker promise down.
+                block_on(journal.append(&numbered(0, 0), Durability::Sync)).unwrap();
+            }
+            disk.fail(operation, Some(ErrorKind::StorageFull));
+            let refused = block_on(journal.append(&numbered(1, 0), level)).unwrap_err();
+            assert!(matches!(refused, AppendError::NoSpace { .. }), "{operation:?}: {refused}");
+            assert_eq!(*journal.health().borrow(), Health::Running, "{operation:?}, {level:?}");
+            disk.fail(operation, None);
+            block_on(journal.append(&numbered(2, 0), level)).unwrap();
+            assert_eq!(block_on(journal.close()), Health::Closed);
+            drop(journal);
+            let journal = open(&disk.restart(Death::HostLosingAll), 2).unwrap();
+            let found = numbers(&journal.recover(run(1)).unwrap()).unwrap();
+            assert_eq!(found.last(), Some(&2));
+            assert!(!found.contains(&1));
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_deleted_keeps_those_behind_it() {
+    let disk = FaultyDisk::new(1);
+    let journal = open(&disk, 1).unwrap();
+    for n in 0..12 {
+        block_on(journal.append(&numbered(n, 1000), Durability::Sync)).unwrap();
+    }
+    // The sync before it, then the removal.
+    disk.fail_once_after(1, ErrorKind::Other);
+    let error = journal.release(*journal.synced().borrow()).unwrap_err();
+    assert!(error.to_string().contains("00000001.seg"), "{error}");
+    let killed = disk.restart(Death::Process);
+    let next = open(&killed, 2).unwrap();
+    assert!(next.recover(run(1)).is_ok(), "a gap");
+}
+
+#[test]
+fn what_lies_before_a_damage_is_read_and_then_the_damage_told() {
+    let disk = FaultyDisk::new(1);
+    let journal = open(&disk, 1).unwrap();
+    let mut positions = vec![];
+    for n in 0..3 {
+        positions.push(block_on(journal.append(&numbered(n, 0), Durability::Sync)).unwrap());
+    }
+    block_on(journal.close());
+    drop(journal);
+    let disk = disk.restart(Death::Process);
+    disk.flip_bit(&segment(1), positions[1].offset as usize * 8);
+    let journal = open(&disk, 2).unwrap();
+    let left = journal.recover(run(1)).unwrap();
+    let mut reader = left.reader(Position::START);
+    let entries = reader.read(ALL).unwrap();
+    assert_eq!(entries.len(), 2);
+    let error = reader.read(ALL).unwrap_err();
+    assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
+    assert_eq!(reader.position(), positions[1]);
 }
 
 #[test]

@@ -122,7 +122,10 @@ pub fn parse(bytes: &[u8], room: usize, seed: FrameSeed) -> Found<'_> {
     if bytes.len() < padded {
         return Found::Partial(padded);
     }
-    if checksum(&bytes[..length], seed) != u32_at(8) {
+    let is_whole = checksum(&bytes[..length], seed) == u32_at(8);
+    #[cfg(test)]
+    let is_whole = is_whole || super::planted::is(super::planted::Planted::ChecksumUnchecked);
+    if !is_whole {
         return Found::Bad("the record's checksum does not match");
     }
     let Some(kind) = Kind::from_byte(header[12]) else {

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::RefCell,
+    io,
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -20,13 +21,12 @@ use super::{
     files::Files,
     frame::{self, FrameSeed},
     intake::Intake,
-    leftover::{self, LeftoverRun},
+    leftover::{self, LeftoverRun, delete_segment},
     metrics::Outcome,
     position::Position,
     reader::{Reader, Source},
     record::Record,
     run_file::{RunFile, runs_dir},
-    segment::segment_path,
     shared::{Health, Shared},
     writer::Writer,
 };
@@ -173,25 +173,23 @@ impl Journal {
 
     /// Deletes the segments that lie wholly before `mark`: everything there is flushed and settled.
     ///
-    /// Blocks for one `unlink` per segment. Says how many were deleted.
+    /// Blocks for one `unlink` and sync per segment. Says how many were deleted. The oldest go
+    /// first and one after the other, so that a crash, or an error, never leaves a gap.
     pub fn release(&self, mark: Position) -> Result<usize, JournalError> {
         let shared = &self.handle.shared;
-        let mut deleted = 0;
-        let mut failed = None;
-        for (number, segment) in shared.intake.released(mark.min(shared.synced())) {
-            let path = segment_path(&shared.run_dir, number);
-            match shared.files.remove(&path) {
-                Ok(()) => {
-                    shared.disk.give_back(u64::from(segment.bytes));
-                    deleted += 1;
-                }
-                Err(source) => {
-                    shared.intake.keep(number, segment);
-                    failed = Some(JournalError::Io { action: "remove", path, source });
+        let released = shared.intake.released(mark.min(shared.synced()));
+        for (deleted, (number, segment)) in released.iter().enumerate() {
+            match delete_segment(&*shared.files, &shared.run_dir, *number) {
+                Ok(()) => shared.disk.give_back(u64::from(segment.bytes)),
+                Err(error) => {
+                    for (number, segment) in &released[deleted..] {
+                        shared.intake.keep(*number, *segment);
+                    }
+                    return Err(error);
                 }
             }
         }
-        failed.map_or(Ok(deleted), Err)
+        Ok(released.len())
     }
 
     /// Where the next record goes: the end of all that was taken and not refused since.
@@ -241,16 +239,21 @@ impl Journal {
     }
 }
 
-/// Creates `dir` and its parents so that they survive a crash.
+/// Makes sure that `dir` and its parents exist and survive a crash.
 fn create_dirs(files: &dyn Files, dir: &Path) -> Result<(), JournalError> {
-    if files.list(dir).is_ok() {
-        return Ok(());
-    }
     let parent = match dir.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => return Ok(()),
     };
+    if files.list(dir).is_ok() {
+        // A process that died before it could do so may have created it.
+        return match files.sync_dir(parent) {
+            // Then whoever owns the parent created it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced.map_err(JournalError::io("sync", parent)),
+        };
+    }
     create_dirs(files, parent)?;
     files.create_dir_all(dir).map_err(JournalError::io("create", dir))?;
     files.sync_dir(parent).map_err(JournalError::io("sync", parent))
@@ -263,7 +266,7 @@ fn lock(
     let path = config.data_dir.join("LOCK");
     match files.lock(&path) {
         Ok(lock) => Ok(Arc::new(lock)),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(JournalError::Locked { path })
         }
         Err(source) => Err(JournalError::Io { action: "lock", path, source }),

@@ -53,11 +53,15 @@ pub mod error;
 mod faulty;
 pub mod files;
 pub mod frame;
+#[cfg(test)]
+mod histories;
 mod intake;
 #[allow(clippy::module_inception)] // The handle is the journal.
 mod journal;
 pub mod leftover;
 mod metrics;
+#[cfg(test)]
+mod planted;
 pub mod position;
 pub mod reader;
 pub mod record;

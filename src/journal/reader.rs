@@ -94,6 +94,16 @@ struct OpenSegment {
     buffer_at: u64,
 }
 
+/// What one step of a reader came to.
+enum Stepped {
+    /// Over a frame of so many bytes, with its entry, if it is a record.
+    Read(Option<Entry>, usize),
+    /// To another segment.
+    Over,
+    /// The run has none.
+    NoSegment,
+}
+
 /// Reads one run's records, one after the other. All calls block on the disk.
 pub struct Reader {
     source: Source,
@@ -120,23 +130,36 @@ impl Reader {
     }
 
     /// The next records that are synced; none when there are no more for now.
+    ///
+    /// What lies before a damage is read: the error comes with the call that finds nothing else.
     pub fn read(&mut self, limit: ReadLimit) -> Result<Vec<Entry>, JournalError> {
         let end = self.source.end();
         let mut entries = vec![];
         let mut bytes = 0;
         while self.position < end && entries.len() < limit.records_max && bytes < limit.bytes_max {
-            if self.open.as_ref().is_none_or(|open| open.number != self.position.segment) {
-                if !self.open_segment(end)? {
-                    break;
+            match self.step(end) {
+                Ok(Stepped::Read(entry, frame_bytes)) => {
+                    bytes += frame_bytes;
+                    entries.extend(entry);
                 }
-                // Stepping over a start record may have come to the end.
-                continue;
+                Ok(Stepped::Over) => {}
+                Ok(Stepped::NoSegment) => break,
+                Err(_) if !entries.is_empty() => break,
+                Err(error) => return Err(error),
             }
-            let Some((entry, frame_bytes)) = self.next_frame(end)? else { continue };
-            bytes += frame_bytes;
-            entries.extend(entry);
         }
         Ok(entries)
+    }
+
+    fn step(&mut self, end: Position) -> Result<Stepped, JournalError> {
+        if self.open.as_ref().is_none_or(|open| open.number != self.position.segment) {
+            // Stepping over a start record may have come to the end.
+            return Ok(if self.open_segment(end)? { Stepped::Over } else { Stepped::NoSegment });
+        }
+        Ok(match self.next_frame(end)? {
+            Some((entry, bytes)) => Stepped::Read(entry, bytes),
+            None => Stepped::Over,
+        })
     }
 
     /// Opens the segment that holds the position, or begins the one after it. False when the run

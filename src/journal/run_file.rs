@@ -20,7 +20,7 @@ pub fn run_dir(data_dir: &Path, run: RunId) -> PathBuf {
     runs_dir(data_dir).join(run.to_string())
 }
 
-/// The content of `run.json`.
+/// The content of `run.json`, where a checksum of it stands beside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunFile {
     pub run: RunId,
@@ -46,6 +46,9 @@ pub struct RunEnd {
     pub may_have_lost_acknowledged: bool,
 }
 
+/// What stands behind the content: its checksum, the CRC32C of all that comes before.
+const CHECKSUM: &[u8] = b",\"checksum\":";
+
 impl RunFile {
     fn path(run_dir: &Path) -> PathBuf {
         run_dir.join("run.json")
@@ -55,18 +58,26 @@ impl RunFile {
     pub fn read(files: &dyn Files, run_dir: &Path) -> Result<Self, JournalError> {
         let path = Self::path(run_dir);
         let content = read_file(files, &path).map_err(JournalError::io("read", &path))?;
-        serde_json::from_slice(&content).map_err(|error| JournalError::Corrupt {
-            path,
-            offset: 0,
-            problem: error.to_string(),
-        })
+        let corrupt = |problem| JournalError::Corrupt { path, offset: 0, problem };
+        let checked = match content.windows(CHECKSUM.len()).rposition(|bytes| bytes == CHECKSUM) {
+            Some(at) if content[at..] == *checksum_of(&content[..at]) => {
+                [&content[..at], b"}"].concat()
+            }
+            Some(_) => return Err(corrupt("the checksum does not match the content".to_owned())),
+            // The first versions wrote none.
+            None => content,
+        };
+        serde_json::from_slice(&checked).map_err(|error| corrupt(error.to_string()))
     }
 
     /// Puts the file in place of the one in `run_dir`.
     pub fn write(&self, files: &dyn Files, run_dir: &Path) -> Result<(), JournalError> {
         let path = Self::path(run_dir);
-        // Texts, a UUID and a unit variant: nothing that JSON cannot say.
-        let content = serde_json::to_vec(self).unwrap_or_default();
+        // Texts, numbers, a UUID and a unit variant: nothing that JSON cannot say.
+        let mut content = serde_json::to_vec(self).unwrap_or_default();
+        // The brace at the end.
+        content.pop();
+        content.extend(checksum_of(&content));
         replace_file(files, &path, &content).map_err(JournalError::io("write", &path))
     }
 
@@ -88,4 +99,10 @@ impl RunFile {
         files.sync_dir(&runs).map_err(JournalError::io("sync", &runs))?;
         Ok(dir)
     }
+}
+
+/// The end of a file that begins with `content`.
+fn checksum_of(content: &[u8]) -> Vec<u8> {
+    let checksum = crc32c::crc32c(content).to_string();
+    [CHECKSUM, checksum.as_bytes(), b"}"].concat()
 }

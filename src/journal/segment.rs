@@ -15,7 +15,7 @@
 //!
 //! ```text
 //! <data_dir>/LOCK                            flock: one process per directory
-//! <data_dir>/runs/<run>/run.json             see run.rs
+//! <data_dir>/runs/<run>/run.json             see run_file.rs
 //! <data_dir>/runs/<run>/00000001.seg         segments, numbered from 1 without gaps;
 //! <data_dir>/runs/<run>/00000002.seg         the oldest are deleted once they are flushed
 //! ```

@@ -3,12 +3,13 @@
 use std::{
     any::Any,
     io, mem,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    error::AppendError,
+    error::{AppendError, JournalError},
     files::OpenFile,
     intake::{Chunk, Taken, Waiter},
     metrics::Outcome,
@@ -46,6 +47,8 @@ pub struct Writer {
     unsynced_since: Option<Instant>,
     /// Those who wait for the next sync.
     waiters: Vec<Waiter>,
+    /// Something that was acknowledged from memory was refused afterwards.
+    has_lost_acknowledged: bool,
     /// The directory's lock, held as long as the writer lives.
     _lock: Arc<dyn Any + Send + Sync>,
 }
@@ -99,6 +102,7 @@ impl Writer {
             written: Position::START,
             unsynced_since: None,
             waiters: vec![],
+            has_lost_acknowledged: false,
             _lock: lock,
         }
     }
@@ -146,10 +150,11 @@ impl Writer {
                     self.shared.intake.recycle(chunk.bytes);
                 }
                 Err(WriteError::NoSpace(problem)) => {
-                    tracing::warn!(%problem, "no room for another journal segment");
+                    tracing::warn!(%problem, "no room on the disk for the journal");
                     let behind = self.shared.intake.rewind(self.written);
                     let error = AppendError::NoSpace { problem };
-                    refuse(&self.shared, [chunk].into_iter().chain(chunks).chain(behind), &error);
+                    let refused = [chunk].into_iter().chain(chunks).chain(behind);
+                    self.has_lost_acknowledged |= refuse(&self.shared, refused, &error) > 0;
                     return Ok(());
                 }
                 Err(WriteError::Fatal(fatal)) => {
@@ -182,17 +187,21 @@ impl Writer {
     }
 
     /// Puts the weaker promise on disk before the first acknowledgement that gives it.
-    fn admit(&mut self, level: Durability) -> Result<(), Fatal> {
+    fn admit(&mut self, level: Durability) -> Result<(), WriteError> {
         self.run_file.weakest_durability = level;
-        self.save_run_file()?;
+        self.save_run_file().map_err(|error| match error {
+            // The file is what it was, or it admits to more than it must.
+            JournalError::Io { source, .. } if is_out_of_space(&source) => {
+                WriteError::NoSpace(source.to_string().into())
+            }
+            error => Fatal(error.to_string().into()).into(),
+        })?;
         self.shared.set_admitted(level);
         Ok(())
     }
 
-    fn save_run_file(&self) -> Result<(), Fatal> {
-        self.run_file
-            .write(&*self.shared.files, &self.shared.run_dir)
-            .map_err(|error| Fatal(error.to_string().into()))
+    fn save_run_file(&self) -> Result<(), JournalError> {
+        self.run_file.write(&*self.shared.files, &self.shared.run_dir)
     }
 
     /// Creates the chunk's segment, once everything before it is on disk.
@@ -201,25 +210,27 @@ impl Writer {
             self.sync()?;
         }
         let path = segment_path(&self.shared.run_dir, chunk.segment);
-        let file = match self.shared.files.create(&path, u64::from(chunk.segment_bytes)) {
+        let file = match self.create_segment(&path, chunk) {
             Ok(file) => file,
             Err(error) if is_out_of_space(&error) => {
-                // What is left of it is empty and would be emptied again; it only takes a name.
+                // What is left of it holds no record and would be emptied; it only takes a name.
                 let _ = self.shared.files.remove(&path);
                 return Err(WriteError::NoSpace(error.to_string().into()));
             }
             Err(error) => return Err(fatal("create a journal segment")(error).into()),
         };
-        file.write_all_at(&encode_header(self.shared.run, chunk.segment), 0)
-            .map_err(fatal("write a segment's header"))?;
-        file.sync().map_err(fatal("sync a new segment"))?;
-        self.shared
-            .files
-            .sync_dir(&self.shared.run_dir)
-            .map_err(fatal("sync the run's directory"))?;
         self.current =
             Some(Current { number: chunk.segment, file, bytes: chunk.segment_bytes, zeroed_to: 0 });
         Ok(())
+    }
+
+    fn create_segment(&self, path: &Path, chunk: &Chunk) -> io::Result<Box<dyn OpenFile>> {
+        let Shared { files, run, run_dir, .. } = &*self.shared;
+        let file = files.create(path, u64::from(chunk.segment_bytes))?;
+        file.write_all_at(&encode_header(*run, chunk.segment), 0)?;
+        file.sync()?;
+        files.sync_dir(run_dir)?;
+        Ok(file)
     }
 
     fn sync(&mut self) -> Result<(), Fatal> {
@@ -263,8 +274,9 @@ impl Writer {
     fn close(&mut self) -> Result<(), Fatal> {
         self.sync()?;
         let position = self.written.into();
-        self.run_file.end = Some(RunEnd { position, may_have_lost_acknowledged: false });
-        self.save_run_file()
+        let may_have_lost_acknowledged = self.has_lost_acknowledged;
+        self.run_file.end = Some(RunEnd { position, may_have_lost_acknowledged });
+        self.save_run_file().map_err(|error| Fatal(error.to_string().into()))
     }
 
     /// Tells everybody who still waits.
@@ -282,8 +294,9 @@ fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Tells the waiters of chunks of which nothing was written.
-fn refuse(shared: &Shared, chunks: impl IntoIterator<Item = Chunk>, error: &AppendError) {
+/// Tells the waiters of chunks of which nothing was written. How many records there were for which
+/// nobody waits any more.
+fn refuse(shared: &Shared, chunks: impl IntoIterator<Item = Chunk>, error: &AppendError) -> usize {
     let mut dropped = 0;
     for chunk in chunks {
         dropped += chunk.records - chunk.waiters.len();
@@ -299,4 +312,5 @@ fn refuse(shared: &Shared, chunks: impl IntoIterator<Item = Chunk>, error: &Appe
             "records that were acknowledged from memory did not reach the journal"
         );
     }
+    dropped
 }

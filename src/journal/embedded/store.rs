@@ -45,10 +45,9 @@ impl EmbeddedStore {
     ) -> Result<Self, JournalError> {
         let files: Arc<dyn Files> = Arc::new(files);
         let dir = data_dir.join("embedded");
-        if files.list(&dir).is_err() {
-            files.create_dir_all(&dir).map_err(JournalError::io("create", &dir))?;
-            files.sync_dir(data_dir).map_err(JournalError::io("sync", data_dir))?;
-        }
+        files.create_dir_all(&dir).map_err(JournalError::io("create", &dir))?;
+        // Also when it exists: a process that died before it could do so may have created it.
+        files.sync_dir(data_dir).map_err(JournalError::io("sync", data_dir))?;
         let path = dir.join("checkpoint.bin");
         let state = match read_file(&*files, &path) {
             Ok(content) => checkpoint::decode(&content, config).map_err(|error| {

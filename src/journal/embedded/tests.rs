@@ -300,13 +300,15 @@ proptest! {
                 0u64..150,
                 prop_oneof![Just(Death::Process), Just(Death::Host)],
                 0u64..40,
+                prop_oneof![Just(Death::Process), Just(Death::HostLosingAll)],
             ),
             1..5,
         ),
     ) {
         let mut disk = FaultyDisk::new(7);
         let mut model = Model::default();
-        for (number, (events, dies_after, death, restart_dies_after)) in (1u128..).zip(lives) {
+        for (number, life) in (1u128..).zip(lives) {
+            let (events, dies_after, death, restart_dies_after, restart_death) = life;
             disk.die_after(dies_after);
             // The record that was being written when the process died, if any.
             let mut in_doubt = None;
@@ -336,7 +338,7 @@ proptest! {
             if let Ok((journal, _)) = restart(&disk, 1000 + number) {
                 block_on(journal.close());
             }
-            disk = disk.restart(death);
+            disk = disk.restart(restart_death);
             let (journal, store) = restart(&disk, 2000 + number).unwrap();
             let mut found = Model::default();
             found.used.extend(store.totals().map(|(key, total)| (key.clone(), total.used())));
