@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +18,7 @@ use crate::{
         cell::Cell,
         holder::{Denial, Holder, LeaseTimes, Waiting},
         message::{Ceiling, Totals},
+        seat::Seat,
     },
 };
 
@@ -86,10 +87,7 @@ pub struct Counter {
     denial: Mutex<Option<CachedDenial>>,
     /// Wakes the driver before its time.
     wake: Notify,
-    /// A driver is at work.
-    driven: AtomicBool,
-    /// The driver was woken and has not looked since.
-    woken: AtomicBool,
+    seat: Seat,
     /// Told after each answer or failure of a call.
     called: Notify,
     /// When the last answer came, milliseconds since the start of the run; 0 = never.
@@ -150,8 +148,7 @@ impl Counter {
             slow: Mutex::new(slow),
             denial: Mutex::default(),
             wake: Notify::new(),
-            driven: AtomicBool::new(false),
-            woken: AtomicBool::new(false),
+            seat: Seat::default(),
             called: Notify::new(),
             answered_at_ms: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
@@ -257,7 +254,7 @@ impl Counter {
 
     /// Has the driver, if there is one, look now.
     pub fn wake_driver(&self) {
-        self.woken.store(true, Ordering::Release);
+        self.seat.wake();
         self.wake.notify_one();
     }
 
@@ -268,7 +265,7 @@ impl Counter {
 
     /// Notes that the driver looks now.
     pub fn look(&self) {
-        self.woken.store(false, Ordering::Release);
+        self.seat.look();
     }
 
     /// Notes whether everything is returned and told, and nothing more expected.
@@ -318,24 +315,18 @@ impl Counter {
         self.slow().holder.totals(&self.cell)
     }
 
-    /// Whether a driver has to be started; the caller is the one to start it.
-    ///
-    /// Call it after the change that the driver has to see: the fence pairs with the one in
-    /// [`Counter::leave`], so that either the change is seen there, or the absence here.
+    /// Whether a driver has to be started; the caller is the one to start it. To be called after the
+    /// change that the driver has to see.
     pub fn needs_driver(&self) -> bool {
-        fence(Ordering::SeqCst);
-        !self.driven.load(Ordering::Relaxed) && !self.driven.swap(true, Ordering::AcqRel)
+        self.seat.needs_driver()
     }
 
     /// The driver has nothing to do. Whether it may go; if not, something came up meanwhile.
     pub fn leave(&self) -> bool {
-        self.driven.store(false, Ordering::Release);
-        fence(Ordering::SeqCst);
-        let news = self.woken.load(Ordering::Relaxed) || {
+        self.seat.leave(|| {
             let slow = self.slow();
             !slow.waiters.is_empty() || !slow.holder.is_settled(&self.cell)
-        };
-        !news || self.driven.swap(true, Ordering::AcqRel)
+        })
     }
 
     fn lock_denial(&self) -> MutexGuard<'_, Option<CachedDenial>> {

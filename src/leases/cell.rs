@@ -17,7 +17,7 @@
 //!
 //! Callers check the window themselves, before `take`, with the same `now` that stamps the event.
 
-use std::sync::atomic::{
+use super::atomics::{
     AtomicBool, AtomicI64, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };

@@ -153,6 +153,7 @@
 //! a closing finds all its keys. A cell of a key that the run has not had before begins with
 //! `Holder::new`.
 
+mod atomics;
 pub mod cell;
 mod demand;
 mod entry;
@@ -161,6 +162,7 @@ pub mod holder;
 pub mod key;
 pub mod message;
 pub mod rate;
+pub mod seat;
 pub mod seen;
 #[cfg(test)]
 mod simulation;

@@ -1,0 +1,199 @@
+//! Small worlds of two or three threads on one cell, each asserting what must hold whatever the
+//! order. Loom plays them in every order.
+
+use loom::{
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use crate::{
+    cell::{Cell, GivenBack, Take},
+    seat::Seat,
+};
+
+/// Takes `amount` and consumes it; what it consumed.
+fn consume(cell: &Cell, amount: u64) -> u64 {
+    match cell.take(amount) {
+        Take::Short => 0,
+        Take::Taken | Take::TakenLow => {
+            cell.commit(amount);
+            amount
+        }
+    }
+}
+
+/// Two requests want more together than was granted.
+pub fn takers_never_take_more_than_was_granted() {
+    let cell = Arc::new(Cell::new());
+    cell.refill(3);
+    let other = {
+        let cell = cell.clone();
+        thread::spawn(move || consume(&cell, 2))
+    };
+    let consumed = consume(&cell, 2) + other.join().unwrap();
+    assert_eq!(consumed, 2, "one of two gets what is enough for one");
+    assert_eq!(cell.counts().consumed + cell.available(), 3);
+}
+
+/// A lease is closed and returned while a request takes and another gives back.
+pub fn what_a_close_returns_is_not_admitted_and_nothing_is_stranded() {
+    let cell = Arc::new(Cell::new());
+    cell.refill(3);
+    let taker = {
+        let cell = cell.clone();
+        thread::spawn(move || consume(&cell, 1))
+    };
+    let giver = {
+        let cell = cell.clone();
+        thread::spawn(move || match cell.take(2) {
+            Take::Short => GivenBack::Kept,
+            Take::Taken | Take::TakenLow => cell.give_back(2),
+        })
+    };
+    let mut returned = cell.close();
+    let consumed = taker.join().unwrap();
+    if giver.join().unwrap() == GivenBack::Recalled {
+        // Told so, the slow side returns what has come back.
+        returned += cell.close();
+    }
+    assert_eq!(cell.available(), 0, "units are stranded in a closed cell");
+    assert_eq!(consumed + returned, 3, "lost or made");
+}
+
+/// As a slow side would do it that says what it returns before it closes.
+pub fn returned_before_closed() {
+    let cell = Arc::new(Cell::new());
+    cell.refill(2);
+    let taker = {
+        let cell = cell.clone();
+        thread::spawn(move || consume(&cell, 1))
+    };
+    let returned = cell.available();
+    let _ = cell.close();
+    assert!(taker.join().unwrap() + returned <= 2, "what was returned was admitted, too");
+}
+
+/// A cell that has parted, and is still held by a request that looked it up before.
+pub fn a_cell_that_has_parted_never_admits() {
+    let cell = Arc::new(Cell::new());
+    cell.refill(2);
+    let held = {
+        let cell = cell.clone();
+        thread::spawn(move || consume(&cell, 1) + consume(&cell, 1))
+    };
+    let returned = cell.close();
+    // From here on the slow side knows: nothing is outstanding but what was taken before.
+    assert_eq!(consume(&cell, 1), 0, "a parted cell admits");
+    assert_eq!(held.join().unwrap() + returned, 2);
+    assert_eq!(cell.counts().consumed + returned, 2);
+}
+
+/// A refill races with the takers and the end of a recall.
+pub fn a_refill_reaches_the_takers_and_is_counted_once() {
+    let cell = Arc::new(Cell::new());
+    let taker = {
+        let cell = cell.clone();
+        thread::spawn(move || consume(&cell, 1))
+    };
+    let slow = {
+        let cell = cell.clone();
+        thread::spawn(move || {
+            cell.refill(2);
+            cell.reopen();
+            cell.arm(1);
+        })
+    };
+    let early = consume(&cell, 1);
+    let late = taker.join().unwrap();
+    slow.join().unwrap();
+    assert_eq!(early + late + cell.close(), 2);
+}
+
+/// The flusher undoes what a request has consumed while a report is made.
+pub fn a_report_never_undoes_what_it_does_not_contain() {
+    let cell = Arc::new(Cell::new());
+    cell.refill(1);
+    let consumed = Arc::new(Mutex::new(false));
+    let request = {
+        let (cell, consumed) = (cell.clone(), consumed.clone());
+        thread::spawn(move || {
+            consume(&cell, 1);
+            cell.record(1);
+            *consumed.lock().unwrap() = true;
+        })
+    };
+    let flusher = {
+        let cell = cell.clone();
+        thread::spawn(move || {
+            // It has read in the journal what the request wrote there.
+            if *consumed.lock().unwrap() {
+                cell.undo(2);
+            }
+        })
+    };
+    let counts = cell.counts();
+    assert!(counts.undone <= counts.consumed + counts.recorded, "{counts:?}");
+    request.join().unwrap();
+    flusher.join().unwrap();
+}
+
+/// Two requests find the cell low.
+pub fn only_one_of_those_who_find_it_low_wakes_the_slow_side() {
+    let cell = Arc::new(Cell::new());
+    cell.refill(2);
+    cell.arm(3);
+    let other = {
+        let cell = cell.clone();
+        thread::spawn(move || cell.take(1))
+    };
+    let takes = [cell.take(1), other.join().unwrap()];
+    let low = takes.iter().filter(|take| **take == Take::TakenLow).count();
+    assert_eq!(low, 1, "{takes:?}");
+}
+
+/// A counter as its driver sees it: what is counted and not told yet.
+#[derive(Default)]
+struct Driven {
+    cell: Cell,
+    seat: Seat,
+    /// Guards what was told of the cell; as the slow side's lock.
+    told: Mutex<u64>,
+}
+
+impl Driven {
+    fn drive(&self) {
+        loop {
+            self.seat.look();
+            let mut told = self.told.lock().unwrap();
+            *told = self.cell.counts().consumed;
+            drop(told);
+            if self.seat.leave(|| {
+                let told = self.told.lock().unwrap();
+                *told != self.cell.counts().consumed
+            }) {
+                return;
+            }
+        }
+    }
+
+    fn change(&self) {
+        let _ = consume(&self.cell, 1);
+        if self.seat.needs_driver() {
+            self.drive();
+        }
+    }
+}
+
+/// Requests change the counter while its driver is about to leave.
+pub fn no_change_is_left_without_a_driver() {
+    let driven = Arc::new(Driven::default());
+    driven.cell.refill(2);
+    let other = {
+        let driven = driven.clone();
+        thread::spawn(move || driven.change())
+    };
+    driven.change();
+    other.join().unwrap();
+    assert_eq!(driven.cell.counts().consumed, 2);
+    assert_eq!(*driven.told.lock().unwrap(), 2, "nobody was told of a change");
+}

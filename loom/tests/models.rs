@@ -1,0 +1,87 @@
+//! Each model in every order with at most three preemptions, and with mistakes that must be found.
+
+use tollgate_loom::{
+    atomics::{self, Planted},
+    models,
+};
+
+/// Preemptions in one order. Most of the bugs that there are need no more than two; three keep
+/// all of it within seconds. `LOOM_MAX_PREEMPTIONS` asks for more.
+const PREEMPTIONS: usize = 3;
+
+fn play(model: fn()) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
+    builder.check(model);
+}
+
+fn play_with(planted: Planted, model: fn()) {
+    atomics::plant(planted);
+    play(model);
+}
+
+#[test]
+fn takers_never_take_more_than_was_granted() {
+    play(models::takers_never_take_more_than_was_granted);
+}
+
+#[test]
+fn what_a_close_returns_is_not_admitted_and_nothing_is_stranded() {
+    play(models::what_a_close_returns_is_not_admitted_and_nothing_is_stranded);
+}
+
+#[test]
+fn a_cell_that_has_parted_never_admits() {
+    play(models::a_cell_that_has_parted_never_admits);
+}
+
+#[test]
+fn a_refill_reaches_the_takers_and_is_counted_once() {
+    play(models::a_refill_reaches_the_takers_and_is_counted_once);
+}
+
+#[test]
+fn a_report_never_undoes_what_it_does_not_contain() {
+    play(models::a_report_never_undoes_what_it_does_not_contain);
+}
+
+#[test]
+fn only_one_of_those_who_find_it_low_wakes_the_slow_side() {
+    play(models::only_one_of_those_who_find_it_low_wakes_the_slow_side);
+}
+
+#[test]
+fn no_change_is_left_without_a_driver() {
+    play(models::no_change_is_left_without_a_driver);
+}
+
+#[test]
+#[should_panic(expected = "one of two gets what is enough for one")]
+fn a_compare_and_swap_that_is_a_load_and_a_store_is_found() {
+    play_with(Planted::TornSwap, models::takers_never_take_more_than_was_granted);
+}
+
+#[test]
+#[should_panic(expected = "what was returned was admitted, too")]
+fn a_return_that_is_told_before_the_lease_is_closed_is_found() {
+    play(models::returned_before_closed);
+}
+
+#[test]
+#[should_panic(expected = "undone")]
+fn counters_that_are_not_ordered_are_found() {
+    play_with(Planted::AllRelaxed, models::a_report_never_undoes_what_it_does_not_contain);
+}
+
+#[test]
+#[should_panic(expected = "stranded")]
+fn a_close_that_is_not_ordered_with_what_is_given_back_is_found() {
+    let model = models::what_a_close_returns_is_not_admitted_and_nothing_is_stranded;
+    play_with(Planted::AllRelaxed, model);
+}
+
+#[test]
+#[should_panic(expected = "nobody was told of a change")]
+fn a_driver_that_leaves_without_a_fence_is_found() {
+    play_with(Planted::NoFence, models::no_change_is_left_without_a_driver);
+}
