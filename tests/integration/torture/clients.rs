@@ -2,6 +2,7 @@
 //! elsewhere, and notes what it is told.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,8 @@ use tonic::{Code, Status};
 
 use super::{
     operation::{Answer, Batch, Operation, Verb, fate_of_failure, reason, release, reserve},
-    stage::Stage,
+    stage::{ANSWER_WAIT, Stage},
+    tenants::{COMPOSED, KEYED, LOOSE, MEMBERS, POOL, SEATED},
     truth::{Fate, Truth},
 };
 use crate::sidecars::cluster::Client;
@@ -30,10 +32,10 @@ const PAUSE_MS: std::ops::Range<u64> = 5..50;
 /// How long a hold is asked for, seconds.
 const HOLD_TTL_S: i64 = 2;
 
-/// Who works under keys, and may therefore send again.
-pub const KEYED: [&str; 4] = ["tiny", "acme", "grows", "large"];
-/// Who works without keys.
-pub const LOOSE: &str = "loose";
+/// What `work` takes of `calls`: as `catalog.yaml` says.
+const CALLS_OF_WORK: i64 = 2;
+/// The share of work without keys.
+const LOOSE_SHARE: (u32, u32) = (1, 6);
 
 /// Clients at work.
 pub struct Load {
@@ -51,10 +53,10 @@ impl Load {
                 name: format!("{seed:x}-{number}"),
                 made: 0,
                 random: StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number)),
-                ways: (0..stage.sidecars.len()).map(|sidecar| stage.client(sidecar)).collect(),
+                ways: (0..stage.sidecars.len()).map(|it| stage.client(it, ANSWER_WAIT)).collect(),
                 truth: truth.clone(),
                 latest: None,
-                seats: 0,
+                own: BTreeMap::new(),
             };
             clients.spawn(worker.work(is_over.clone()));
         }
@@ -78,20 +80,25 @@ struct Worker {
     truth: Arc<Truth>,
     /// The latest batch that is known to count.
     latest: Option<Batch>,
-    /// Seats that are this client's to give back.
-    seats: i64,
+    /// What is this client's to give back: of levels, by tenant and meter.
+    own: BTreeMap<(&'static str, &'static str), i64>,
 }
 
 impl Worker {
     async fn work(mut self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::SeqCst) {
             match self.random.random_range(0..100) {
-                0..25 => self.consume("calls", 3).await,
-                25..40 => self.consume("bursts", 3).await,
-                40..47 => self.consume("traffic", 20).await,
-                47..62 => self.record().await,
-                62..77 => self.move_in_or_out().await,
-                77..92 => self.hold().await,
+                0..20 => self.consume("calls", 3).await,
+                20..32 => self.consume("bursts", 3).await,
+                32..37 => self.consume("traffic", 20).await,
+                37..50 => self.record().await,
+                50..60 => self.move_in_or_out((SEATED, "seats")).await,
+                60..72 => {
+                    let member = *MEMBERS.choose(&mut self.random).unwrap();
+                    self.move_in_or_out((member, POOL.1)).await;
+                }
+                72..85 => self.hold().await,
+                85..93 => self.compose().await,
                 _ => self.repeat().await,
             }
             let pause = self.random.random_range(PAUSE_MS);
@@ -109,7 +116,7 @@ impl Worker {
 
     /// Usage after the fact, of several meters and tenants at once.
     async fn record(&mut self) {
-        let is_loose = self.random.random_ratio(1, 5);
+        let is_loose = self.is_loose();
         let length = self.random.random_range(1..=8);
         let operations = (0..length).map(|_| {
             let tenant = if is_loose { LOOSE } else { *KEYED.choose(&mut self.random).unwrap() };
@@ -122,23 +129,33 @@ impl Worker {
         self.carry_out(batch).await;
     }
 
-    /// Takes seats, or gives back some of those that are certainly its own.
-    async fn move_in_or_out(&mut self) {
-        let tenant = "acme";
-        if self.seats > 0 && self.random.random_ratio(1, 2) {
-            let amount = self.random.random_range(1..=self.seats);
-            self.seats -= amount;
-            let operation = self.operation(tenant, "seats", -amount);
+    /// Takes units of a level, or gives back some of those that are certainly its own.
+    async fn move_in_or_out(&mut self, level: (&'static str, &'static str)) {
+        let (tenant, meter) = level;
+        let own = self.own.get(&level).copied().unwrap_or(0);
+        if own > 0 && self.random.random_ratio(1, 2) {
+            let amount = self.random.random_range(1..=own);
+            self.own.insert(level, own - amount);
+            let operation = self.operation(tenant, meter, -amount);
             let batch = self.batch(vec![operation], Verb::Record);
             self.carry_out(batch).await;
             return;
         }
         let amount = self.random.random_range(1..=3);
-        let operation = self.operation(tenant, "seats", amount);
+        let operation = self.operation(tenant, meter, amount);
         let batch = self.batch(vec![operation], Verb::Consume);
         if self.carry_out(batch).await == Fate::Counted {
-            self.seats += amount;
+            self.own.insert(level, own + amount);
         }
+    }
+
+    /// The operation of the catalog, whose parts share one key.
+    async fn compose(&mut self) {
+        let amount = self.random.random_range(1..=20);
+        let fixed = self.operation(COMPOSED, "calls", CALLS_OF_WORK);
+        let open = Operation { meter: "traffic", amount, ..fixed.clone() };
+        let batch = self.batch(vec![fixed, open], Verb::Compose);
+        self.carry_out(batch).await;
     }
 
     /// Holds units, and uses them, gives them back or forgets them.
@@ -250,8 +267,13 @@ impl Worker {
         fate
     }
 
+    fn is_loose(&mut self) -> bool {
+        let (of, all) = LOOSE_SHARE;
+        self.random.random_ratio(of, all)
+    }
+
     fn tenant(&mut self) -> String {
-        let is_loose = self.random.random_ratio(1, 6);
+        let is_loose = self.is_loose();
         let tenant = if is_loose { LOOSE } else { *KEYED.choose(&mut self.random).unwrap() };
         tenant.to_owned()
     }

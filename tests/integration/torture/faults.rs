@@ -16,9 +16,12 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+use tollgate::domain::ids::PoolId;
+
 use super::{
     proxy::{Mode, Proxy},
     stage::Stage,
+    tenants::{CHANGED, POOL_SIZES},
 };
 
 /// What is harmed, each by one task and so by one fault at a time.
@@ -30,24 +33,34 @@ pub enum Subject {
     Redis,
     Postgres,
     Worker,
-    /// Plans and limits, by the operator.
-    Plans,
+    /// A tenant's plan and the pool's size, by the operator.
+    Limits(PoolId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// kill -9, and started again.
     Kill,
+    /// Postgres: sessions broken off, what is in memory lost, and started again.
+    Crash,
+    /// Postgres: kill -9 of a session, for which it ends all others and recovers.
+    KillSession,
     /// SIGSTOP, and SIGCONT.
     Pause,
     /// Stopped in good order, and started again.
     Restart,
+    /// kill -9, closed by an operator as lost, and started again all the same.
+    Forfeit,
     /// Redis: kill -9, and started again with nothing.
     Wipe,
+    /// Redis: emptied while it runs.
+    Flush,
     /// A way behaves otherwise for a while.
     Way(Way, Mode),
     /// An operator changes a plan.
     SetPlan(&'static str),
+    /// An operator changes the size of the pool.
+    Resize(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,15 +93,19 @@ impl Fault {
             Subject::Redis => "Redis",
             Subject::Postgres => "Postgres",
             Subject::Worker => "worker",
-            Subject::Plans => "plan",
+            Subject::Limits(_) => "limit",
         };
         let what = match self {
-            Self::Kill if subject == Subject::Postgres => "crashed".to_owned(),
+            Self::Crash => "crashed".to_owned(),
+            Self::KillSession => "session killed".to_owned(),
             Self::Kill => "killed".to_owned(),
             Self::Pause => "paused".to_owned(),
             Self::Restart => "restarted in order".to_owned(),
+            Self::Forfeit => "killed and given up".to_owned(),
             Self::Wipe => "killed and emptied".to_owned(),
-            Self::SetPlan(_) => "changed".to_owned(),
+            Self::Flush => "emptied".to_owned(),
+            Self::SetPlan(_) => "of a plan changed".to_owned(),
+            Self::Resize(_) => "of a pool changed".to_owned(),
             Self::Way(way, mode) => {
                 let mode = match mode {
                     Mode::Pass => "mended",
@@ -169,11 +186,16 @@ impl Harm {
     fn draw(&mut self) -> Step {
         let random = &mut self.random;
         let faults: &[Fault] = match self.subject {
-            Subject::Sidecar(_) => &[Fault::Kill, Fault::Kill, Fault::Pause, Fault::Restart],
+            Subject::Sidecar(_) => {
+                &[Fault::Kill, Fault::Kill, Fault::Pause, Fault::Restart, Fault::Forfeit]
+            }
             Subject::Worker => &[Fault::Kill, Fault::Pause],
-            Subject::Redis => &[Fault::Kill, Fault::Wipe, Fault::Pause],
-            Subject::Postgres => &[Fault::Kill, Fault::Pause],
-            Subject::Plans => &[Fault::SetPlan("basic"), Fault::SetPlan("larger")],
+            Subject::Redis => &[Fault::Kill, Fault::Wipe, Fault::Flush, Fault::Pause],
+            Subject::Postgres => &[Fault::Kill, Fault::Crash, Fault::KillSession, Fault::Pause],
+            Subject::Limits(_) => {
+                let size = random.random_range(POOL_SIZES);
+                &[Fault::SetPlan("basic"), Fault::SetPlan("larger"), Fault::Resize(size)]
+            }
             Subject::Ways(_) => {
                 let way =
                     *[Way::ToRedis, Way::ToPostgres, Way::FromClients].choose(random).unwrap();
@@ -188,7 +210,7 @@ impl Harm {
             Subject::Sidecar(_) => (2_000..9_000, 0..3_000),
             Subject::Ways(_) => (500..5_000, 200..4_000),
             Subject::Redis | Subject::Postgres => (4_000..14_000, 0..4_000),
-            Subject::Worker | Subject::Plans => (1_000..6_000, 0..3_000),
+            Subject::Worker | Subject::Limits(_) => (1_000..6_000, 0..3_000),
         };
         let mut millis = |range| Duration::from_millis(random.random_range::<u64, _>(range));
         Step { after: millis(after), fault, lasts: millis(lasts) }
@@ -201,7 +223,7 @@ impl Harm {
             Subject::Redis => self.redis(step).await,
             Subject::Postgres => self.postgres(step).await,
             Subject::Ways(number) => self.way(number, step).await,
-            Subject::Plans => self.plan(step),
+            Subject::Limits(pool) => self.limit(pool, step),
         }
     }
 
@@ -221,8 +243,14 @@ impl Harm {
                 sleep(step.lasts).await;
                 program.start(&stage.processes);
             }
-            _ => {
+            fault => {
                 program.kill();
+                if fault == Fault::Forfeit
+                    && let Some(run) = stage.run_of(number)
+                {
+                    // Refused while a store is away.
+                    let _ = stage.operate(&["run", "close", &run, "--forfeit", "--force"]);
+                }
                 sleep(step.lasts).await;
                 program.start(&stage.processes);
             }
@@ -231,31 +259,42 @@ impl Harm {
 
     async fn redis(&self, step: Step) {
         let stage = &self.stage;
-        if step.fault == Fault::Pause {
-            stage.signal_redis(Signal::STOP);
-            sleep(step.lasts).await;
-            stage.signal_redis(Signal::CONT);
-            return;
+        match step.fault {
+            Fault::Pause => {
+                stage.signal_redis(Signal::STOP);
+                sleep(step.lasts).await;
+                stage.signal_redis(Signal::CONT);
+            }
+            Fault::Flush => stage.flush_redis(),
+            fault => {
+                stage.kill_redis();
+                if fault == Fault::Wipe {
+                    stage.wipe_redis();
+                }
+                sleep(step.lasts).await;
+                stage.start_redis();
+            }
         }
-        stage.kill_redis();
-        if step.fault == Fault::Wipe {
-            stage.wipe_redis();
-        }
-        sleep(step.lasts).await;
-        stage.start_redis();
     }
 
     async fn postgres(&self, step: Step) {
         let stage = &self.stage;
-        if step.fault == Fault::Pause {
-            stage.signal_postgres(Signal::STOP);
-            sleep(step.lasts).await;
-            stage.signal_postgres(Signal::CONT);
-            return;
+        match step.fault {
+            Fault::Pause => {
+                stage.signal_postgres(Signal::STOP);
+                sleep(step.lasts).await;
+                stage.signal_postgres(Signal::CONT);
+            }
+            Fault::KillSession => stage.kill_session_of_postgres().await,
+            fault => {
+                match fault {
+                    Fault::Kill => stage.kill_postgres(),
+                    _ => stage.crash_postgres(),
+                }
+                sleep(step.lasts).await;
+                stage.start_postgres();
+            }
         }
-        stage.crash_postgres();
-        sleep(step.lasts).await;
-        stage.start_postgres();
     }
 
     async fn way(&self, number: usize, step: Step) {
@@ -271,10 +310,18 @@ impl Harm {
         proxy.set(Mode::Pass);
     }
 
-    fn plan(&self, step: Step) {
-        let Fault::SetPlan(plan) = step.fault else { return };
-        // Refused where the tenant has it already, and while Postgres is away.
-        let _ = self.stage.operate(&["tenant", "set-plan", "grows", "--plan", plan]);
+    fn limit(&self, pool: PoolId, step: Step) {
+        // Refused where it is so already, and while Postgres is away.
+        let _ = match step.fault {
+            Fault::SetPlan(plan) => {
+                self.stage.operate(&["tenant", "set-plan", CHANGED, "--plan", plan])
+            }
+            Fault::Resize(size) => {
+                let (pool, size) = (pool.to_string(), size.to_string());
+                self.stage.operate(&["pool", "resize", &pool, &size])
+            }
+            _ => return,
+        };
     }
 
     fn look_for_the_dead(&self) {

@@ -13,11 +13,13 @@ mod faults;
 mod operation;
 mod program;
 mod proxy;
+mod recovery;
 mod remainder;
 mod report;
 mod round;
 mod settling;
 mod stage;
+mod tenants;
 mod truth;
 
 use std::time::{Duration, Instant};

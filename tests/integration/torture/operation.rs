@@ -3,14 +3,17 @@
 use tollgate::proto::{
     time::Duration,
     v1::{
-        CheckQuotaRequest, Durability, Mode, RecordUsageRequest, ReleaseReservationRequest,
-        Reservation, UsageEvent,
+        CheckQuotaRequest, CheckRequest, Durability, Mode, RecordUsageRequest,
+        ReleaseReservationRequest, Reservation, UsageEvent,
     },
 };
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::truth::Fate;
+use super::{
+    tenants::{MEMBERS, POOL},
+    truth::Fate,
+};
 use crate::sidecars::cluster::{Client, event, quota};
 
 /// Units of one meter of one tenant.
@@ -23,6 +26,14 @@ pub struct Operation {
     pub key: String,
 }
 
+impl Operation {
+    /// Whose limits it is held against.
+    pub fn limited_by(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        let is_pooled = MEMBERS.contains(&self.tenant.as_str()) && self.meter == POOL.1;
+        [(self.tenant.as_str(), self.meter)].into_iter().chain(is_pooled.then_some(POOL))
+    }
+}
+
 /// How it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verb {
@@ -30,6 +41,8 @@ pub enum Verb {
     Consume,
     /// Operations after the fact.
     Record,
+    /// All of them as the catalog's operation `work`, admitted or denied; what it fixes goes first.
+    Compose,
     /// One operation that settles a hold.
     Commit { reservation: String },
 }
@@ -66,6 +79,7 @@ impl Batch {
     pub async fn send(&self, client: Client) -> Result<Answer, Status> {
         match &self.verb {
             Verb::Consume => self.consume(client).await,
+            Verb::Compose => self.compose(client).await,
             Verb::Record => self.record(client, "").await,
             Verb::Commit { reservation } => self.record(client, reservation).await,
         }
@@ -79,6 +93,22 @@ impl Batch {
             ..quota(Mode::Consume, tenant, meter, *amount)
         };
         let is_allowed = client.check_quota(request).await?.into_inner().allowed;
+        Ok(Answer::of(if is_allowed { Fate::Counted } else { Fate::Denied }))
+    }
+
+    async fn compose(&self, mut client: Client) -> Result<Answer, Status> {
+        let Operation { tenant, key, .. } = &self.operations[0];
+        let amounts = self.operations[1..].iter();
+        let request = CheckRequest {
+            tenant: tenant.clone(),
+            operation: "work".to_owned(),
+            amounts: amounts.map(|it| (it.meter.to_owned(), it.amount)).collect(),
+            mode: Mode::Consume.into(),
+            idempotency_key: key.clone(),
+            durability: self.durability.into(),
+            ..Default::default()
+        };
+        let is_allowed = client.check(request).await?.into_inner().allowed;
         Ok(Answer::of(if is_allowed { Fate::Counted } else { Fate::Denied }))
     }
 

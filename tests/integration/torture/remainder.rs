@@ -6,27 +6,27 @@ use tollgate::proto::v1::{CheckQuotaResponse, GetUsageRequest, Mode, QuotaReason
 use tonic::Status;
 
 use super::{
-    clients::{KEYED, LOOSE},
     comparison::Books,
     operation::{Batch, Operation, Verb},
     stage::Stage,
+    tenants::{KEYED, LOOSE, MEMBERS, POOL},
     truth::Truth,
 };
 use crate::sidecars::cluster::{Client, quota};
 
 /// How long what is left may take to be had: sidecars hand back what they hold.
-const HAD_WAIT_MAX: Duration = Duration::from_secs(30);
+const HAD_WAIT_MAX: Duration = Duration::from_secs(60);
 const METERS: [&str; 2] = ["calls", "jobs"];
 
 /// Takes what is left of each monthly limit, in one piece, and one unit more, which must be denied.
 pub async fn take(stage: &Stage, truth: &Truth, books: &Books) -> Vec<String> {
     let mut differences = vec![];
-    let client = stage.client(0);
-    for tenant in KEYED.iter().chain([&LOOSE]) {
-        for meter in METERS {
-            if let Err(difference) = take_of(&client, truth, books, tenant, meter).await {
-                differences.push(format!("{tenant}/{meter}: {difference}"));
-            }
+    let client = stage.client(0, HAD_WAIT_MAX);
+    let tenants = KEYED.into_iter().chain([LOOSE]);
+    let limits = tenants.flat_map(|tenant| METERS.map(|meter| (tenant, meter)));
+    for (tenant, meter) in limits.chain([(MEMBERS[0], POOL.1)]) {
+        if let Err(difference) = take_of(&client, truth, books, tenant, meter).await {
+            differences.push(format!("{tenant}/{meter}: {difference}"));
         }
     }
     differences
@@ -45,8 +45,10 @@ async fn take_of(
         ..Default::default()
     };
     let usage = client.clone().get_usage(request).await.map_err(|status| status.to_string())?;
-    let limit = usage.into_inner().meters[0].limit;
-    let left = limit - books.taken(tenant, meter);
+    let usage = &usage.into_inner().meters[0];
+    let limit = usage.limit;
+    let granted = usage.grants.iter().map(|grant| grant.amount).sum();
+    let left = books.left(tenant, meter, limit, granted);
     if left > 0 {
         let is_had = |answer: &CheckQuotaResponse| answer.allowed;
         until(client, tenant, meter, left, is_had)

@@ -13,6 +13,8 @@ pub struct Report {
     pub failures: BTreeMap<String, u64>,
     /// Operations whose fate was unknown when all was mended.
     pub made_known: usize,
+    /// Windows that the worker charged while things broke.
+    pub charged: usize,
     /// The longest until all was at rest.
     pub rest_max: Duration,
     pub took: Duration,
@@ -36,6 +38,7 @@ impl Report {
         }
         self.tally += other.tally;
         self.made_known += other.made_known;
+        self.charged += other.charged;
         self.rest_max = self.rest_max.max(other.rest_max);
         self.took += other.took;
         self.differences.extend(other.differences);
@@ -83,6 +86,7 @@ impl fmt::Display for Report {
             ("requests sent again", tally.retried),
             ("requests repeated though known", tally.repeated),
             ("operations unknown until all was mended", self.made_known as u64),
+            ("windows charged by the worker meanwhile", self.charged as u64),
         ] {
             row(f, name, count)?;
         }

@@ -3,52 +3,34 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{task::block_in_place, time::Instant};
+use tollgate::domain::ids::PoolId;
 
 use super::{
     charging::charges_differ,
-    clients::{LOOSE, Load},
-    comparison::{Books, ledger_with_itself, panics},
+    clients::Load,
+    comparison::{Books, keep, ledger_with_itself, panics},
     faults::{Faults, Subject},
     remainder,
     report::Report,
     settling::{make_known, settle},
     stage::Stage,
+    tenants,
     truth::Truth,
 };
 
 const SIDECARS: usize = 3;
 /// Work in peace before anything breaks, so that there is something to lose.
 const PEACE: Duration = Duration::from_secs(2);
-/// Each tenant with its plan and the highest that its plan may become.
-const TENANTS: [(&str, &str, &str); 5] = [
-    ("tiny", "basic", "basic"),
-    ("acme", "larger", "larger"),
-    ("grows", "basic", "larger"),
-    ("large", "larger", "larger"),
-    (LOOSE, "larger", "larger"),
-];
-/// Hard limits by plan: as `catalog.yaml` says.
-const LIMITS: [(&str, i64, i64); 4] =
-    [("calls", 80, 250), ("bursts", 12, 24), ("jobs", 40, 120), ("seats", 10, 20)];
-
 /// Plays the round of `seed`, in which things break for so long.
 pub async fn play(seed: u64, faults_for: Duration) -> Report {
     let started = Instant::now();
-    let mut stage = Arc::new(Stage::set(SIDECARS).await);
+    let mut stage = Arc::new(Stage::set(SIDECARS, &[]).await);
     let truth = Arc::new(Truth::default());
-    for (tenant, plan, highest) in TENANTS {
-        stage.world.tenant(tenant, plan).await;
-        for (meter, basic, larger) in LIMITS {
-            // Windows of seconds are compared one by one, in the ledger.
-            if meter != "bursts" {
-                truth.limit(tenant, meter, if highest == "basic" { basic } else { larger });
-            }
-        }
-    }
+    let pool = tenants::make(&stage, &truth).await;
     stage.start_programs();
     let mut report = Report { rounds: 1, ..Report::default() };
-    report.differences = match settle(&stage).await {
-        Ok(_) => through(&stage, &truth, &mut report, seed, faults_for).await,
+    report.differences = match settle(&stage, pool).await {
+        Ok(_) => through(&stage, &truth, pool, &mut report, seed, faults_for).await,
         Err(left) => left.into_iter().map(|left| format!("at the start: {left}")).collect(),
     };
     report.panics = panics(&stage);
@@ -60,6 +42,7 @@ pub async fn play(seed: u64, faults_for: Duration) -> Report {
     stage.programs().for_each(super::program::Program::kill);
     report.took = started.elapsed();
     if !report.is_clean() {
+        keep(&stage).await;
         let stage = Arc::get_mut(&mut stage).unwrap();
         stage.keep_dir();
         println!("seed {seed}: what the processes logged is in {}", stage.dir().display());
@@ -71,11 +54,13 @@ pub async fn play(seed: u64, faults_for: Duration) -> Report {
 async fn through(
     stage: &Arc<Stage>,
     truth: &Arc<Truth>,
+    pool: PoolId,
     report: &mut Report,
     seed: u64,
     faults_for: Duration,
 ) -> Vec<String> {
-    let mut subjects = vec![Subject::Redis, Subject::Postgres, Subject::Worker, Subject::Plans];
+    let mut subjects = vec![Subject::Redis, Subject::Postgres, Subject::Worker];
+    subjects.push(Subject::Limits(pool));
     for number in 0..SIDECARS {
         subjects.extend([Subject::Sidecar(number), Subject::Ways(number)]);
     }
@@ -88,7 +73,7 @@ async fn through(
     stage.mend_ways();
     found.extend(stage.programs().filter_map(|program| program.ended_by_itself()));
     stage.start_programs();
-    found.extend(compare(stage, truth, report, seed).await.unwrap_or_else(|left| left));
+    found.extend(compare(stage, truth, pool, report, seed).await.unwrap_or_else(|left| left));
     found
 }
 
@@ -96,28 +81,30 @@ async fn through(
 async fn compare(
     stage: &Stage,
     truth: &Truth,
+    pool: PoolId,
     report: &mut Report,
     seed: u64,
 ) -> Result<Vec<String>, Vec<String>> {
-    report.rest_max = settle(stage).await?;
-    let books = Books::read(stage).await.map_err(|error| vec![error])?;
+    report.rest_max = settle(stage, pool).await?;
+    let books = Books::read(stage, pool).await.map_err(|error| vec![error])?;
     let mut found = {
         let book = truth.book();
         [books.ledger_differs(&book), books.over_the_limit(&book)].concat()
     };
     report.made_known = make_known(stage, truth, seed).await?;
-    report.rest_max = report.rest_max.max(settle(stage).await?);
-    let books = Books::read(stage).await.map_err(|error| vec![error])?;
+    report.rest_max = report.rest_max.max(settle(stage, pool).await?);
+    let books = Books::read(stage, pool).await.map_err(|error| vec![error])?;
     found.extend(books.ledger_differs(&truth.book()));
     found.extend(remainder::take(stage, truth, &books).await);
     for program in stage.programs() {
         found.extend(block_in_place(|| program.stop()).err());
     }
-    let books = Books::read(stage).await.map_err(|error| vec![error])?;
+    let books = Books::read(stage, pool).await.map_err(|error| vec![error])?;
     found.extend(books.ledger_differs(&truth.book()));
     found.extend(books.redis_differs(stage).await);
     found.extend(books.stranded(stage).await);
     found.extend(ledger_with_itself(stage).await);
+    report.charged = stage.world.charges().await.len();
     found.extend(charges_differ(stage, &books).await);
     Ok(found)
 }

@@ -1,6 +1,14 @@
 //! The processes that suffer, and the ways between them.
 
-use std::{net::SocketAddr, path::Path, process::Command, sync::Mutex, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::Path,
+    process::Command,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -23,7 +31,10 @@ use crate::{
 
 pub const CATALOG: &str = include_str!("catalog.yaml");
 /// How long a client waits for an answer before it calls its fate unknown.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
+pub const ANSWER_WAIT: Duration = Duration::from_secs(2);
+
+/// How long Postgres may take to start after it was killed.
+const POSTGRES_START_MAX: Duration = Duration::from_secs(60);
 
 /// One sidecar, with a way of its own to each store and from its clients.
 pub struct Sidecar {
@@ -49,8 +60,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Stores with a catalog in force, and sidecars and a worker that are not started yet.
-    pub async fn set(sidecars: usize) -> Self {
+    /// Stores with a catalog in force, and sidecars, with these settings beside those of all rounds,
+    /// and a worker that are not started yet.
+    pub async fn set(sidecars: usize, settings: &[(&'static str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("tollgate-torture-").tempdir().unwrap();
         // A server that root starts runs as somebody else, who has to get in.
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -71,7 +83,7 @@ impl Stage {
             let to_redis = Proxy::to(&redis_socket).await;
             let to_postgres = Proxy::to(&postgres_socket).await;
             let socket = dir.path().join(format!("{name}.sock"));
-            let arguments = [
+            let mut arguments = vec![
                 ("--journal-data-dir", dir.path().join(&name).display().to_string()),
                 ("--grpc-socket", socket.display().to_string()),
                 ("--grpc-listen", "127.0.0.1:0".to_owned()),
@@ -80,6 +92,7 @@ impl Stage {
                 ("--redis-url", format!("redis://{}", to_redis.address)),
                 ("--access-mode", "open".to_owned()),
             ];
+            arguments.extend(settings.iter().map(|(flag, value)| (*flag, (*value).to_owned())));
             let log = dir.path().join(format!("{name}.log"));
             made.push(Sidecar {
                 program: Program::new(name, log, move || command("sidecar", &arguments)),
@@ -131,28 +144,38 @@ impl Stage {
         self.programs().for_each(|program| program.start(&self.processes));
     }
 
-    /// A client of the sidecar with this number, by the way of clients.
-    pub fn client(&self, number: usize) -> Client {
+    /// A client of the sidecar with this number, by the way of clients, that waits so long for an
+    /// answer.
+    pub fn client(&self, number: usize, wait: Duration) -> Client {
         let address = self.sidecars[number].from_clients.address;
         let channel = Endpoint::from_shared(format!("http://{address}"))
             .unwrap()
-            .connect_timeout(ANSWER_WAIT)
-            .timeout(ANSWER_WAIT)
-            .http2_keep_alive_interval(ANSWER_WAIT)
-            .keep_alive_timeout(ANSWER_WAIT)
+            .connect_timeout(wait)
+            .timeout(wait)
+            .http2_keep_alive_interval(wait)
+            .keep_alive_timeout(wait)
             .connect_lazy();
         Client::new(channel)
     }
 
     /// What `/readyz` of the sidecar with this number answers; `None` while nobody does.
     pub fn readiness(&self, number: usize) -> Option<serde_json::Value> {
+        let address: SocketAddr = self.last_logged(number, "http=")?.parse().ok()?;
+        let (_, body) = block_in_place(|| get(address, "/readyz"))?;
+        serde_json::from_str(&body).ok()
+    }
+
+    /// The latest run of the sidecar with this number.
+    pub fn run_of(&self, number: usize) -> Option<String> {
+        self.last_logged(number, "run=")
+    }
+
+    /// What a sidecar logged of itself when it last began to serve.
+    fn last_logged(&self, number: usize, what: &str) -> Option<String> {
         let logged = self.sidecars[number].program.logged();
         let is_serving = |line: &&str| line.contains("serving") && line.contains("http=127");
         let serving = logged.lines().rfind(is_serving)?;
-        let at = serving.split("http=").nth(1)?.split_whitespace().next()?;
-        let address: SocketAddr = at.parse().ok()?;
-        let (_, body) = block_in_place(|| get(address, "/readyz"))?;
-        serde_json::from_str(&body).ok()
+        serving.split(what).nth(1)?.split_whitespace().next().map(str::to_owned)
     }
 
     /// Runs one of the operator's commands, straight at the stores; what it printed.
@@ -189,12 +212,56 @@ impl Stage {
         }
     }
 
+    /// Empties Redis while it runs.
+    pub fn flush_redis(&self) {
+        let socket = self.redis.lock().unwrap().dir().join("redis.sock");
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.write_all(b"FLUSHALL\r\n").unwrap();
+        let mut answer = [0; 5];
+        block_in_place(|| stream.read_exact(&mut answer)).unwrap();
+        assert_eq!(&answer, b"+OK\r\n");
+    }
+
     pub fn crash_postgres(&self) {
         block_in_place(|| self.postgres.lock().unwrap().kill()).unwrap();
     }
 
+    /// As `kill -9` of its first process does; the others notice and end.
+    pub fn kill_postgres(&self) {
+        let mut postgres = self.postgres.lock().unwrap();
+        send(postgres.pid(), Signal::KILL);
+        block_in_place(|| {
+            while postgres.is_running() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            postgres.stop().unwrap();
+        });
+    }
+
+    /// Kills a process that serves a client.
+    pub async fn kill_session_of_postgres(&self) {
+        let any = "SELECT pid FROM pg_stat_activity
+                   WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+                   ORDER BY random() LIMIT 1";
+        let found: Result<Option<i32>, _> =
+            sqlx::query_scalar(any).fetch_optional(&self.world.pool).await;
+        if let Some(pid) = found.ok().flatten().and_then(Pid::from_raw) {
+            // It may have ended meanwhile.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Starts Postgres after it was killed. What its first process left behind may hold on to their
+    /// shared memory for a moment.
     pub fn start_postgres(&self) {
-        block_in_place(|| self.postgres.lock().unwrap().start_again()).unwrap();
+        let mut postgres = self.postgres.lock().unwrap();
+        block_in_place(|| {
+            let started = Instant::now();
+            while let Err(error) = postgres.start_again() {
+                assert!(started.elapsed() < POSTGRES_START_MAX, "{error:#}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
     }
 
     /// Redis stands still, or goes on.

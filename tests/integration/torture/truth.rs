@@ -85,7 +85,7 @@ impl Truth {
     }
 
     /// Says what the highest limit is.
-    pub fn limit(&self, tenant: &str, meter: &'static str, limit: i64) {
+    pub fn limit(&self, (tenant, meter): (&str, &'static str), limit: i64) {
         self.book().account(tenant, meter).limit = Some(limit);
     }
 }
@@ -98,9 +98,9 @@ impl Book {
     /// Before a batch is sent for the first time.
     pub fn begun(&mut self, batch: &Batch) {
         self.tally.operations += 1;
-        for operation in &batch.operations {
-            if operation.amount < 0 {
-                self.account(&operation.tenant, operation.meter).admitted += operation.amount;
+        for operation in batch.operations.iter().filter(|operation| operation.amount < 0) {
+            for (tenant, meter) in operation.limited_by() {
+                self.account(tenant, meter).admitted += operation.amount;
             }
         }
     }
@@ -108,19 +108,21 @@ impl Book {
     /// The batch counts, once.
     pub fn counted(&mut self, batch: &Batch, is_beyond_promise: bool) {
         self.tally.admitted += 1;
-        for Operation { tenant, meter, amount, .. } in &batch.operations {
-            let account = self.account(tenant, meter);
-            account.acknowledged += amount;
-            if is_beyond_promise {
-                account.excused += amount;
-            } else if *amount > 0 {
-                account.admitted += amount;
-            }
-            let (admitted, limit) = (account.admitted, account.limit);
-            if !is_beyond_promise && limit.is_some_and(|limit| admitted > limit && *amount > 0) {
-                self.differences.push(format!(
-                    "{tenant}/{meter}: {admitted} admitted at one moment, of {limit:?}"
-                ));
+        for operation in &batch.operations {
+            let amount = operation.amount;
+            self.account(&operation.tenant, operation.meter).acknowledged += amount;
+            for (tenant, meter) in operation.limited_by() {
+                let account = self.account(tenant, meter);
+                match is_beyond_promise {
+                    true => account.excused += amount,
+                    false => account.admitted += amount.max(0),
+                }
+                let (admitted, limit) = (account.admitted, account.limit);
+                if amount > 0 && limit.is_some_and(|limit| admitted > limit) {
+                    self.differences.push(format!(
+                        "{tenant}/{meter}: {admitted} admitted at one moment, of {limit:?}"
+                    ));
+                }
             }
         }
     }
@@ -140,12 +142,16 @@ impl Book {
         }
     }
 
-    /// Units that settle holds and whose fate is unknown: perhaps later than their holds.
-    pub fn perhaps_late(&self, used: &Used) -> i64 {
+    /// Units that may lie beyond a limit: recorded after the fact, or of unknown fate and perhaps
+    /// settling a hold that had ended.
+    pub fn excused(&self, tenant: &str, meter: &str) -> i64 {
+        let mut accounts = self.accounts.iter();
+        let account = accounts.find(|((whose, what), _)| whose == tenant && *what == meter);
+        let known = account.map_or(0, |(_, account)| account.excused);
         let commits = self.unknown.iter().filter(|it| matches!(it.verb, Verb::Commit { .. }));
-        let of_meter = |it: &&Operation| it.tenant == used.0 && it.meter == used.1;
-        let operations = commits.flat_map(|batch| &batch.operations).filter(of_meter);
-        operations.map(|operation| operation.amount).sum()
+        let of_meter = |it: &&Operation| it.tenant == tenant && it.meter == meter;
+        let perhaps = commits.flat_map(|batch| &batch.operations).filter(of_meter);
+        known + perhaps.map(|operation| operation.amount).sum::<i64>()
     }
 
     /// What the ledger may say of a meter, while some fates are unknown.
