@@ -22,8 +22,9 @@ pub mod store;
 pub mod enforcement;
 pub mod jobs;
 
-// L4: what the faces share.
+// L4: what the faces share, and whether all that is kept says the same.
 pub mod api;
+pub mod reconcile;
 
 // L5: faces.
 pub mod grpc;

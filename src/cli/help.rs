@@ -11,7 +11,7 @@ fn sections(command: &str) -> &'static [&'static str] {
         }
         "worker" => &["log", "ledger", "worker_http", "jobs"],
         "job" => &["log", "ledger", "jobs"],
-        "run" => &["redis", "ledger"],
+        "run" | "reconcile" => &["redis", "ledger"],
         _ => &["ledger"],
     }
 }

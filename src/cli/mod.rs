@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod charges;
 pub mod client;
 pub mod config;
+mod counters;
 pub mod dev;
 pub mod feature;
 pub mod grant;
@@ -19,12 +20,14 @@ pub mod ledger_args;
 pub mod migrate;
 pub mod pool;
 mod print;
+pub mod reconcile;
 pub mod replay;
 pub mod run;
 pub mod sidecar;
 pub mod table;
 pub mod tenant;
 pub mod token;
+pub mod trace;
 mod values;
 pub mod worker;
 mod worker_name;
@@ -52,6 +55,7 @@ enum Command {
     Migrate(migrate::Args),
     Job(job::Args),
     Pool(pool::Args),
+    Reconcile(reconcile::Args),
     Record(client::record::Args),
     Release(client::release::Args),
     Replay(replay::Args),
@@ -59,6 +63,7 @@ enum Command {
     Sidecar(sidecar::Args),
     Tenant(tenant::Args),
     Token(token::Args),
+    Trace(trace::Args),
     Usage(client::usage::Args),
     Worker(worker::Args),
 }
@@ -113,6 +118,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Job(args) => block_on(job::run(args)),
         Command::Pool(args) => block_on(pool::run(args)),
+        Command::Reconcile(args) => return block_on(reconcile::run(args)),
         Command::Record(args) => block_on(client::record::run(args)),
         Command::Release(args) => block_on(client::release::run(args)),
         Command::Replay(args) => block_on(replay::run(args)),
@@ -120,6 +126,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sidecar(args) => block_on(sidecar::run(args)),
         Command::Tenant(args) => block_on(tenant::run(args)),
         Command::Token(args) => block_on(token::run(args)),
+        Command::Trace(args) => block_on(trace::run(args)),
         Command::Usage(args) => block_on(client::usage::run(args)),
         Command::Worker(args) => block_on(worker::run(args)),
     };

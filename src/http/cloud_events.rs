@@ -237,11 +237,16 @@ fn names_it(field: &str, value: &str) -> Result<(), Invalid> {
 /// The key of an event: the same for the same source and id, and for no others. They may be longer
 /// than a key, and of other characters.
 fn key(event: &Event) -> String {
+    idempotency_key(event.source(), event.id())
+}
+
+/// The idempotency key of the event that `source` calls `id`.
+pub fn idempotency_key(source: &str, id: &str) -> String {
     let mut hash = Sha256::new();
     // Neither contains it (`names_it`).
-    hash.update(event.source().as_bytes());
+    hash.update(source.as_bytes());
     hash.update([0]);
-    hash.update(event.id().as_bytes());
+    hash.update(id.as_bytes());
     let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     format!("ce-{digits}")
 }

@@ -5,7 +5,7 @@
 
 mod body;
 pub mod calls;
-mod cloud_events;
+pub mod cloud_events;
 pub mod config;
 mod denial;
 mod entries;

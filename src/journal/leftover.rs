@@ -200,7 +200,7 @@ pub(super) fn count_segments(
 }
 
 /// Numbers of a run's segments, in order.
-fn segments(files: &dyn Files, dir: &Path) -> Result<Vec<u32>, JournalError> {
+pub(super) fn segments(files: &dyn Files, dir: &Path) -> Result<Vec<u32>, JournalError> {
     let names = files.list(dir).map_err(JournalError::io("list", dir))?;
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
@@ -265,7 +265,7 @@ fn find_end(files: &dyn Files, dir: &Path, run: RunId) -> Result<Position, Journ
 }
 
 /// The end of a segment's last whole frame; `None` when not even its `Start` frame is whole.
-fn segment_end(
+pub(super) fn segment_end(
     files: &dyn Files,
     dir: &Path,
     run: RunId,

@@ -41,6 +41,7 @@
 //!
 //! Reading, releasing, opening and recovering block on the disk: call them where that is fine.
 
+pub mod browse;
 pub mod config;
 pub mod convert;
 #[cfg(test)]

@@ -151,6 +151,11 @@ impl KeyState {
         self.epoch
     }
 
+    /// Usage of the runs that are folded.
+    pub fn base(&self) -> i64 {
+        self.ledger.map_or(0, |ledger| ledger.base)
+    }
+
     /// Usage of all runs, as far as reported.
     pub fn used(&self) -> i64 {
         saturated(self.ledger.map_or(0, |ledger| ledger.base) + self.used)

@@ -98,6 +98,33 @@ impl Ledger {
             .collect()
     }
 
+    /// A window's usage, and when it last changed, real time; `None` where nothing was used.
+    pub async fn window_usage(
+        &self,
+        key: &CellKey,
+    ) -> Result<Option<(WindowUsage, Timestamp)>, LedgerError> {
+        let row = sqlx::query!(
+            "SELECT used, amount_max, last_amount, distinct_sketch, updated_at FROM window_totals
+             WHERE tenant = $1 AND meter = $2 AND label = $3 AND subject = $4",
+            key.tenant.as_str(),
+            key.meter.as_str(),
+            key.label.to_string(),
+            subject_column(key.subject.as_ref()),
+        )
+        .fetch_optional(self.query("window_usage"))
+        .await?;
+        Ok(row.map(|row| {
+            let usage = WindowUsage {
+                key: key.clone(),
+                used: row.used,
+                amount_max: row.amount_max,
+                last_amount: row.last_amount,
+                distinct_sketch: row.distinct_sketch,
+            };
+            (usage, row.updated_at.to_jiff())
+        }))
+    }
+
     /// By how much a level changed, hour by hour, as far as grants and pools do not cover it. What was before `from` is one change, at the hour
     /// of the first.
     pub async fn level_changes(

@@ -41,6 +41,8 @@ pub struct Charge {
     pub plan: PlanVersion,
     /// How the amount came about.
     pub explanation: Value,
+    /// When it was written, real time; of one that is not written yet, when it was made.
+    pub created_at: Timestamp,
 }
 
 /// Which charges to list.
@@ -77,7 +79,7 @@ impl Ledger {
             Row,
             "SELECT charge, tenant, meter, label, subject, kind, account, subscription,
                     period_start, period_end, quantity, rate, amount_minor, currency,
-                    catalog, plan, plan_version, explanation
+                    catalog, plan, plan_version, explanation, created_at
              FROM charges
              WHERE ($1::text IS NULL OR tenant = $1) AND ($2 OR amount_minor <> 0)
              ORDER BY tenant, meter, period_start, subject, kind
@@ -90,6 +92,34 @@ impl Ledger {
             Some(tenant) => query.fetch_all(self.query("charges").of(tenant)).await?,
             None => query.fetch_all(self.query("charges")).await?,
         };
+        rows.into_iter().map(Charge::try_from).collect()
+    }
+
+    /// A tenant's charges behind `after`, in the order of their keys' text, at most `limit`.
+    pub async fn charges_after(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Charge>,
+        limit: u32,
+    ) -> Result<Vec<Charge>, LedgerError> {
+        let rows = sqlx::query_as!(
+            Row,
+            "SELECT charge, tenant, meter, label, subject, kind, account, subscription,
+                    period_start, period_end, quantity, rate, amount_minor, currency,
+                    catalog, plan, plan_version, explanation, created_at
+             FROM charges
+             WHERE tenant = $1 AND (meter, label, subject, kind) > ($2, $3, $4, $5)
+             ORDER BY meter, label, subject, kind
+             LIMIT $6",
+            tenant.as_str(),
+            after.map_or("", |charge| charge.key.meter.as_str()),
+            after.map(|charge| charge.key.label.to_string()).unwrap_or_default(),
+            after.map_or("", |charge| subject_column(charge.key.subject.as_ref())),
+            after.map_or("", |charge| charge.kind.as_str()),
+            i64::from(limit),
+        )
+        .fetch_all(self.query("charges_after").of(tenant))
+        .await?;
         rows.into_iter().map(Charge::try_from).collect()
     }
 
@@ -157,6 +187,7 @@ struct Row {
     plan: String,
     plan_version: i32,
     explanation: Value,
+    created_at: jiff_sqlx::Timestamp,
 }
 
 impl TryFrom<Row> for Charge {
@@ -199,6 +230,7 @@ impl TryFrom<Row> for Charge {
             amount: Money { minor: row.amount_minor, currency },
             plan,
             explanation: row.explanation,
+            created_at: row.created_at.to_jiff(),
         })
     }
 }

@@ -104,6 +104,21 @@ impl Ledger {
         Ok(made == 1)
     }
 
+    /// When the last run of `job` began that succeeded and worked by the real present.
+    pub async fn last_succeeded_job_start(
+        &self,
+        job: &str,
+    ) -> Result<Option<Timestamp>, LedgerError> {
+        let row = sqlx::query!(
+            "SELECT max(started_at) AS started_at FROM job_runs
+             WHERE job = $1 AND status = 'succeeded' AND now_override IS NULL",
+            job
+        )
+        .fetch_one(self.query("last_succeeded_job_start"))
+        .await?;
+        Ok(row.started_at.map(|at| at.to_jiff()))
+    }
+
     /// Takes over the oldest run of `job` that its worker left behind or that is due to be tried
     /// again, if there is one.
     pub async fn claim_unfinished_job_run(

@@ -14,6 +14,7 @@ mod cell_rows;
 pub mod changes;
 pub mod charges;
 pub mod config;
+pub mod counter_books;
 pub mod emergency;
 pub mod epochs;
 pub mod error;
@@ -41,6 +42,7 @@ pub mod subscriptions;
 mod tenant_scope;
 pub mod tenants;
 pub mod tokens;
+pub mod trace;
 mod tx;
 pub mod usage;
 

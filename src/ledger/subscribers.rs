@@ -73,13 +73,27 @@ impl Ledger {
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Vec<Subscriber>, LedgerError> {
+        self.subscribers_of(None, after, limit).await
+    }
+
+    /// One tenant; `None` when there is none of that name.
+    pub async fn subscriber(&self, tenant: &TenantId) -> Result<Option<Subscriber>, LedgerError> {
+        Ok(self.subscribers_of(Some(tenant), None, 1).await?.pop())
+    }
+
+    async fn subscribers_of(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<&TenantId>,
+        limit: u32,
+    ) -> Result<Vec<Subscriber>, LedgerError> {
         let rows = sqlx::query_as!(
             Row,
             "SELECT t.tenant, t.account, a.test_clock, a.clock_set_at, h.subscription,
                     h.effective_at, h.catalog, h.plan, h.plan_version, h.zone, h.anchor,
                     h.billing_interval, h.anchor_version
              FROM (SELECT tenant, account FROM tenants
-                   WHERE tenant > $1
+                   WHERE tenant > $1 AND ($3::text IS NULL OR tenant = $3)
                      AND EXISTS (SELECT 1 FROM subscription_history s
                                  WHERE s.tenant = tenants.tenant)
                    ORDER BY tenant LIMIT $2) AS t
@@ -88,6 +102,7 @@ impl Ledger {
              ORDER BY t.tenant, h.effective_at, h.change_version",
             after.map_or("", TenantId::as_str),
             i64::from(limit),
+            tenant.map(TenantId::as_str),
         )
         .fetch_all(self.query("subscribers_after"))
         .await?;

@@ -156,6 +156,7 @@ fn inspection(fields: &BTreeMap<String, String>) -> Option<Inspection> {
     runs.sort_by_key(|entry| entry.run);
     Some(Inspection {
         epoch: unsigned("e")?,
+        base: saturated(signed("b")?),
         used: saturated(signed("b")? + signed("u")?),
         outstanding: signed("t")? - signed("u")?,
         forfeited: unsigned("x")?,

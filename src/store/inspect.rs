@@ -1,7 +1,7 @@
 //! What operators and `reconcile` see of a counter. Looking changes nothing and needs no epoch.
 
 use crate::{
-    domain::{cell_key::CellKey, ids::RunId},
+    domain::{amount::AMOUNT_MAX, cell_key::CellKey, ids::RunId},
     leases::{
         key::KeyState,
         message::{Ceiling, Totals},
@@ -13,6 +13,8 @@ use crate::{
 pub struct Inspection {
     /// The epoch that it was built in; in a later one it counts as absent.
     pub epoch: u64,
+    /// Usage of the closed runs.
+    pub base: i64,
     /// Usage of all runs, closed and open, as far as reported.
     pub used: i64,
     /// Escrow of all runs that is not known to be consumed.
@@ -31,6 +33,27 @@ pub struct InspectedRun {
     pub totals: Totals,
     /// What the ledger had of it when the counter was rebuilt; its own totals cover it in time.
     pub flushed: u64,
+}
+
+impl InspectedRun {
+    /// What it counted before anything was undone.
+    pub fn counted(&self) -> u64 {
+        let reported = self.totals.consumed.saturating_add(self.totals.recorded);
+        reported.max(self.flushed).min(AMOUNT_MAX)
+    }
+
+    /// Its part of what is used.
+    pub fn used(&self) -> i64 {
+        self.counted().cast_signed() - self.totals.undone.cast_signed()
+    }
+
+    /// Escrow that it is not known to have consumed.
+    pub fn outstanding(&self) -> u64 {
+        let Totals { granted, returned, consumed, recorded, .. } = self.totals;
+        let escrow = granted.saturating_sub(returned).max(consumed);
+        let taken = escrow.saturating_add(recorded).max(self.flushed).min(AMOUNT_MAX);
+        taken - self.counted()
+    }
 }
 
 /// Where a listing of the counters goes on.
@@ -56,6 +79,7 @@ impl Inspection {
     pub fn of(state: &KeyState) -> Option<Self> {
         state.is_founded().then(|| Self {
             epoch: state.epoch(),
+            base: state.base(),
             used: state.used(),
             outstanding: state.outstanding(),
             forfeited: state.forfeited(),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::bail;
 use uuid::Uuid;
 
-use super::counters::reach;
 use crate::{
     cli::{
+        counters::reach,
         ledger_args::{AuthorArgs, LedgerArgs},
         print::outln,
     },

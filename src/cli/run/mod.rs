@@ -1,7 +1,6 @@
 //! `tollgate run`: lists runs, and closes those that will not come back.
 
 mod close;
-mod counters;
 mod list;
 
 /// List the starts of sidecars, and close those that will not come back

@@ -85,6 +85,7 @@ impl ClosedWindow<'_> {
             },
             amount: line.amount,
             plan: plan.version.clone(),
+            created_at: self.closed_at,
             key: self.key,
         }))
     }

@@ -31,7 +31,7 @@ pub(super) const EMERGENCY: &str = "emergency";
 
 /// Longest wait for sidecars after the end of emergency usage. What a hold took of it is settled in it
 /// however late, so the wait is for the longest of holds, and then for the flush.
-const EMERGENCY_WAIT_MAX: SignedDuration =
+pub(super) const EMERGENCY_WAIT_MAX: SignedDuration =
     SignedDuration::from_secs(HOLD_S_MAX as i64 + WAIT_MAX.as_secs());
 
 /// What is to be charged for a grant.
@@ -67,7 +67,7 @@ impl Pass {
         self.write(&charges).await
     }
 
-    async fn grant_charge(
+    pub(super) async fn grant_charge(
         &mut self,
         subscriber: &Subscriber,
         stored: &StoredGrant,
@@ -171,6 +171,7 @@ impl Due<'_> {
             rate,
             amount: line.amount,
             plan: plan.version.clone(),
+            created_at: closed_at,
             explanation: json!({
                 "formula": "used x price",
                 "grant": self.stored.grant.id.to_string(),

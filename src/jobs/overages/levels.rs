@@ -7,6 +7,7 @@ use super::{
     charge::{ClosedWindow, KIND},
     clock::BillingClock,
     pass::Pass,
+    plans::BilledPlan,
 };
 use crate::{
     domain::{
@@ -16,7 +17,11 @@ use crate::{
         window::{BillingInterval, WindowSchedule},
     },
     jobs::error::JobError,
-    ledger::{billable_usage::WindowUsage, charges::Charge, subscribers::Subscriber},
+    ledger::{
+        billable_usage::WindowUsage,
+        charges::Charge,
+        subscribers::{Subscriber, Terms},
+    },
     pricing::{
         closing::Closing,
         level::{LevelChange, level_over},
@@ -80,14 +85,26 @@ impl Pass {
     ) -> Result<Option<Charge>, JobError> {
         let Some(terms) = subscriber.terms_until(month.end) else { return Ok(None) };
         let plan = self.plans.get(&self.ledger, &terms.plan).await?;
+        Ok(self.charge_of_month((subscriber, terms), month, changes, closing, &plan))
+    }
+
+    /// The charge of a month by `plan`, if that has an overage price for the level.
+    pub(super) fn charge_of_month(
+        &mut self,
+        (subscriber, terms): (&Subscriber, &Terms),
+        month: Month,
+        changes: &[LevelChange],
+        closing: Closing,
+        plan: &BilledPlan,
+    ) -> Option<Charge> {
         let Some(over) = level_over(changes, month.start, month.end) else {
             self.tally.problem(&month.key, "its sum does not fit 63 bits");
-            return Ok(None);
+            return None;
         };
         let priced = plan.meter(&month.key.meter).and_then(|meter| meter.overage.as_ref());
         if priced.is_some_and(|price| price.by_property.is_some()) {
             self.tally.problem(&month.key, "a price by property of a level");
-            return Ok(None);
+            return None;
         }
         let (used, billed_on) = match plan.billed_on(&month.key.meter) {
             LevelBilling::Peak => (over.peak, "peak"),
@@ -106,19 +123,19 @@ impl Pass {
             closing,
             closed_at: self.context.real_now,
         };
-        Ok(closed.charge(&plan).unwrap_or_else(|problem| {
+        closed.charge(plan).unwrap_or_else(|problem| {
             self.tally.problem(&key, problem);
             None
-        }))
+        })
     }
 }
 
 /// A month that a level is charged for.
 #[derive(Clone, Debug)]
-struct Month {
-    key: CellKey,
-    start: Timestamp,
-    end: Timestamp,
+pub(super) struct Month {
+    pub(super) key: CellKey,
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
 }
 
 /// The month on the billing anchor that contains `at`. Yearly subscriptions are charged by the month

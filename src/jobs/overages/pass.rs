@@ -1,7 +1,10 @@
 //! What one run of the job carries along.
 
 use super::{plans::Plans, tally::Tally};
-use crate::{jobs::job::JobContext, ledger::Ledger};
+use crate::{
+    jobs::job::JobContext,
+    ledger::{Ledger, charges::Charge},
+};
 
 /// One run of the job.
 pub(super) struct Pass {
@@ -9,10 +12,12 @@ pub(super) struct Pass {
     pub(super) context: JobContext,
     pub(super) plans: Plans,
     pub(super) tally: Tally,
+    /// What is due is put here instead of being charged, when somebody only wants to know.
+    pub(super) only_found: Option<Vec<Charge>>,
 }
 
 impl Pass {
     pub(super) fn new(ledger: Ledger, context: JobContext) -> Self {
-        Self { ledger, context, plans: Plans::default(), tally: Tally::default() }
+        Self { ledger, context, plans: Plans::default(), tally: Tally::default(), only_found: None }
     }
 }

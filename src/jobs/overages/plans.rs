@@ -19,18 +19,18 @@ use crate::{
 
 /// Plan versions by name. Bounded by what the catalogs hold: a few hundred at most.
 #[derive(Debug, Default)]
-pub(super) struct Plans(HashMap<PlanVersion, Arc<BilledPlan>>);
+pub struct Plans(HashMap<PlanVersion, Arc<BilledPlan>>);
 
 /// One plan version.
 #[derive(Debug)]
-pub(super) struct BilledPlan {
+pub struct BilledPlan {
     pub version: PlanVersion,
     compiled: CompiledPlan,
 }
 
 impl Plans {
     /// The plan version, from the ledger the first time.
-    pub(super) async fn get(
+    pub async fn get(
         &mut self,
         ledger: &Ledger,
         version: &PlanVersion,
@@ -53,25 +53,30 @@ impl Plans {
 
 impl BilledPlan {
     /// The meters whose overage has a price.
-    pub(super) fn overage_meters(&self) -> impl Iterator<Item = MeterName> {
+    pub fn overage_meters(&self) -> impl Iterator<Item = MeterName> {
         let priced = self.compiled.meters.iter().filter(|meter| meter.overage.is_some());
         priced.map(|meter| meter.meter.name.clone())
     }
 
+    /// The plan's terms for each of its meters.
+    pub fn meters(&self) -> impl Iterator<Item = &PlanMeter> {
+        self.compiled.meters.iter()
+    }
+
     /// The plan's terms for a meter, if it has the meter.
-    pub(super) fn meter(&self, name: &MeterName) -> Option<&PlanMeter> {
+    pub fn meter(&self, name: &MeterName) -> Option<&PlanMeter> {
         self.compiled.meter(name.as_str())
     }
 
     /// Which value of a level is billed: the catalog's choice, or its peak.
-    pub(super) fn billed_on(&self, name: &MeterName) -> LevelBilling {
+    pub fn billed_on(&self, name: &MeterName) -> LevelBilling {
         let meters = &self.compiled.definition.meters;
         let meter = meters.iter().find(|meter| meter.name == *name);
         meter.and_then(|meter| meter.billed_on).unwrap_or(LevelBilling::Peak)
     }
 
     /// What prices are in.
-    pub(super) fn currency(&self) -> crate::domain::money::Currency {
+    pub fn currency(&self) -> crate::domain::money::Currency {
         self.compiled.currency
     }
 }

@@ -1,6 +1,8 @@
 //! Counters: one charge for each window.
 
-use super::{charge::ClosedWindow, clock::BillingClock, pass::Pass};
+use jiff::Timestamp;
+
+use super::{charge::ClosedWindow, clock::BillingClock, pass::Pass, plans::BilledPlan};
 use crate::{
     domain::{
         distinct::DistinctCount,
@@ -10,9 +12,21 @@ use crate::{
         window::Window,
     },
     jobs::error::JobError,
-    ledger::{billable_usage::WindowUsage, charges::Charge, subscribers::Subscriber},
+    ledger::{
+        billable_usage::WindowUsage,
+        charges::Charge,
+        subscribers::{Subscriber, Terms},
+    },
     pricing::closing::Closing,
 };
+
+/// A window that is charged: its bounds, and the terms in force at its end.
+pub(super) struct EndedWindow<'a> {
+    pub(super) terms: &'a Terms,
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+    pub(super) closing: Closing,
+}
 
 impl Pass {
     /// The charges that are due for one counter: of a window at most one, of a level one for each
@@ -57,6 +71,18 @@ impl Pass {
         };
         let Some(terms) = subscriber.terms_until(end) else { return Ok(None) };
         let plan = self.plans.get(&self.ledger, &terms.plan).await?;
+        let ended = EndedWindow { terms, start: window.start, end, closing };
+        self.charge_of_window(subscriber, usage, ended, &plan).await
+    }
+
+    /// The charge of a window by `plan`, if that has an overage price for the meter.
+    pub(super) async fn charge_of_window(
+        &mut self,
+        subscriber: &Subscriber,
+        usage: &WindowUsage,
+        ended: EndedWindow<'_>,
+        plan: &BilledPlan,
+    ) -> Result<Option<Charge>, JobError> {
         let Some(meter) = plan.meter(&usage.key.meter) else { return Ok(None) };
         let Some(price) = &meter.overage else { return Ok(None) };
         let aggregation = meter.meter.aggregation;
@@ -88,17 +114,17 @@ impl Pass {
         };
         let closed = ClosedWindow {
             subscriber,
-            terms,
+            terms: ended.terms,
             key: usage.key.clone(),
-            start: window.start,
-            end,
+            start: ended.start,
+            end: ended.end,
             used,
             used_by_value,
             billed_on: None,
-            closing,
+            closing: ended.closing,
             closed_at: self.context.real_now,
         };
-        Ok(closed.charge(&plan).unwrap_or_else(|problem| {
+        Ok(closed.charge(plan).unwrap_or_else(|problem| {
             self.tally.problem(&usage.key, problem);
             None
         }))

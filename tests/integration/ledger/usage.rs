@@ -2,7 +2,10 @@
 
 use tollgate::{
     domain::{ids::MeterName, meter::Aggregation, usage::UsageEvent},
-    ledger::usage::{Grain, HistoryPoint, HistoryQuery},
+    ledger::{
+        reconcile::{Parts, Scope},
+        usage::{Grain, HistoryPoint, HistoryQuery},
+    },
 };
 
 use super::world::{World, at, event, key, properties, tenant};
@@ -169,8 +172,10 @@ async fn a_ledger_that_disagrees_with_itself_says_where() {
         .execute(&world.database.pool().await)
         .await
         .unwrap();
-    let found = world.ledger.disagreements(None, 10).await.unwrap();
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((found[0].window, found[0].sum_of_parts), (7, 6));
-    assert_eq!(world.ledger.disagreements(Some(&tenant("t1")), 10).await.unwrap(), []);
+    let found = world.ledger.disagreements(&Scope::default(), 10).await.unwrap();
+    let parts: Vec<_> = found.iter().map(|it| it.parts).collect();
+    assert_eq!(parts, [Parts::DailyUnits, Parts::HourlyUnits, Parts::RunUnits], "{found:?}");
+    assert!(found.iter().all(|it| (it.window, it.sum_of_parts) == (7, 6)), "{found:?}");
+    let other = Scope::default().of(&tenant("t1"));
+    assert_eq!(world.ledger.disagreements(&other, 10).await.unwrap(), []);
 }

@@ -20,6 +20,7 @@ use tollgate::{
         changes::Author,
         config::LedgerConfig,
         flush::{FlushBatch, FlushOutcome, Flushed},
+        reconcile::Scope,
         runs::NewRun,
         tenants::NewTenant,
     },
@@ -74,7 +75,7 @@ impl World {
 
     /// The ledger agrees with itself.
     pub async fn check(&self) {
-        assert_eq!(self.ledger.disagreements(None, 100).await.unwrap(), []);
+        assert_eq!(self.ledger.disagreements(&Scope::default(), 100).await.unwrap(), []);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The overages job: from flushed usage to charges, once.
 
 mod grants;
+mod reconcile;
 pub mod world;
 
 use jiff::Timestamp;

@@ -7,7 +7,7 @@ use tollgate::{
         ids::{PoolId, TenantId},
         window::WindowLabel,
     },
-    ledger::usage::WindowTotals,
+    ledger::{reconcile::Scope, usage::WindowTotals},
 };
 
 use super::{
@@ -178,7 +178,7 @@ impl Books {
 /// What the ledger finds when it compares its own tables, and what it put aside.
 pub async fn ledger_with_itself(stage: &Stage) -> Vec<String> {
     let mut differences = vec![];
-    match stage.world.ledger.disagreements(None, DISAGREEMENTS_MAX).await {
+    match stage.world.ledger.disagreements(&Scope::default(), DISAGREEMENTS_MAX).await {
         Ok(found) => differences.extend(found.iter().map(|found| format!("{found:?}"))),
         Err(error) => differences.push(error.to_string()),
     }

@@ -16,7 +16,7 @@ use crate::{
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
 /// The counters of the epoch in force.
-pub(super) struct Reached {
+pub(in crate::cli) struct Reached {
     pub counters: Counters,
     pub epoch: u64,
     stop: CancellationToken,
@@ -29,7 +29,7 @@ impl Drop for Reached {
 }
 
 /// Connects to the counters that the ledger's latest epoch stands for.
-pub(super) async fn reach(config: RedisConfig, ledger: &Ledger) -> anyhow::Result<Reached> {
+pub(in crate::cli) async fn reach(config: RedisConfig, ledger: &Ledger) -> anyhow::Result<Reached> {
     let latest = ledger.latest_epoch().await?;
     let stop = CancellationToken::new();
     if config.url.is_empty() {
@@ -45,7 +45,7 @@ pub(super) async fn reach(config: RedisConfig, ledger: &Ledger) -> anyhow::Resul
     let found = tokio::time::timeout(CONNECT_WAIT, identity.wait_for(Option::is_some)).await;
     let identity: Identity = match found {
         Ok(Ok(found)) => found.clone().context("Redis cannot be reached (redis.url)")?,
-        _ => bail!("Redis cannot be reached (redis.url); a run is closed in its counters, too"),
+        _ => bail!("Redis cannot be reached (redis.url)"),
     };
     match latest {
         Some(latest) if latest.counters == identity.to_string() => {

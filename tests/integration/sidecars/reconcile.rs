@@ -1,0 +1,252 @@
+//! `tollgate reconcile`: at quiet everything says the same, and each planted difference is found and
+//! named.
+
+use std::process::Output;
+
+use serde_json::Value;
+use tollgate::{
+    domain::{cell_key::CellKey, ids::TenantId},
+    proto::v1::Mode,
+};
+
+use super::cluster::{Cluster, current_key, event};
+use crate::fixture::Processes;
+
+/// One meter keeps its raw events.
+pub const CATALOG: &str = r"
+catalog: books
+title: Books
+currency: USD
+meters:
+  - { name: calls, title: Calls, kind: counter, unit: call, period: month, event_retention_days: 30 }
+  - { name: upload, title: Largest upload, kind: counter, aggregation: max, unit: byte, period: month }
+  - { name: seats, title: Seats, kind: level, unit: seat }
+plans:
+  - name: basic
+    title: Basic
+    prices: { monthly: 0 }
+    limits: { calls: 10000, upload: 1000000, seats: 10 }
+pools:
+  - { name: seats, meter: seats, size: 10, plans: [basic] }
+";
+
+impl Cluster {
+    fn reconcile(&self, flags: &[&str]) -> Output {
+        let mut command = Processes::tollgate(&["reconcile", "--json"]);
+        command.args(flags).env("TOLLGATE_LEDGER_URL", &self.world.url);
+        command.env("TOLLGATE_REDIS_URL", self.redis.url()).output().unwrap()
+    }
+
+    /// Everything that is kept says the same.
+    pub fn assert_reconciled(&self) {
+        let (code, report) = self.reconciled(&[]);
+        assert_eq!((code, report["differences"].as_u64()), (0, Some(0)), "{report:#}");
+        assert_eq!(report["in_flight"], 0, "{report:#}");
+        assert!(report["counters"].as_u64() > Some(0), "{report:#}");
+    }
+
+    /// Exit code and report of the command.
+    pub fn reconciled(&self, flags: &[&str]) -> (i32, Value) {
+        let output = self.reconcile(flags);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let code = output.status.code().unwrap();
+        assert!(code < 2, "{said}");
+        (code, serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    /// What differs, as `compared: what should→is`, sorted.
+    fn differing(&self, flags: &[&str]) -> Vec<String> {
+        let (code, report) = self.reconciled(flags);
+        let rows = report["rows"].as_array().unwrap();
+        assert_eq!(code, i32::from(!rows.is_empty()), "{report:#}");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let shown = |row: &Value| {
+            let says = |side: &str| text(&row[side]["says"]);
+            let (should, is) = (says("expected"), says("found"));
+            format!("{}: {} {should}→{is}", text(&row["leg"]), text(&row["what"]))
+        };
+        let mut shown: Vec<_> = rows.iter().map(shown).collect();
+        shown.sort_unstable();
+        shown
+    }
+
+    async fn sql(&self, sql: &'static str) {
+        let done = sqlx::raw_sql(sql).execute(&self.world.pool).await.unwrap();
+        assert!(done.rows_affected() > 0, "{sql}");
+    }
+
+    fn redis_connection(&self) -> redis::Connection {
+        redis::Client::open(self.redis.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// Changes a field of a counter; what it was.
+    fn plant(&self, key: &CellKey, field: &str, value: &str) -> String {
+        let mut connection = self.redis_connection();
+        let name = tollgate::store::keys::counter_name(key);
+        let was = redis::cmd("HGET").arg(&name).arg(field).query(&mut connection).unwrap();
+        let set = redis::cmd("HSET").arg(&name).arg(field).arg(value).query(&mut connection);
+        let () = set.unwrap();
+        was
+    }
+}
+
+/// A window with usage of a run that is closed, of one that was killed, and of one that is open.
+async fn used(cluster: &Cluster) -> (CellKey, super::cluster::Sidecar) {
+    cluster.world.tenant("acme", "basic").await;
+    let key = current_key(&cluster.world, "acme", "calls").await;
+    let (stopped, killed) = (cluster.start("a").await, cluster.start("b").await);
+    for turn in 0..20 {
+        let twice = || vec![event("acme", "calls", 2, &format!("k-{turn}"))];
+        stopped.record(twice()).await.unwrap();
+        killed.record(twice()).await.unwrap();
+        assert!(killed.check(Mode::Consume, "acme", "calls", 3).await.unwrap().allowed);
+        stopped.record(vec![event("acme", "upload", 100 + turn, "")]).await.unwrap();
+        stopped
+            .record(vec![event("acme", "seats", 1, ""), event("acme", "seats", -1, "")])
+            .await
+            .unwrap();
+    }
+    stopped.process.stop();
+    killed.process.kill();
+    let open = cluster.start("b").await;
+    assert!(open.check(Mode::Consume, "acme", "calls", 5).await.unwrap().allowed);
+    cluster.wait_until_ledger_has(&key, 20 * (2 + 3) + 5).await;
+    open.wait_until_used("acme", "calls", 105).await;
+    (key, open)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_quiet_all_agrees_and_each_planted_difference_is_named() {
+    let cluster = Cluster::with_catalog("books", CATALOG).await;
+    let (key, open) = used(&cluster).await;
+    cluster.assert_reconciled();
+
+    // The ledger's totals and rollups.
+    cluster
+        .sql("UPDATE window_totals SET used = used - 1 WHERE meter = 'calls' AND tenant = 'acme'")
+        .await;
+    let found = cluster.differing(&["--tenant", "acme"]);
+    let totals: Vec<_> = found.iter().filter(|row| row.starts_with("totals")).collect();
+    assert_eq!(totals, ["totals: used 105→104"; 3].iter().collect::<Vec<_>>(), "{found:?}");
+    assert!(found.contains(&"counters: usage of closed runs 99→100".to_owned()), "{found:?}");
+    cluster
+        .sql("UPDATE window_totals SET used = used + 1 WHERE meter = 'calls' AND tenant = 'acme'")
+        .await;
+
+    cluster
+        .sql("UPDATE usage_daily SET events = events + 1 WHERE meter = 'calls' AND tenant = 'acme'")
+        .await;
+    assert_eq!(cluster.differing(&["--meter", "calls"]), ["totals: events 42→41"]);
+    assert_eq!(cluster.differing(&["--meter", "upload"]), [""; 0]);
+    cluster
+        .sql("UPDATE usage_daily SET events = events - 1 WHERE meter = 'calls' AND tenant = 'acme'")
+        .await;
+
+    cluster.sql("UPDATE usage_hourly SET amount_max = 5000 WHERE meter = 'upload'").await;
+    assert_eq!(cluster.differing(&[]), ["totals: amount_max 5000→119"]);
+    cluster.sql("UPDATE usage_hourly SET amount_max = 119 WHERE meter = 'upload'").await;
+
+    // Raw events.
+    cluster.sql("DELETE FROM usage_events WHERE idempotency_key = 'k-7'").await;
+    let found = cluster.differing(&[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("events: events of the hour 20"), "{found:?}");
+    assert!(found[0].ends_with("40 events, 103 units→41 events, 105 units"), "{found:?}");
+    cluster
+        .sql("INSERT INTO usage_events SELECT tenant, meter, subject, label, event_at, 2, NULL, 'k-7', properties, run,
+                journal_position, received_at, keep_until FROM usage_events WHERE idempotency_key = 'k-6'")
+        .await;
+
+    // Redis: what closed runs have used, an open run's usage, the counter's own sum.
+    let base = cluster.plant(&key, "b", "90");
+    assert_eq!(base, "100");
+    let found = cluster.differing(&[]);
+    assert!(found.contains(&"counters: usage of closed runs 100→90".to_owned()), "{found:?}");
+    cluster.plant(&key, "b", &base);
+    let sum = cluster.plant(&key, "u", "4");
+    let found = cluster.differing(&[]);
+    assert!(
+        found.contains(&"counters: sum of what its runs have used 105→104".to_owned()),
+        "{found:?}"
+    );
+    cluster.plant(&key, "u", &sum);
+    cluster.assert_reconciled();
+
+    // A counter that is gone, while its epoch goes on.
+    let name = tollgate::store::keys::counter_name(&key);
+    let mut connection = cluster.redis_connection();
+    let dump: Vec<u8> = redis::cmd("DUMP").arg(&name).query(&mut connection).unwrap();
+    let () = redis::cmd("DEL").arg(&name).query(&mut connection).unwrap();
+    assert_eq!(cluster.differing(&[]), ["counters: a counter that open runs have used 105→0"]);
+    let () = redis::cmd("RESTORE").arg(&name).arg(0).arg(dump).query(&mut connection).unwrap();
+    cluster.assert_reconciled();
+    open.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_of_a_sidecar_that_does_not_flush_is_no_difference() {
+    let mut cluster = Cluster::with_catalog("books", CATALOG).await;
+    cluster.world.tenant("acme", "basic").await;
+    cluster.flag("--enforcement-flush-interval-ms", "60000");
+    let sidecar = cluster.start("a").await;
+    assert!(sidecar.check(Mode::Consume, "acme", "calls", 7).await.unwrap().allowed);
+    let key = current_key(&cluster.world, "acme", "calls").await;
+    cluster.wait_until_redis_has(&key, 7).await;
+    assert_eq!(cluster.reconciled(&["--tenant", "acme"]).1["expected"], 1);
+    let (code, report) = cluster.reconciled(&["--tenant", "acme", "--all"]);
+    let row = &report["rows"][0];
+    assert_eq!(
+        (code, &row["standing"], &row["found"]["says"]),
+        (0, &"expected".into(), &"7".into())
+    );
+    assert!(row["what"].as_str().unwrap().ends_with("settled and not flushed"), "{row}");
+    sidecar.process.stop();
+    cluster.assert_reconciled();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pools_counters_and_its_members_are_compared() {
+    let cluster = Cluster::with_catalog("books", CATALOG).await;
+    let clock = "2026-03-10T00:00:00Z".parse().unwrap();
+    cluster.world.tenants_of("agency", clock, [("one", "basic"), ("two", "basic")]).await;
+    let created: Value =
+        serde_json::from_str(&cluster.operate(&["pool", "create", "agency", "seats", "--json"]))
+            .unwrap();
+    let pool = created["pool"].as_str().unwrap();
+    cluster.operate(&["pool", "add-member", pool, "one", "two"]);
+    let sidecar = cluster.start("a").await;
+    for (tenant, amount) in [("one", 4), ("two", 5), ("one", -2), ("two", -9), ("two", 3)] {
+        sidecar.record(vec![event(tenant, "seats", amount, "")]).await.unwrap();
+    }
+    let key = CellKey {
+        tenant: TenantId::of_pool(pool.parse().unwrap(), None),
+        meter: "seats".parse().unwrap(),
+        subject: None,
+        label: "lifetime:0:0".parse().unwrap(),
+    };
+    // The second stands at −1, which frees nothing of the first's.
+    cluster.wait_until_ledger_has(&key, 2).await;
+    cluster.wait_until_redis_has(&key, 2).await;
+    cluster.assert_reconciled();
+    cluster.sql("UPDATE pool_usage SET used = used + 1 WHERE tenant = 'one'").await;
+    let found = cluster.differing(&["--tenant", key.tenant.as_str()]);
+    assert_eq!(found, ["totals: units used of the pool 3→2"]);
+    let found = cluster.differing(&["--tenant", "one"]);
+    assert_eq!(found, ["totals: units that grants and pools covered 2→3"]);
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_looked_at_is_an_error_of_its_own() {
+    let cluster = Cluster::with_catalog("books", CATALOG).await;
+    let sidecar = cluster.start("a").await;
+    let unknown = cluster.reconcile(&["--tenant", "nobody"]);
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert_eq!(unknown.status.code(), Some(2), "{said}");
+    assert!(said.contains("there is no tenant nobody"), "{said}");
+    let emptied = redis::cmd("FLUSHALL").query(&mut cluster.redis_connection());
+    let () = emptied.unwrap();
+    let lost = cluster.reconcile(&[]);
+    assert_eq!(lost.status.code(), Some(2));
+    sidecar.process.stop();
+}
