@@ -22,6 +22,16 @@ pub(in crate::cli) struct Reached {
     stop: CancellationToken,
 }
 
+impl Reached {
+    /// The counters in Redis, if that is where they are.
+    pub fn redis(&self) -> Option<&RedisCounters> {
+        match &self.counters {
+            Counters::Redis(redis) => Some(redis),
+            Counters::Local(_) => None,
+        }
+    }
+}
+
 impl Drop for Reached {
     fn drop(&mut self) {
         self.stop.cancel();

@@ -41,6 +41,7 @@ pub async fn totals(
                 expected: Figure::new("pool_usage", window.members),
                 found: Figure::new("window_totals", window.counters),
                 standing: Standing::Differs,
+                mending: None,
             });
         }
     }
@@ -56,6 +57,7 @@ pub async fn totals(
                 expected: Figure::new("usage_hourly", covered.hours),
                 found: Figure::new("window_totals and pool_usage", covered.covering),
                 standing: Standing::Differs,
+                mending: None,
             });
         }
     }
@@ -71,6 +73,7 @@ fn of_parts(found: Disagreement) -> Difference {
         expected: Figure::new(parts.table(), sum_of_parts),
         found: Figure::new("window_totals", window),
         standing: Standing::Differs,
+        mending: None,
     }
 }
 
@@ -104,6 +107,7 @@ pub async fn events(
                 expected: Figure::new("usage_events", shown(kept)),
                 found: Figure::new("usage_hourly", shown(summed)),
                 standing: Standing::Differs,
+                mending: None,
             });
         }
     }

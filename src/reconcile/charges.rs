@@ -50,5 +50,6 @@ pub fn difference(finding: ChargeFinding) -> Difference {
         expected,
         found: Figure::new("charges", found),
         standing,
+        mending: None,
     }
 }

@@ -22,6 +22,8 @@ pub enum Leg {
     Totals,
     /// Charges with rollups and plan versions.
     Charges,
+    /// Journals in a sidecar's data directory with what runs have flushed.
+    Journals,
 }
 
 impl Leg {
@@ -32,6 +34,7 @@ impl Leg {
             Self::Events => "events",
             Self::Totals => "totals",
             Self::Charges => "charges",
+            Self::Journals => "journals",
         }
     }
 }
@@ -110,4 +113,16 @@ pub struct Difference {
     pub expected: Figure,
     pub found: Figure,
     pub standing: Standing,
+    /// What came of mending it, where that was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mending: Option<Mending>,
+}
+
+/// What came of mending a difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mending {
+    Mended,
+    /// It stands, because.
+    NotMended(String),
 }

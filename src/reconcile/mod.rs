@@ -1,5 +1,6 @@
 //! Whether everything that is kept of usage says the same: the shared counters, the ledger's totals
-//! and rollups, the raw events, the charges. Looks only.
+//! and rollups, the raw events, the charges. Looks only, but for
+//! `mending`.
 //!
 //! What is compared at one moment (a statement of the ledger, a charge) agrees or differs. The
 //! shared counters and the ledger move by two ways, so a difference between them counts when it
@@ -9,5 +10,7 @@ pub mod books;
 pub mod charges;
 pub mod compare;
 pub mod difference;
+pub mod journals;
+pub mod mending;
 pub mod shared;
 pub mod trace;

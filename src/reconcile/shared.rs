@@ -253,6 +253,7 @@ impl Found {
             expected: Figure::new(side, ledger),
             found: Figure::new("redis", redis),
             standing,
+            mending: None,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod inspect;
 pub mod keys;
 mod local;
+pub mod mend;
 mod metrics;
 mod rates;
 mod recall;

@@ -17,6 +17,7 @@ use super::{
     identity::Identity,
     inspect::{Cursor, Inspection, KeyPage},
     keys::{LIFE, counter_name, distinct_head_name, distinct_name},
+    mend::{self, Mend, MendAnswer},
     metrics::Kind,
     recall,
 };
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     lease: Script,
     close: Script,
     distinct: Script,
+    mend: Script,
     pub(super) rate: Script,
 }
 
@@ -64,6 +66,10 @@ impl RedisCounters {
                 include_str!("scripts/close.lua")
             )),
             distinct: Script::new(include_str!("scripts/distinct.lua")),
+            mend: Script::new(concat!(
+                include_str!("scripts/key.lua"),
+                include_str!("scripts/mend.lua")
+            )),
             rate: Script::new(include_str!("scripts/rate.lua")),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -161,6 +167,25 @@ impl RedisCounters {
         let answer = encoding::distinct_answer(&value)?;
         self.look_again_if(answer == DistinctAnswer::EpochLost, call.epoch.number);
         Ok(answer)
+    }
+
+    /// Brings the counter to what the ledger has, as far as nobody can hold what that frees.
+    pub async fn mend(
+        &self,
+        key: &CellKey,
+        epoch: u64,
+        mend: &Mend,
+    ) -> Result<MendAnswer, StoreError> {
+        let value = self
+            .invoke(
+                Kind::Close,
+                epoch,
+                &self.shared.mend,
+                &[counter_name(key)],
+                |life, invocation| mend::mend_arguments(mend, epoch, life, invocation),
+            )
+            .await?;
+        mend::mend_answer(&value)
     }
 
     /// Hands every recall hint to `on_recall` until `token` is cancelled. The handler must not

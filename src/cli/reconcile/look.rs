@@ -1,7 +1,7 @@
 //! The looks of one run of the command, in bounded memory: tenants by the page, counters by the page,
 //! differences up to a number.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::bail;
 use jiff::Timestamp;
@@ -9,7 +9,10 @@ use uuid::Uuid;
 
 use crate::{
     cli::counters::{Reached, reach},
-    domain::ids::{RunId, TenantId},
+    domain::{
+        cell_key::CellKey,
+        ids::{RunId, TenantId},
+    },
     enforcement::{
         counter::CounterSeed,
         directory::{Directory, Source},
@@ -22,7 +25,9 @@ use crate::{
     },
     reconcile::{
         books, charges,
-        difference::{Difference, Standing},
+        difference::{Difference, Mending, Standing},
+        journals::JournalLook,
+        mending::{Mender, not_mended},
         shared::{CounterLook, LookTimes},
     },
     store::config::RedisConfig,
@@ -31,6 +36,11 @@ use crate::{
 /// What is looked at.
 pub(super) struct Look<'a> {
     pub ledger: &'a Ledger,
+    /// Mends what is found.
+    pub mender: Option<Mender<'a>>,
+    pub journals: &'a [PathBuf],
+    /// Keys of runs that began before may have been forgotten.
+    pub keys_kept_from: Timestamp,
     pub redis: RedisConfig,
     pub scope: Scope,
     pub times: LookTimes,
@@ -45,6 +55,9 @@ pub(super) struct Look<'a> {
 pub(super) struct Report {
     pub tenants: u64,
     pub counters: u64,
+    /// Runs whose journals were read.
+    pub journals: u64,
+    pub mended: u64,
     /// Shared counters were not looked at, because.
     pub without_counters: Option<&'static str>,
     pub differing: u64,
@@ -62,6 +75,7 @@ impl Report {
                 Standing::InFlight => self.in_flight += 1,
                 Standing::Expected => self.expected += 1,
             }
+            self.mended += u64::from(difference.mending == Some(Mending::Mended));
             if self.rows.len() < self.rows_max {
                 self.rows.push(difference);
             }
@@ -73,8 +87,10 @@ impl Look<'_> {
     /// Looks at everything.
     pub async fn all(&self) -> anyhow::Result<Report> {
         let mut report = Report { rows_max: self.rows_max as usize, ..Report::default() };
-        self.counters(&mut report).await?;
+        // What counters are compared with, and mended from, comes before them.
         self.owners(&mut report).await?;
+        self.counters(&mut report).await?;
+        self.journals(&mut report).await?;
         Ok(report)
     }
 
@@ -108,8 +124,46 @@ impl Look<'_> {
         };
         let found = look.compare_all().await?;
         report.counters = found.compared;
-        report.take(found.found.iter().map(|found| found.difference()));
+        let mut mended: Option<(CellKey, Mending)> = None;
+        for found in &found.found {
+            let mut difference = found.difference();
+            if let (Some(mender), Some(redis), Standing::Differs) =
+                (&self.mender, reached.redis(), difference.standing)
+            {
+                // The figures of one counter come one after the other.
+                let known = mended.take().filter(|(key, _)| *key == found.key);
+                let mending = match known {
+                    Some((_, mending)) => mending,
+                    None => mender.counter(redis, reached.epoch, &found.key).await?,
+                };
+                difference.mending = Some(mending.clone());
+                mended = Some((found.key.clone(), mending));
+            }
+            report.take([difference]);
+        }
         Ok(())
+    }
+
+    async fn journals(&self, report: &mut Report) -> anyhow::Result<()> {
+        let (ledger, scope) = (self.ledger, &self.scope);
+        let look = JournalLook { ledger, scope, keys_kept_from: self.keys_kept_from };
+        for data_dir in self.journals {
+            let (runs, found) = look.compare_all(data_dir).await?;
+            report.journals += runs;
+            report.take(self.standing(found));
+        }
+        Ok(())
+    }
+
+    /// What nothing mends says so, where mending was asked for.
+    fn standing(&self, mut found: Vec<Difference>) -> Vec<Difference> {
+        let differs = |row: &&mut Difference| row.standing == Standing::Differs;
+        if self.mender.is_some() {
+            for difference in found.iter_mut().filter(differs) {
+                difference.mending = Some(not_mended(difference.leg));
+            }
+        }
+        found
     }
 
     async fn owners(&self, report: &mut Report) -> anyhow::Result<()> {
@@ -140,16 +194,25 @@ impl Look<'_> {
         report: &mut Report,
     ) -> anyhow::Result<()> {
         let (ledger, scope, rows_max) = (self.ledger, &self.scope, self.rows_max);
-        report.take(books::totals(ledger, owner, scope, rows_max).await?);
+        let mut totals = books::totals(ledger, owner, scope, rows_max).await?;
+        if let Some(mender) = &self.mender {
+            mender.windows(owner, &mut totals).await?;
+        }
+        report.take(totals);
         if owner.pool().is_some() {
             return Ok(());
         }
         report.tenants += 1;
         let Some(subscriber) = ledger.subscriber(owner).await? else { return Ok(()) };
         let events = books::events(ledger, plans, &subscriber, scope, self.now, rows_max).await?;
-        report.take(events);
-        let findings = recheck.findings(&subscriber, scope).await?;
-        report.take(findings.into_iter().map(charges::difference));
+        report.take(self.standing(events));
+        for finding in recheck.findings(&subscriber, scope).await? {
+            let mending = match &self.mender {
+                Some(mender) => mender.charge(recheck, &finding).await?,
+                None => None,
+            };
+            report.take([Difference { mending, ..charges::difference(finding) }]);
+        }
         Ok(())
     }
 }

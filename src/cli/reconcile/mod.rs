@@ -3,13 +3,13 @@
 mod look;
 mod shown;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use jiff::Timestamp;
 
 use self::look::Look;
 use super::{
-    ledger_args::LedgerArgs,
+    ledger_args::{AuthorArgs, LedgerArgs},
     told,
     values::{count, instant, seconds},
 };
@@ -20,7 +20,7 @@ use crate::{
         window::WindowLabel,
     },
     ledger::reconcile::Scope,
-    reconcile::shared::LookTimes,
+    reconcile::{journals::keys_kept_from, mending::Mender, shared::LookTimes},
 };
 
 /// Ends with this code when something differs.
@@ -36,13 +36,14 @@ const FLUSHES_LEFT_OUT: u32 = 3;
 ///
 /// Shared counters (Redis) are compared with what the ledger has of every run; totals with rollups,
 /// with what runs counted, with grants and pools; rollups with the raw events that are kept; every
-/// charge with the usage and the plan version that it was made of, to the cent. Nothing is changed.
+/// charge with the usage and the plan version that it was made of, to the cent. Nothing is changed
+/// without --repair.
 ///
 /// Sidecars may be running: what differs is looked at again until it agrees, or has stood still for
 /// longer than usage is on its way.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 nothing differs, 1 something does, 2 it could not be looked."
+    after_help = "Exit codes: 0 nothing differs (any more), 1 something does, 2 it could not be looked."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -59,6 +60,16 @@ pub struct Args {
     /// Only windows that begin then or later (RFC 3339), and levels
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     since: Option<Timestamp>,
+    /// A sidecar's data directory (journal.data_dir), whose journals are compared with what their runs
+    /// have flushed; may be given several times. Read-only, the sidecar may be running
+    #[arg(long = "journal", value_name = "DIR")]
+    journals: Vec<PathBuf>,
+    /// Mend what can be mended without guessing: windows' totals from what they are the sum of, shared
+    /// counters upwards from the ledger, missing charges. What was mended is in the audit log
+    #[arg(long)]
+    repair: bool,
+    #[command(flatten)]
+    author: AuthorArgs,
     /// Longest look at what moves, for each 500 counters that differ
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = seconds)]
     wait: u32,
@@ -99,15 +110,21 @@ async fn compare(args: &Args) -> anyhow::Result<ExitCode> {
     let flush_interval = settings.enforcement.flush_interval();
     let patience = flush_interval.saturating_mul(FLUSHES_LEFT_OUT).max(PATIENCE_MIN);
     let wait_max = Duration::from_secs(args.wait.into()).max(patience);
+    let now = Clock::System.now();
+    let actor = args.author.actor();
+    let mender = Mender { ledger: &ledger, author: args.author.author(&actor) };
     let look = Look {
         ledger: &ledger,
+        mender: args.repair.then_some(mender),
+        journals: &args.journals,
+        keys_kept_from: keys_kept_from(now, settings.jobs.usage_keys_days),
         redis: settings.redis,
         scope,
         times: LookTimes { patience, wait_max },
-        now: Clock::System.now(),
+        now,
         rows_max: args.limit,
     };
     let report = look.all().await?;
     shown::print(&report, args.all, args.json)?;
-    Ok(if report.differing > 0 { ExitCode::from(DIFFERS) } else { ExitCode::SUCCESS })
+    Ok(if report.differing > report.mended { ExitCode::from(DIFFERS) } else { ExitCode::SUCCESS })
 }

@@ -8,7 +8,7 @@ use crate::{
         print::{out, outln},
         table::table,
     },
-    reconcile::difference::{Difference, Standing},
+    reconcile::difference::{Difference, Mending, Standing},
 };
 
 /// Prints the report: what differs and what moves, and the rest with `with_expected`.
@@ -20,6 +20,8 @@ pub(super) fn print(report: &Report, with_expected: bool, as_json: bool) -> anyh
             "tenants": report.tenants,
             "counters": report.counters,
             "counters_left_out": report.without_counters,
+            "journals": report.journals,
+            "mended": report.mended,
             "differences": report.differing,
             "in_flight": report.in_flight,
             "expected": report.expected,
@@ -29,14 +31,20 @@ pub(super) fn print(report: &Report, with_expected: bool, as_json: bool) -> anyh
         return Ok(());
     }
     if !rows.is_empty() {
-        let head = ["", "compared", "tenant", "meter", "subject", "window", "what", "should", "is"];
+        let head = [
+            "", "compared", "tenant", "meter", "subject", "window", "what", "should", "is",
+            "mending",
+        ];
         out!("{}", table(&head, &rows.iter().map(|row| cells(row)).collect::<Vec<_>>()));
     }
-    let Report { tenants, counters, differing, in_flight, expected, .. } = report;
+    let Report { tenants, counters, journals, differing, mended, in_flight, expected, .. } = report;
     if let Some(why) = report.without_counters {
         outln!("the shared counters were not compared: {why}");
     }
-    outln!("{tenants} tenants and {counters} shared counters compared: {differing} differences");
+    outln!(
+        "{tenants} tenants, {counters} shared counters and {journals} journals compared: {differing} \
+         differences, {mended} of them mended"
+    );
     if *in_flight > 0 {
         outln!(
             "{in_flight} figures still moved after the whole wait: look again when it is quieter"
@@ -66,5 +74,10 @@ fn cells(row: &Difference) -> Vec<String> {
         row.what.clone(),
         format!("{} ({})", row.expected.says, row.expected.of),
         format!("{} ({})", row.found.says, row.found.of),
+        match &row.mending {
+            None => String::new(),
+            Some(Mending::Mended) => "mended".to_owned(),
+            Some(Mending::NotMended(why)) => format!("stands: {why}"),
+        },
     ]
 }

@@ -176,6 +176,12 @@ impl Recheck {
         Ok(self.recomputed(subscriber, charge).await?.0)
     }
 
+    /// Makes a charge that is due, as the job does.
+    pub async fn make(&mut self, due: &Charge) -> Result<(), JobError> {
+        self.pass.only_found = None;
+        self.pass.write(std::slice::from_ref(due)).await
+    }
+
     async fn of_charges(
         &mut self,
         subscriber: &Subscriber,

@@ -91,6 +91,12 @@ async fn charges_that_follow_from_the_usage_agree_and_each_planted_difference_is
     assert!(found[0].contains("0.90 USD for 6 (used 16000000000)→0.75 USD for 5"), "{found:?}");
     sql(&world, "UPDATE usage_hourly SET amount_sum = 15000000000 WHERE meter = 'disk'").await;
 
+    sql(&world, "DELETE FROM charges WHERE tenant = 'acme' AND meter = 'bandwidth'").await;
+    let (code, report) = printed(&world, &["reconcile", "--repair"]);
+    assert_eq!((code, &report["mended"]), (0, &1.into()), "{report:#}");
+    assert_eq!(differing(&world), [""; 0]);
+    assert_eq!(world.amounts().await.len(), 3);
+
     let copy = "INSERT INTO charges SELECT tenant, subscription, 'requests', label, subject, kind, period_start,
                     gen_random_uuid(), account, period_end, quantity, rate, amount_minor, currency, catalog, plan,
                     plan_version, explanation FROM charges WHERE tenant = 'beta'";

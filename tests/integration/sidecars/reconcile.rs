@@ -250,3 +250,94 @@ async fn what_cannot_be_looked_at_is_an_error_of_its_own() {
     assert_eq!(lost.status.code(), Some(2));
     sidecar.process.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_from_something_else_is_mended_and_noted_and_nothing_is_guessed() {
+    let cluster = Cluster::with_catalog("books", CATALOG).await;
+    let (key, open) = used(&cluster).await;
+    cluster.sql("UPDATE window_totals SET used = used - 3, events = 1 WHERE meter = 'calls' AND tenant = 'acme'").await;
+    cluster.plant(&key, "b", "60");
+    cluster.plant(&key, "u", "2");
+    let (code, report) = cluster.reconciled(&["--repair", "--actor", "ann", "--reason", "proof"]);
+    assert_eq!((code, &report["mended"]), (0, &report["differences"]), "{report:#}");
+    assert!(report["mended"].as_u64() >= Some(5), "{report:#}");
+    cluster.assert_reconciled();
+    let noted: Vec<(String, String)> = sqlx::query_as(
+        "SELECT action, actor FROM audit_log WHERE action LIKE 'reconcile.%' ORDER BY 1",
+    )
+    .fetch_all(&cluster.world.pool)
+    .await
+    .unwrap();
+    let by_ann = |action: &str| (action.to_owned(), "cli:ann".to_owned());
+    assert_eq!(noted, [by_ann("reconcile.counter"), by_ann("reconcile.window")]);
+    // The limit holds at what has been used.
+    assert_eq!(open.spend_all("acme", "calls").await, 10_000 - 105);
+
+    // More than the ledger has: somebody may have been promised that it is taken.
+    cluster.wait_until_ledger_has(&key, 10_000).await;
+    open.wait_until_used("acme", "calls", 10_000).await;
+    let base = cluster.plant(&key, "b", "150");
+    cluster.sql("UPDATE usage_daily SET amount_sum = amount_sum + 1 WHERE meter = 'upload'").await;
+    let (code, report) = cluster.reconciled(&["--repair"]);
+    assert_eq!((code, report["mended"].as_u64()), (1, Some(0)), "{report:#}");
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["mending"]["not_mended"].is_string()), "{report:#}");
+    let told = report.to_string();
+    assert!(told.contains("lowering it while runs are open"), "{told}");
+    assert!(told.contains("its hours and its days disagree"), "{told}");
+    cluster.plant(&key, "b", &base);
+    open.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn journals_are_in_the_ledger_up_to_the_mark_key_by_key_and_unit_by_unit() {
+    let mut cluster = Cluster::with_catalog("books", CATALOG).await;
+    let (_, open) = used(&cluster).await;
+    let dir = cluster.data_dir("b");
+    let journal = ["--journal", dir.to_str().unwrap()];
+    open.record(vec![event("acme", "calls", 4, "late-key"), event("acme", "seats", 1, "")])
+        .await
+        .unwrap();
+    let key = current_key(&cluster.world, "acme", "calls").await;
+    cluster.wait_until_ledger_has(&key, 109).await;
+    let (code, report) = cluster.reconciled(&journal);
+    assert_eq!(
+        (code, report["journals"].as_u64(), report["differences"].as_u64()),
+        (0, Some(1), Some(0))
+    );
+
+    cluster.sql("DELETE FROM usage_keys WHERE idempotency_key = 'late-key'").await;
+    let found = cluster.differing(&journal);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("journals: event under the key \"late-key\" of run "),
+        "{found:?}"
+    );
+    cluster
+        .sql("UPDATE run_totals SET recorded = recorded + 2 WHERE meter = 'seats' AND recorded = 1")
+        .await;
+    let found = cluster.differing(&journal);
+    assert!(
+        found
+            .iter()
+            .any(|row| row.starts_with("journals: recorded by run") && row.ends_with("1→3")),
+        "{found:?}"
+    );
+    open.process.stop();
+
+    cluster.flag("--enforcement-flush-interval-ms", "60000");
+    let behind = cluster.start("c").await;
+    behind.record(vec![event("acme", "upload", 9, "unflushed")]).await.unwrap();
+    let dir = cluster.data_dir("c");
+    let (_, report) =
+        cluster.reconciled(&["--all", "--meter", "upload", "--journal", dir.to_str().unwrap()]);
+    let rows = report["rows"].as_array().unwrap();
+    let behind_mark =
+        |row: &&Value| row["what"].as_str().unwrap().starts_with("behind the mark of run");
+    let row = rows.iter().find(behind_mark).unwrap();
+    assert_eq!(
+        (&row["standing"], &row["expected"]["says"]),
+        (&"expected".into(), &"1 events, 9 units".into())
+    );
+    behind.process.stop();
+}
