@@ -1,15 +1,13 @@
 //! What the ledger has of one run's journal.
 
-use super::{
-    cell_rows::{CellRow, read_unsigned},
-    error::LedgerError,
-    pool::Ledger,
-};
+use super::{error::LedgerError, floors::FlushedTotals, pool::Ledger, runs::RunStanding};
 use crate::domain::{
     cell_key::CellKey,
     ids::{IdempotencyKey, RunId, TenantId},
 };
 
+/// How often a run's mark and totals are read until the mark has stood still meanwhile.
+const LOOKS_MAX: u32 = 50;
 /// Keys that are looked for at once.
 pub const KEYS_MAX: usize = 1_000;
 
@@ -32,39 +30,28 @@ pub struct RunUnits {
 }
 
 impl Ledger {
-    /// What the ledger has of a run's journal; `None` when the run is not registered.
+    /// What the ledger has of a run's journal; `None` when the run is not registered, or flushes so
+    /// often that it cannot be read in between.
     pub async fn run_journal_books(
         &self,
         run: RunId,
     ) -> Result<Option<RunJournalBooks>, LedgerError> {
-        let rows = sqlx::query!(
-            r#"SELECT r.flushed_position, t.tenant AS "tenant?", t.meter AS "meter?",
-                   t.label AS "label?", t.subject AS "subject?", t.consumed AS "consumed?",
-                   t.recorded AS "recorded?"
-               FROM runs r LEFT JOIN run_totals t ON t.run = r.run
-               WHERE r.run = $1"#,
-            run.0
-        )
-        .fetch_all(self.query("run_journal_books"))
-        .await?;
-        let Some(first) = rows.first() else { return Ok(None) };
-        let position = first.flushed_position;
-        let mut books = RunJournalBooks {
-            flushed_position: read_unsigned("runs", "flushed_position", run, position)?,
-            counted: Vec::with_capacity(rows.len()),
-        };
-        for row in rows {
-            let (Some(tenant), Some(meter), Some(label), Some(subject)) =
-                (row.tenant, row.meter, row.label, row.subject)
+        for _ in 0..LOOKS_MAX {
+            let before = self.run_standing(run).await?;
+            let totals = self.run_totals(run).await?;
+            // A flush moves the mark and adds to the totals in one transaction.
+            let (Some(mark), true) = (mark_of(before), self.run_standing(run).await? == before)
             else {
                 continue;
             };
-            let key = CellRow { table: "run_totals", tenant, meter, label, subject }.into_key()?;
-            let consumed = row.consumed.unwrap_or(0).into();
-            let recorded = row.recorded.unwrap_or(0).into();
-            books.counted.push((key, RunUnits { consumed, recorded }));
+            let units = |totals: FlushedTotals| RunUnits {
+                consumed: totals.consumed.into(),
+                recorded: totals.recorded.into(),
+            };
+            let counted = totals.into_iter().map(|(key, totals)| (key, units(totals))).collect();
+            return Ok(Some(RunJournalBooks { flushed_position: mark, counted }));
         }
-        Ok(Some(books))
+        Ok(None)
     }
 
     /// Which of `keys`, at most [`KEYS_MAX`], the ledger knows nothing of: indexes.
@@ -94,5 +81,14 @@ impl Ledger {
         .await?;
         // ORDINALITY counts from 1.
         Ok(rows.into_iter().map(|row| row.ordinal as usize - 1).collect())
+    }
+}
+
+fn mark_of(standing: RunStanding) -> Option<u64> {
+    match standing {
+        RunStanding::Open { flushed_position } | RunStanding::Closed { flushed_position, .. } => {
+            Some(flushed_position)
+        }
+        RunStanding::Unknown => None,
     }
 }

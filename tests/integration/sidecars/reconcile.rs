@@ -244,11 +244,12 @@ async fn what_cannot_be_looked_at_is_an_error_of_its_own() {
     let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
     assert_eq!(unknown.status.code(), Some(2), "{said}");
     assert!(said.contains("there is no tenant nobody"), "{said}");
+    // Nobody is left to begin a new epoch.
+    sidecar.process.stop();
     let emptied = redis::cmd("FLUSHALL").query(&mut cluster.redis_connection());
     let () = emptied.unwrap();
     let lost = cluster.reconcile(&[]);
     assert_eq!(lost.status.code(), Some(2));
-    sidecar.process.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
