@@ -38,12 +38,12 @@ impl Ledger {
     ) -> Result<Option<RunJournalBooks>, LedgerError> {
         for _ in 0..LOOKS_MAX {
             let before = self.run_standing(run).await?;
+            let Some(mark) = mark_of(before) else { return Ok(None) };
             let totals = self.run_totals(run).await?;
             // A flush moves the mark and adds to the totals in one transaction.
-            let (Some(mark), true) = (mark_of(before), self.run_standing(run).await? == before)
-            else {
+            if self.run_standing(run).await? != before {
                 continue;
-            };
+            }
             let units = |totals: FlushedTotals| RunUnits {
                 consumed: totals.consumed.into(),
                 recorded: totals.recorded.into(),
