@@ -27,6 +27,7 @@ pub mod sidecar;
 pub mod table;
 pub mod tenant;
 pub mod token;
+mod told;
 pub mod trace;
 mod values;
 pub mod worker;
@@ -74,7 +75,7 @@ pub fn main() -> ExitCode {
     let matches = command_line().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     dispatch(cli.command).unwrap_or_else(|error| {
-        eprintln!("tollgate: {}", told(&error));
+        eprintln!("tollgate: {}", told::told(&error));
         ExitCode::FAILURE
     })
 }
@@ -91,17 +92,6 @@ fn take_negative_numbers(command: clap::Command) -> clap::Command {
         false => arg,
     };
     command.mut_args(take).mut_subcommands(take_negative_numbers)
-}
-
-/// An error with its causes; one that is in the text already is not told again.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
-        match (told.is_empty(), told.contains(&cause)) {
-            (true, _) => cause,
-            (_, true) => told,
-            (_, false) => format!("{told}: {cause}"),
-        }
-    })
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -151,12 +141,6 @@ mod tests {
         let own = command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.into()));
         let below = command.get_subcommands().flat_map(variables);
         own.chain(below).collect()
-    }
-
-    #[test]
-    fn a_cause_that_is_told_already_is_not_told_again() {
-        let error = anyhow::anyhow!("refused").context("cannot connect: refused").context("oh");
-        assert_eq!(told(&error), "oh: cannot connect: refused");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use self::look::Look;
 use super::{
     ledger_args::{AuthorArgs, LedgerArgs},
-    told,
+    told::told,
     values::{count, instant, seconds},
 };
 use crate::{

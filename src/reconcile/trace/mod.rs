@@ -1,22 +1,20 @@
 //! One event's way: from the journal through the flush into totals and rollups, and onto a charge.
 //! Where something is not known it says why.
 
+mod event;
 mod told;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use self::told::{
-    Steps, say_charge, say_journalled, say_kept, say_key, say_quarantined, say_unknown,
+pub use self::event::{Asked, Step};
+use self::{
+    event::{InJournal, Seen},
+    told::{Steps, say_charge, say_journalled, say_kept, say_key, say_quarantined, say_unknown},
 };
 use crate::{
-    domain::{
-        cell_key::CellKey,
-        ids::{IdempotencyKey, RunId, TenantId},
-        usage::UsageEvent,
-    },
+    domain::{ids::RunId, usage::UsageEvent},
     jobs::{error::JobError, overages::recheck::Recheck},
     journal::{
         browse::{self, BrowsedRun},
@@ -36,15 +34,6 @@ const READ: ReadLimit = ReadLimit { records_max: 1_000, bytes_max: 4 << 20 };
 /// Records of the journals that are told of one event: it may have been sent many times.
 const RECORDS_MAX: usize = 100;
 
-/// Which event.
-#[derive(Clone, Debug)]
-pub enum Asked {
-    /// The one that a tenant sent under a key.
-    Keyed { tenant: TenantId, key: IdempotencyKey },
-    /// Those of one record of a run's journal.
-    Record { run: RunId, position: Position },
-}
-
 /// Why a trace could not be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
@@ -56,25 +45,6 @@ pub enum TraceError {
     Charge(#[from] JobError),
 }
 
-/// One stage of the way.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Step {
-    /// `journal`, `flush`, `key`, `quarantine`, `event`, `window`, `rollup` or `charge`.
-    pub stage: &'static str,
-    /// For people.
-    pub says: String,
-    /// For programs.
-    pub facts: Value,
-}
-
-/// An event as one of its sources has it.
-struct Seen {
-    key: CellKey,
-    event: Value,
-    at: jiff::Timestamp,
-    received_at: Option<jiff::Timestamp>,
-}
-
 /// Follows events.
 pub struct Tracer<'a> {
     pub ledger: &'a Ledger,
@@ -82,13 +52,6 @@ pub struct Tracer<'a> {
     pub journals: &'a [PathBuf],
     /// The real present.
     pub now: jiff::Timestamp,
-}
-
-/// A record of a journal that holds the event.
-struct InJournal {
-    run: RunId,
-    position: Position,
-    event: UsageEvent,
 }
 
 impl Tracer<'_> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, InJournal, Seen, Step};
+use super::event::{Asked, InJournal, Seen, Step};
 use crate::{
     domain::{
         ids::{IdempotencyKey, RunId},
