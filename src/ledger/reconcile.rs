@@ -200,7 +200,7 @@ impl Ledger {
             scope.since_column(),
             i64::from(count_max)
         );
-        let rows = match tenant {
+        let rows = match &scope.tenant {
             Some(tenant) => query.fetch_all(self.query("disagreements").of(tenant)).await?,
             None => query.fetch_all(self.query("disagreements")).await?,
         };
