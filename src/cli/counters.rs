@@ -16,7 +16,7 @@ use crate::{
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
 /// The counters of the epoch in force.
-pub(in crate::cli) struct Reached {
+pub(super) struct Reached {
     pub counters: Counters,
     pub epoch: u64,
     stop: CancellationToken,
@@ -39,7 +39,7 @@ impl Drop for Reached {
 }
 
 /// Connects to the counters that the ledger's latest epoch stands for.
-pub(in crate::cli) async fn reach(config: RedisConfig, ledger: &Ledger) -> anyhow::Result<Reached> {
+pub(super) async fn reach(config: RedisConfig, ledger: &Ledger) -> anyhow::Result<Reached> {
     let latest = ledger.latest_epoch().await?;
     let stop = CancellationToken::new();
     if config.url.is_empty() {
