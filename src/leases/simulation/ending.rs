@@ -37,8 +37,6 @@ impl World {
                 let unflushed = dead.journal.len() - dead.flushed;
                 self.lose(&mut dead, unflushed);
             }
-            // A machine that comes back has all that was written.
-            dead.synced = dead.journal.len();
             self.close_later(&dead, Remains::Nothing, unspent, at_end);
             let from = at_end + self.up_to(CLOSING_DELAY_US_MAX);
             if comes_back {
