@@ -14,6 +14,7 @@ use super::{
     directory::{Directory, tenant_state::TenantState},
     error::EngineError,
     held::Held,
+    holds::Holds,
     leasing::Leasing,
     metrics::EngineMetrics,
     rates::Rates,
@@ -29,7 +30,6 @@ use crate::{
         window::{Window, WindowLabel},
     },
     journal::{Journal, error::AppendError, position::Position},
-    leases::holds::Holds,
 };
 
 /// Answers checks and takes usage in. One per run; shared by all faces.

@@ -9,6 +9,7 @@ use super::{
     engine::{Engine, effective_durability},
     error::{EngineError, Unknown},
     held::Held,
+    holds::Settled,
     labelling::{self, Refused},
     pooled::NoDraw,
     quota::conflict,
@@ -26,7 +27,6 @@ use crate::{
         window::Window,
     },
     journal::position::Position,
-    leases::holds::Settled,
 };
 
 /// One report on its way through.

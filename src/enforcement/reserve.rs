@@ -10,16 +10,14 @@ use super::{
     asked::Asked,
     engine::Engine,
     error::{EngineError, Unknown, UnknownName},
+    holds::{HeldSince, Hold},
     repeats::Remembered,
 };
-use crate::{
-    domain::{
-        ids::TenantId,
-        invalid::Invalid,
-        quota::{DecidedBy, QuotaAnswer, QuotaReason},
-        reservation::{Reservation, ReservationId},
-    },
-    leases::holds::{HeldSince, Hold},
+use crate::domain::{
+    ids::TenantId,
+    invalid::Invalid,
+    quota::{DecidedBy, QuotaAnswer, QuotaReason},
+    reservation::{Reservation, ReservationId},
 };
 
 /// Lapsed holds that one sweep gives back.

@@ -156,11 +156,9 @@
 mod atomics;
 pub mod cell;
 mod demand;
-pub mod dropped;
 mod entry;
 mod flight;
 pub mod holder;
-pub mod holds;
 pub mod key;
 pub mod message;
 pub mod rate;
