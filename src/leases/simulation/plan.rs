@@ -5,6 +5,10 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::planted::Planted;
 
+/// Runs of a world in which each event is looked at for what it leaves to each waiting request: of
+/// hundreds with full queues that would take minutes.
+const WATCHED_RUNS_MAX: u64 = 20;
+
 /// One number of a plan.
 pub(super) struct Field {
     pub name: &'static str,
@@ -138,7 +142,7 @@ impl Plan {
     /// Whether each message arrives once and before its sender gives up on it. Otherwise a run's
     /// word that all is returned may be heard when it is no longer true.
     pub(super) fn is_timely(&self) -> bool {
-        (self.lost, self.repeated, self.slow) == (0, 0, 0)
+        (self.lost, self.repeated, self.slow) == (0, 0, 0) && self.runs <= WATCHED_RUNS_MAX
     }
 
     /// All runs live on and Redis forgets nothing.
