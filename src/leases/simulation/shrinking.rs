@@ -1,5 +1,7 @@
 //! A world that broke something, made smaller for as long as it still breaks the same.
 
+use std::time::{Duration, Instant};
+
 use super::{
     attempt::{Broken, attempt},
     plan::{Field, Plan},
@@ -7,6 +9,8 @@ use super::{
 
 /// Worlds that are tried for it, at most.
 const TRIES_MAX: u64 = 2_000;
+/// The longest that they are tried for: large ones take seconds each.
+const TRYING_MAX: Duration = Duration::from_secs(60);
 /// Other chances that each smaller plan gets: what happens in it is not what happened before.
 const CHANCES: u64 = 4;
 
@@ -14,14 +18,17 @@ const CHANCES: u64 = 4;
 pub(super) fn shrunk(seed: u64, plan: &Plan, broken: &Broken) -> (u64, Plan) {
     let mut best = (seed, plan.clone());
     let mut tries = 0;
+    let until = Instant::now() + TRYING_MAX;
     loop {
         let before = best.1.clone();
         for field in Plan::FIELDS {
-            while let Some(smaller) = smaller(field, &best, broken, &mut tries) {
+            while Instant::now() < until
+                && let Some(smaller) = smaller(field, &best, broken, &mut tries)
+            {
                 best = smaller;
             }
         }
-        if best.1 == before || tries >= TRIES_MAX {
+        if best.1 == before || tries >= TRIES_MAX || Instant::now() >= until {
             return best;
         }
     }

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{domain::ids::RunId, leases::message::Ceiling};
 
-/// A world that is not over after so many events goes on for ever.
-const EVENTS_MAX: u64 = 200_000;
+/// A world that is not over after so many events for each run goes on for ever.
+const EVENTS_MAX_PER_RUN: u64 = 200_000;
 /// Longest time until quiet after the last fault, in microseconds.
 const SETTLING_US_MAX: u64 = 3_000_000;
 /// How often it is looked whether it is quiet.
@@ -145,7 +145,8 @@ impl World {
             let ((at, _), event) = next.remove_entry();
             self.now = at;
             self.seen.events += 1;
-            assert!(self.seen.events < EVENTS_MAX, "I2: the world does not come to rest");
+            let events_max = EVENTS_MAX_PER_RUN * self.plan.runs;
+            assert!(self.seen.events < events_max, "I2: the world does not come to rest");
             if let Some(trace) = &self.trace {
                 trace.note(format!("{at} µs: {event:?}"));
             }
