@@ -126,22 +126,31 @@ impl KeyState {
         let live = slot.as_ref().is_some_and(|key| key.epoch == call.epoch && key.ledger.is_some());
         match (call.step.fitted(), slot) {
             (CloseStep::Fence, Some(key)) if live => key.fence(call.run),
-            (CloseStep::Fence, _) => CloseAnswer::Fenced { taken: None },
             (CloseStep::Fold { closed_seq, used, undone, forfeit }, Some(key)) if live => {
                 let settled = used.cast_signed() - undone.cast_signed();
                 key.fold(call.run, closed_seq, settled, forfeit)
             }
-            (CloseStep::Fold { closed_seq, .. }, slot) => {
+            (step, slot) => {
                 // A floor that was read before the closing may be on its way here, or a late call
                 // of the run. The stub keeps the one from founding a key in which the run would be
-                // open for ever, and the other from being counted beside the base.
+                // open for ever, and the other from being counted beside the base, or from being
+                // granted what nobody forfeits.
                 let known = slot.take().filter(|key| key.epoch == call.epoch);
                 let mut stub =
                     known.unwrap_or_else(|| Self { epoch: call.epoch, ..Self::default() });
-                stub.closed_seq_min = stub.closed_seq_min.max(closed_seq);
-                stub.remember(call.run, true);
+                let answer = match step {
+                    CloseStep::Fence => {
+                        stub.remember(call.run, false);
+                        CloseAnswer::Fenced { taken: None }
+                    }
+                    CloseStep::Fold { closed_seq, .. } => {
+                        stub.closed_seq_min = stub.closed_seq_min.max(closed_seq);
+                        stub.remember(call.run, true);
+                        CloseAnswer::Absent
+                    }
+                };
                 *slot = Some(stub);
-                CloseAnswer::Absent
+                answer
             }
         }
     }

@@ -16,15 +16,15 @@ if newer then
   return {3, newer}
 end
 if not key then
-  if not fold then
-    return {0, 0, 0}
+  -- Also a fence has to be remembered: the run may be about to call for the first time.
+  remember({fenced = fenced}, run, fold)
+  if fold then
+    closed_seq_min = math.max(closed_seq_min, closed_seq)
   end
-  remember({fenced = fenced}, run, true)
   redis.call('DEL', name)
-  redis.call('HSET', name, 'e', text(epoch), 'm', text(math.max(closed_seq_min, closed_seq)),
-             'f', packed_fences(fenced))
+  redis.call('HSET', name, 'e', text(epoch), 'm', text(closed_seq_min), 'f', packed_fences(fenced))
   redis.call('EXPIRE', name, STUB_RETENTION_SECONDS)
-  return {2}
+  return fold and {2} or {0, 0, 0}
 end
 
 local answer
