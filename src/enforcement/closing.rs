@@ -134,10 +134,14 @@ impl RunCloser<'_> {
             return Ok(0);
         };
         let totals = self.ledger.window_totals(std::slice::from_ref(key)).await?;
-        let counted = totals.into_iter().next().flatten().map_or(0, |totals| {
-            u64::try_from(totals.used).unwrap_or(0).saturating_add(totals.forfeited)
-        });
-        Ok(ceiling.saturating_sub(counted))
+        // Below zero, a level has left more to be held than its ceiling.
+        let counted = totals
+            .into_iter()
+            .next()
+            .flatten()
+            .map_or(0, |totals| totals.used.saturating_add(totals.forfeited.cast_signed()));
+        let free = ceiling.cast_signed().saturating_sub(counted);
+        Ok(u64::try_from(free).unwrap_or(0))
     }
 }
 
