@@ -126,7 +126,8 @@ CREATE POLICY number_of_the_change ON commit_sequences TO tollgate_tenant_writer
     USING (name = 'change') WITH CHECK (name = 'change');
 GRANT SELECT, UPDATE (value) ON commit_sequences TO tollgate_tenant_writer;
 
--- Partitions are reached through their parents alone.
+-- Partitions are reached through their parents alone, but by their owner: a worker of a version before this one, which acts
+-- as the owner, looks for rows in them before it drops them.
 DO $$
 DECLARE
     partition regclass;
@@ -138,6 +139,7 @@ BEGIN
     LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', partition);
         EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', partition);
+        EXECUTE format('CREATE POLICY rows_of_the_owner ON %s TO CURRENT_USER USING (true)', partition);
     END LOOP;
 END
 $$;
@@ -161,15 +163,15 @@ BEGIN
         WHEN 'usage_hourly' THEN
             first := make_date(extract(year FROM day)::integer, extract(month FROM day)::integer, 1);
             after_last := first + interval '1 month';
-            name := to_char(first, '"usage_hourly_"YYYY_MM');
+            name := pg_catalog.to_char(first::timestamp, '"usage_hourly_"YYYY_MM');
         WHEN 'usage_daily' THEN
             first := make_date(extract(year FROM day)::integer, 1, 1);
             after_last := first + interval '1 year';
-            name := to_char(first, '"usage_daily_"YYYY');
+            name := pg_catalog.to_char(first::timestamp, '"usage_daily_"YYYY');
         WHEN 'usage_events' THEN
             first := day;
             after_last := day + 1;
-            name := to_char(first, '"usage_events_"YYYY_MM_DD');
+            name := pg_catalog.to_char(first::timestamp, '"usage_events_"YYYY_MM_DD');
             fill := '';
         ELSE
             RAISE EXCEPTION '% has no partitions by time', parent USING ERRCODE = 'invalid_parameter_value';
@@ -180,10 +182,11 @@ BEGIN
         RETURN;
     END IF;
     -- Made by itself and then attached, since attaching does not lock out readers and writers.
-    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)%s', name, parent, fill);
-    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
-    EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
-    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+    EXECUTE pg_catalog.format('CREATE TABLE %I (LIKE %I INCLUDING ALL)%s', name, parent, fill);
+    EXECUTE pg_catalog.format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+    EXECUTE pg_catalog.format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+    EXECUTE pg_catalog.format('CREATE POLICY rows_of_the_owner ON %I TO CURRENT_USER USING (true)', name);
+    EXECUTE pg_catalog.format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
         parent, name, first::text || ' 00:00:00+00', after_last::text || ' 00:00:00+00');
 END
 $$;
@@ -195,7 +198,7 @@ DECLARE
     is_empty boolean;
 BEGIN
     IF partition !~ '^usage_events_\d{4}_\d\d_\d\d$'
-        OR partition >= to_char((now() AT TIME ZONE 'UTC')::date - 1, '"usage_events_"YYYY_MM_DD') THEN
+        OR partition >= pg_catalog.to_char((now() AT TIME ZONE 'UTC') - interval '1 day', '"usage_events_"YYYY_MM_DD') THEN
         RAISE EXCEPTION '% is no past partition of raw events', partition USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- The parent first, as whoever writes does.
@@ -204,13 +207,14 @@ BEGIN
             WHERE inhparent = 'usage_events'::regclass AND inhrelid = to_regclass(partition)) THEN
         RETURN false;
     END IF;
-    -- The owner would see no row, and take any partition for empty. With row_security off it would be an error instead.
-    EXECUTE format('ALTER TABLE %I NO FORCE ROW LEVEL SECURITY', partition);
-    EXECUTE format('SELECT NOT EXISTS (SELECT FROM %I)', partition) INTO is_empty;
+    -- Whoever owns it by now may have no policy, see no row, and take any partition for empty. With row_security off that is an
+    -- error instead.
+    EXECUTE pg_catalog.format('ALTER TABLE %I NO FORCE ROW LEVEL SECURITY', partition);
+    EXECUTE pg_catalog.format('SELECT NOT EXISTS (SELECT FROM %I)', partition) INTO is_empty;
     IF is_empty THEN
-        EXECUTE format('DROP TABLE %I', partition);
+        EXECUTE pg_catalog.format('DROP TABLE %I', partition);
     ELSE
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', partition);
+        EXECUTE pg_catalog.format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', partition);
     END IF;
     RETURN is_empty;
 END
@@ -218,9 +222,11 @@ $$;
 COMMENT ON FUNCTION drop_empty_event_partition IS 'Drops a past partition of raw events if it holds none; says whether it did';
 ALTER FUNCTION drop_empty_event_partition SET row_security = off;
 
--- These two act as the owner: what they name is looked up where the tables are, and nowhere else.
+-- These two act as the owner: what they name is looked up where the tables are, and nowhere else, so that nobody may put
+-- anything there who is not trusted with it (the default since Postgres 15).
 DO $$
 BEGIN
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
     EXECUTE format('ALTER FUNCTION make_partition SET search_path = %I, pg_temp', current_schema());
     EXECUTE format('ALTER FUNCTION drop_empty_event_partition SET search_path = %I, pg_temp', current_schema());
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO tollgate_service, tollgate_tenant_writer', current_schema());

@@ -171,6 +171,13 @@ async fn an_owner_who_is_no_superuser_and_who_may_only_act_as_the_service_can_bo
     works(&app).await;
     let told = app.migrate().await.unwrap_err().to_string();
     assert!(told.contains("as the owner of the tables"), "{told}");
+    // A worker of an earlier version is the owner, and must not take partitions for empty.
+    let mut before = PgConnection::connect(&postgres.url_as("landlord", "owned")).await.unwrap();
+    let day = "SELECT format('SELECT FROM %s LIMIT 1', inhrelid::regclass) AS look FROM pg_inherits
+         WHERE inhparent = 'usage_events'::regclass
+             AND inhrelid::regclass::text = to_char(now() AT TIME ZONE 'UTC', '\"usage_events_\"YYYY_MM_DD')";
+    let look: String = before.fetch_one(day).await.unwrap().get("look");
+    assert_eq!(before.fetch_all(AssertSqlSafe(look)).await.unwrap().len(), 1);
     // As itself, it may do nothing.
     let mut itself = PgConnection::connect(&postgres.url_as("app", "owned")).await.unwrap();
     assert!(is_forbidden(&itself.execute("SELECT * FROM tenants").await));
