@@ -153,8 +153,8 @@ local function drop_entry(key, run)
   end
 end
 
-local function put_entry(key, run, e)
-  drop_entry(key, run)
+-- Adds an entry to the key's sums.
+local function count_entry(key, e)
   if outstanding_of(e) > 0 then
     key.holders = key.holders + 1
   end
@@ -162,6 +162,11 @@ local function put_entry(key, run, e)
     key.overflowed = true
   end
   add(key, taken_of(e), used_of(e))
+end
+
+local function put_entry(key, run, e)
+  drop_entry(key, run)
+  count_entry(key, e)
   key.changed[run] = e
 end
 

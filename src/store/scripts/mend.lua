@@ -38,13 +38,7 @@ end
 local all = entries(key)
 key.taken, key.used, key.holders, key.overflowed = 0, 0, 0, false
 for _, e in pairs(all) do
-  if outstanding_of(e) > 0 then
-    key.holders = key.holders + 1
-  end
-  if taken_gross(e) == AMOUNT_MAX then
-    key.overflowed = true
-  end
-  add(key, taken_of(e), used_of(e))
+  count_entry(key, e)
 end
 write_key(key, redis.call('TTL', name))
 return 0
