@@ -155,7 +155,13 @@ impl Ledger {
                     last_amount: parts.d_last,
                 };
                 let is = match key.is_covering() {
-                    // It has no events of its own.
+                    // It has no events of its own, so that its runs are the only witness. Lowered, it
+                    // would be admitted once more should they be wrong.
+                    true if parts.run_units < was.used => {
+                        return Ok(MendedWindow::Undecided(
+                            "it says more than its runs' totals, and nothing else tells which is right",
+                        ));
+                    }
                     true => Totals { used: parts.run_units, ..was.clone() },
                     false => match totals_of(&row.aggregation, &hours, &days, parts.run_units) {
                         Ok(totals) => totals,
