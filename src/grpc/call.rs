@@ -128,9 +128,10 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
     fn call(&self, request: Request<Incoming>) -> Call {
         let weight = Weight::default();
         let path = request.uri().path();
-        let in_flight = InFlight::of(&self.shared);
-        // Health answers however much there is to do: whoever asks it decides over this process.
-        if in_flight.is_beyond() && !is_open(path) {
+        // Health answers however much there is to do: whoever asks it decides over this process. Nor is
+        // it counted: strangers ask it, and would take the room of those who have shown a token.
+        let in_flight = InFlight::of(&self.shared, is_open(path));
+        if in_flight.is_beyond() {
             return Call { place: Place::Refused(self.shared.refuse()), weight, in_flight };
         }
         let bounds = Bounds {
@@ -171,13 +172,16 @@ impl Shared {
 /// Counts a call from its arrival to its answer, or until its caller gives up.
 struct InFlight {
     shared: Arc<Shared>,
-    /// How many there are with it.
+    /// How many there are with it; 0 = it is not counted.
     number: usize,
 }
 
 impl InFlight {
-    fn of(shared: &Arc<Shared>) -> Self {
-        let number = shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+    fn of(shared: &Arc<Shared>, is_open: bool) -> Self {
+        let number = match is_open {
+            true => 0,
+            false => shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1,
+        };
         Self { shared: shared.clone(), number }
     }
 
@@ -188,7 +192,9 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.number > 0 {
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

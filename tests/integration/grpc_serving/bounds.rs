@@ -34,6 +34,20 @@ async fn a_call_too_many_is_refused_while_the_others_wait_and_health_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_the_health_takes_no_room_of_calls() {
+    let served = served(GrpcConfig { calls_max: 1, ..GrpcConfig::default() }).await;
+    let channel = Endpoint::new(format!("http://{}", served.address)).unwrap();
+    let mut health = HealthClient::new(channel.connect().await.unwrap());
+    let mut watching = vec![];
+    for _ in 0..4 {
+        watching.push(in_time(health.watch(HealthCheckRequest::default())).await.unwrap());
+    }
+    let mut client = served.client().await;
+    assert!(in_time(client.check_quota(check("fast"))).await.is_ok());
+    drop(watching);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_gives_up_makes_room() {
     let served = served(GrpcConfig { calls_max: 1, ..GrpcConfig::default() }).await;
     let slow = tokio::spawn(in_time_call(served.client().await, "slow"));
