@@ -272,6 +272,8 @@ impl Flusher {
                     }
                 }
                 Err(FlushError::Ledger(error)) if !is_last_round => {
+                    // An idle step asks the ledger before it says that all is well again.
+                    self.heartbeat_at = Instant::now();
                     tracing::warn!(%error, "flush failed; trying again");
                     let waits = "usage waits in the journal, and counters that are new fall to outage policies";
                     (self.report)(Some(format!("{waits}: {error}")));
