@@ -29,7 +29,8 @@ use crate::{
 /// never will. Until it is closed, what it held counts as used, charges wait for its usage (an hour at
 /// most), and a Redis that has lost its data grants nothing. A run that was heard of lately is refused:
 /// closing it ends its sidecar. Should the run be alive all the same, it stops serving; should its
-/// directory turn up again, its usage is flushed.
+/// directory turn up again, its usage is flushed. One that is closed already is closed to the end, in
+/// case that was cut off.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The run's id, as `tollgate run list` shows it
@@ -55,9 +56,6 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let Some(known) = ledger.run(run).await? else {
         bail!("there is no run {run}; `tollgate run list` lists all that are open");
     };
-    if let Some(closing) = known.closing {
-        bail!("run {run} is closed: {}, at {}", closing.how.as_str(), closing.at);
-    }
     let alive_within = alive_within(settings.enforcement.flush_interval());
     if !args.force && seems_alive(&known, alive_within) {
         bail!(
@@ -79,6 +77,13 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         directory: &directory,
         clock: &Clock::System,
     };
+    if let Some(closing) = known.closing {
+        // What cut it off may have kept it from counters, which would wait for it for ever.
+        closer.close(run, closing.how, &[], None).await?;
+        let (how, at) = (closing.how.as_str(), closing.at);
+        outln!("run {run} was closed before ({how}, at {at}); its counters have been told again");
+        return Ok(());
+    }
     closer.find_touched(run).await?;
     let held = closer.fence(run).await?;
     let units: u64 = held.iter().map(|(_, units)| units).sum();
