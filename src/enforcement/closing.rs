@@ -82,6 +82,10 @@ impl RunCloser<'_> {
         let closing = self.ledger.close_run(run, how, forfeits, author).await?;
         let units: u64 = forfeits.iter().map(|(_, units)| units).sum();
         metrics::counter!("tollgate_forfeited_units_total").increment(units);
+        if units > 0 {
+            let counters = forfeits.len();
+            tracing::warn!(%run, units, counters, "forfeited what a run may have spent unheard");
+        }
         let noted: BTreeMap<_, _> = self.ledger.run_forfeits(run).await?.into_iter().collect();
         for (key, totals) in self.ledger.run_totals(run).await? {
             let FlushedTotals { consumed, recorded, undone, .. } = totals;

@@ -85,7 +85,7 @@ impl LedgerError {
         matches!(self, Self::Unavailable(_) | Self::Contended { .. })
     }
 
-    pub(super) fn not_found(what: &'static str, id: impl ToString) -> Self {
+    pub(crate) fn not_found(what: &'static str, id: impl ToString) -> Self {
         Refusal::NotFound { what, id: id.to_string() }.into()
     }
 

@@ -146,7 +146,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tracing::info!("stopped");
         anyhow::Ok(())
     };
-    signals.unless_again(stopping).await??;
+    signals.unless_again(Box::pin(stopping)).await??;
     if let Some(why) = fenced {
         bail!("{} (run {run}); start the sidecar again, under a new run", told(why));
     }

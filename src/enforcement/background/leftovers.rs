@@ -77,6 +77,18 @@ pub enum CloseError {
     Close(#[from] CloseRunError),
 }
 
+impl CloseError {
+    /// Whether the journal itself is in the way, which does not pass by waiting.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Journal(error) | Self::Flush(FlushError::Journal(error)) => {
+                !matches!(error, JournalError::Io { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Closer {
     /// Closes all leftover runs, as often as it takes, until `stop`. Answers how many are left that
     /// cannot be read.
@@ -87,10 +99,7 @@ impl Closer {
             for run in self.leftovers() {
                 match self.close_leftover(run).await {
                     Ok(()) => tracing::info!(%run, "closed a run that was left behind"),
-                    Err(
-                        error
-                        @ (CloseError::Journal(_) | CloseError::Flush(FlushError::Journal(_))),
-                    ) => {
+                    Err(error) if error.is_damage() => {
                         stuck += 1;
                         tracing::error!(%run, %error, "cannot close a run that was left behind");
                     }
@@ -163,14 +172,28 @@ impl Closer {
     }
 
     /// Flushes what an operator's closing cut off.
-    async fn succeed(&self, left: &LeftoverRun, flushed_position: u64) -> Result<(), CloseError> {
-        let run = successor(left.run());
-        let new = NewRun { run, flushed_position, ..self.identity.clone() };
-        self.ledger.register_run(&new).await?;
-        let RunStanding::Open { flushed_position: from } = self.ledger.run_standing(run).await?
-        else {
-            // All of it was flushed before; only the folding may have been interrupted.
-            return self.close(run, ClosedHow::Recovered, false).await;
+    async fn succeed(
+        &self,
+        left: &LeftoverRun,
+        mut flushed_position: u64,
+    ) -> Result<(), CloseError> {
+        let mut run = successor(left.run());
+        let from = loop {
+            let new = NewRun { run, flushed_position, ..self.identity.clone() };
+            self.ledger.register_run(&new).await?;
+            match self.ledger.run_standing(run).await? {
+                RunStanding::Closed { flushed_position: flushed, .. } => {
+                    // Only its folding may have been interrupted.
+                    self.close(run, ClosedHow::Recovered, false).await?;
+                    if Position::from(flushed) >= left.end() {
+                        return Ok(());
+                    }
+                    // Closed by hand, or by who had a shorter copy: another one goes on.
+                    (run, flushed_position) = (successor(run), flushed);
+                }
+                RunStanding::Open { flushed_position } => break flushed_position,
+                RunStanding::Unknown => return Err(LedgerError::not_found("run", run).into()),
+            }
         };
         tracing::warn!(run = %left.run(), successor = %run, "flushing usage of a run that was closed");
         self.flush(left, run, from.into()).await?;
@@ -258,7 +281,14 @@ impl Closer {
             directory: &self.directory,
             clock: &self.clock,
         };
-        let unspent = if forfeits { closer.fence(run).await? } else { vec![] };
+        let unspent = match forfeits {
+            true => {
+                // It may have gone on where this journal does not show it.
+                closer.find_touched(run).await?;
+                closer.fence(run).await?
+            }
+            false => vec![],
+        };
         closer.close(run, how, &unspent, None).await.map(drop)
     }
 }
