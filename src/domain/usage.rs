@@ -24,6 +24,24 @@ pub enum Durability {
     Sync,
 }
 
+impl Durability {
+    /// The least level that an acknowledgement survives a crash with.
+    pub fn least_surviving(crash: Crash) -> Self {
+        match crash {
+            // The kernel keeps what was written.
+            Crash::Process => Self::Written,
+            Crash::Host => Self::Sync,
+        }
+    }
+}
+
+/// What crashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    Process,
+    Host,
+}
+
 /// One usage event as a caller reports it.
 #[derive(Clone, Debug)]
 pub struct UsageReport {

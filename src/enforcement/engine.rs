@@ -14,7 +14,6 @@ use super::{
     directory::{Directory, tenant_state::TenantState},
     error::EngineError,
     held::Held,
-    holds::Holds,
     leasing::Leasing,
     metrics::EngineMetrics,
     rates::Rates,
@@ -30,6 +29,7 @@ use crate::{
         window::{Window, WindowLabel},
     },
     journal::{Journal, error::AppendError, position::Position},
+    leases::holds::Holds,
 };
 
 /// Answers checks and takes usage in. One per run; shared by all faces.

@@ -23,7 +23,6 @@ pub mod floors;
 mod flush_lag;
 pub mod flusher;
 mod held;
-mod holds;
 mod labelling;
 pub mod lease_metrics;
 pub mod leasing;

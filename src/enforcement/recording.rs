@@ -9,7 +9,6 @@ use super::{
     engine::{Engine, effective_durability},
     error::{EngineError, Unknown},
     held::Held,
-    holds::Settled,
     labelling::{self, Refused},
     pooled::NoDraw,
     quota::conflict,
@@ -27,6 +26,7 @@ use crate::{
         window::Window,
     },
     journal::position::Position,
+    leases::holds::Settled,
 };
 
 /// One report on its way through.

@@ -10,14 +10,16 @@ use super::{
     asked::Asked,
     engine::Engine,
     error::{EngineError, Unknown, UnknownName},
-    holds::{HeldSince, Hold},
     repeats::Remembered,
 };
-use crate::domain::{
-    ids::TenantId,
-    invalid::Invalid,
-    quota::{DecidedBy, QuotaAnswer, QuotaReason},
-    reservation::{Reservation, ReservationId},
+use crate::{
+    domain::{
+        ids::TenantId,
+        invalid::Invalid,
+        quota::{DecidedBy, QuotaAnswer, QuotaReason},
+        reservation::{Reservation, ReservationId},
+    },
+    leases::holds::{HeldSince, Hold},
 };
 
 /// Lapsed holds that one sweep gives back.

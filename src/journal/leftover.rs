@@ -17,7 +17,10 @@ use super::{
     run_file::{RunEnd, RunFile, run_dir, runs_dir},
     segment::{HEADER_BYTES, HeaderError, check_header, segment_number, segment_path},
 };
-use crate::domain::{ids::RunId, usage::Durability};
+use crate::domain::{
+    ids::RunId,
+    usage::{Crash, Durability},
+};
 
 /// How sure it is that the process whose run this was is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,9 +228,8 @@ fn gone(files: &dyn Files, dir: &Path, run_file: &RunFile) -> Result<Gone, Journ
 /// Whether a run that crashed may have acknowledged what its journal does not hold.
 fn may_have_lost(files: &dyn Files, run_file: &RunFile) -> Result<bool, JournalError> {
     let boot_id = files.boot_id().map_err(JournalError::io("read", "boot_id"))?;
-    // When the process died but not the host, the kernel kept what was written.
-    let survives = if run_file.boot_id == boot_id { Durability::Written } else { Durability::Sync };
-    Ok(run_file.weakest_durability < survives)
+    let crash = if run_file.boot_id == boot_id { Crash::Process } else { Crash::Host };
+    Ok(run_file.weakest_durability < Durability::least_surviving(crash))
 }
 
 /// Finds the end of the last whole record, after making sure that what is read now is also what

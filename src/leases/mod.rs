@@ -43,7 +43,7 @@
 //! only knows an older one is granted nothing.
 //!
 //! **Closing a run** (after a crash, or at a clean stop): 1. if anything is to be forfeited, `Fence`
-//! on each key, and note `taken − used` as forfeit; where the key no longer knows the run although
+//! on each key (an absent one remembers it in a stub), and note `taken − used` as forfeit; where the key no longer knows the run although
 //! it was opened in an earlier epoch, what it held is unknown and everything that is free has to be
 //! forfeited; 2. flush its whole journal; 3. the ledger marks it closed with the next `closed_seq`,
 //! together with the forfeits; 4. `Fold` on each key that its journal says it opened; 5. the ledger
@@ -156,9 +156,11 @@
 mod atomics;
 pub mod cell;
 mod demand;
+pub mod dropped;
 mod entry;
 mod flight;
 pub mod holder;
+pub mod holds;
 pub mod key;
 pub mod message;
 pub mod rate;

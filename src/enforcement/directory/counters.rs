@@ -1,10 +1,7 @@
 //! One tenant's counters: those that are live, and what dropped ones leave behind.
 //!
-//! What a run tells the shared counters are totals of everything it ever did on a key. So when a
-//! counter is dropped in mid-window, its totals stay, and a later counter of the same key goes on
-//! from them: one that began at zero would be handed, as new escrow, what the run has long spent.
-//! Of windows that are over nothing is kept but how far they reach: usage that is recorded in them
-//! still goes to the ledger, and no longer to the counters.
+//! A later counter of the same key goes on from what a dropped one left (`leases::dropped`). Usage that
+//! is recorded in windows that are over still goes to the ledger, and no longer to the counters.
 
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -14,7 +11,10 @@ use jiff::Timestamp;
 use crate::{
     domain::{cell_key::CellKey, ids::MeterName, window::Window},
     enforcement::counter::{Counter, CounterSeed},
-    leases::message::{Ceiling, Totals},
+    leases::{
+        dropped::{Dropped, Past},
+        message::{Ceiling, Totals},
+    },
 };
 
 /// What dropped counters of one tenant leave behind, at most; beyond it counters stay.
@@ -41,28 +41,21 @@ pub struct Counters {
 struct Kept {
     live: AHashMap<CellKey, Arc<Counter>>,
     live_of_meter: AHashMap<MeterName, usize>,
-    left: AHashMap<CellKey, Left>,
-    /// Latest end of the windows whose counters were dropped because they were over.
-    past_to: Timestamp,
+    dropped: Dropped<CellKey, Left>,
 }
 
 /// What a counter that was dropped in mid-window leaves behind.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Left {
     totals: Totals,
     refused: u64,
-    window: Window,
 }
 
 impl Counters {
     /// None yet.
     pub fn new(seed: CounterSeed) -> Self {
-        let kept = Kept {
-            live: AHashMap::new(),
-            live_of_meter: AHashMap::new(),
-            left: AHashMap::new(),
-            past_to: Timestamp::MIN,
-        };
+        let kept =
+            Kept { live: AHashMap::new(), live_of_meter: AHashMap::new(), dropped: Dropped::new() };
         Self { kept: RwLock::new(kept), seed }
     }
 
@@ -88,19 +81,16 @@ impl Counters {
         if let Some(counter) = kept.live.get(key) {
             return Ok(counter.clone());
         }
-        let left = kept.left.get(key).map(|left| (left.totals, left.refused));
-        if left.is_none() && window.end.is_some_and(|end| end <= kept.past_to) {
-            return Err(NoCounter::Past);
-        }
+        let left = kept.dropped.look(key, &window).map_err(|Past| NoCounter::Past)?.copied();
         let live = kept.live_of_meter.entry(key.meter.clone()).or_default();
         if meter_max.is_some_and(|max| *live >= max) {
             return Err(NoCounter::TooMany);
         }
         *live += 1;
-        kept.left.remove(key);
+        kept.dropped.resume(key);
         let counter = Arc::new(match left {
             None => Counter::new(key.clone(), window, ceiling(), self.seed),
-            Some((totals, refused)) => {
+            Some(Left { totals, refused }) => {
                 Counter::resumed(key.clone(), window, ceiling(), self.seed, totals, refused)
             }
         });
@@ -119,35 +109,24 @@ impl Counters {
     /// gets no second one while it is dropped.
     pub fn drop_done(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
         let mut kept = self.write();
-        let Kept { live, live_of_meter, left, past_to } = &mut *kept;
+        let Kept { live, live_of_meter, dropped } = &mut *kept;
         let is_over = |window: &Window| window.end.is_some_and(|end| end <= now);
         live.retain(|key, counter| {
             let is_over = is_over(&counter.window);
             if Arc::strong_count(counter) > 1
                 || !done(counter)
-                || (!is_over && left.len() >= LEFT_MAX)
+                || (!is_over && dropped.len() >= LEFT_MAX)
             {
                 return true;
             }
             if let Some(live) = live_of_meter.get_mut(&key.meter) {
                 *live = live.saturating_sub(1);
             }
-            let window = counter.window;
-            if !is_over {
-                let (totals, refused) = (counter.totals(), counter.refused());
-                left.insert(key.clone(), Left { totals, refused, window });
-            } else if let Some(end) = window.end {
-                *past_to = (*past_to).max(end);
-            }
+            let left = Left { totals: counter.totals(), refused: counter.refused() };
+            dropped.leave(key.clone(), counter.window, now, left);
             false
         });
-        left.retain(|_, left| {
-            let is_over = is_over(&left.window);
-            if let (true, Some(end)) = (is_over, left.window.end) {
-                *past_to = (*past_to).max(end);
-            }
-            !is_over
-        });
+        dropped.forget_past(now);
         live_of_meter.retain(|_, live| *live > 0);
     }
 

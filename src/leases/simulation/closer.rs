@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use rand::Rng;
+use uuid::Uuid;
+
 use super::{
-    closing::Closing,
+    closing::{Closing, Remains, Unspent},
     event::{Event, Identity},
     planted::Planted,
+    sidecar::Sidecar,
     world::World,
 };
 use crate::{
-    domain::ids::RunId,
+    domain::{ids::RunId, usage::Durability},
     leases::message::{CloseAnswer, CloseCall, CloseStep},
 };
 
@@ -39,9 +43,11 @@ impl World {
                 continue;
             }
             match closing.closed_seq {
-                None if closing.torn && closing.fenced.len() < closing.keys.len() => {
+                None if closing.unspent == Unspent::Forfeited
+                    && closing.fenced.len() < closing.keys.len() =>
+                {
                     for key in closing.keys.keys().filter(|key| !closing.fenced.contains_key(key)) {
-                        self.send_close(to, epoch, closing.run, *key, CloseStep::Fence);
+                        self.send_close(to, epoch, &closing, *key, CloseStep::Fence);
                     }
                 }
                 None => self.close_in_ledger(index, &closing),
@@ -51,7 +57,7 @@ impl World {
                         let (used, undone, forfeit) =
                             (totals.used, totals.undone, totals.forfeited);
                         let step = CloseStep::Fold { closed_seq, used, undone, forfeit };
-                        self.send_close(to, epoch, closing.run, *key, step);
+                        self.send_close(to, epoch, &closing, *key, step);
                     }
                 }
             }
@@ -59,38 +65,91 @@ impl World {
     }
 
     fn close_in_ledger(&mut self, index: usize, closing: &Closing) {
-        if !self.is_planted(Planted::SettlementLost) {
-            self.flush(closing.run, usize::MAX);
+        let run = closing.run;
+        let is_closed = self.ledger.closing(run).is_some();
+        match closing.remains {
+            Remains::Whole if !is_closed && !self.is_planted(Planted::SettlementLost) => {
+                self.flush(run, usize::MAX);
+            }
+            Remains::Whole if is_closed && self.is_planted(Planted::ClosedTwice) => {
+                self.flush_again(run);
+            }
+            // What an operator cut off is another run's to flush.
+            Remains::Whole if is_closed => self.succeed(run),
+            Remains::Copy(records) if !is_closed => self.flush(run, records),
+            Remains::Whole | Remains::Copy(_) | Remains::Nothing => {}
         }
         let mut forfeits = BTreeMap::new();
-        for (key, taken) in &closing.fenced {
-            let used = self.ledger.totals(closing.run, *key).used;
+        for (key, taken) in closing.fenced.iter().filter(|_| !is_closed) {
+            let used = self.ledger.totals(run, *key).used;
             let held = match taken {
-                _ if self.is_planted(Planted::ForfeitForgotten) => 0,
+                _ if self.is_planted(Planted::WeakCrashReturned) => 0,
                 Some(taken) => taken.saturating_sub(used),
                 None if self.is_planted(Planted::UnknownHoldForgotten) => 0,
-                // What it held went with the data. It cannot have been more than the ceiling.
-                None => self.allowed[*key].unsigned_abs(),
+                // What it held went with the data. It cannot have been more than the ceiling, and
+                // what decreases have freed below nothing used.
+                None => (self.allowed[*key] - self.ledger.sums(*key).0.min(0)).unsigned_abs(),
             };
             forfeits.insert(*key, held);
         }
-        let closed_seq = self.ledger.close(closing.run, &forfeits);
+        if closing.unspent == Unspent::Released && !is_closed {
+            self.release(run);
+        }
+        let closed_seq = self.ledger.close(run, &forfeits);
         self.closings[index].closed_seq = Some(closed_seq);
         self.note_if_folded(index);
     }
 
-    fn send_close(&mut self, to: Identity, epoch: u64, run: RunId, key: usize, step: CloseStep) {
-        let call = CloseCall { epoch, run, step, retention: None };
-        for _ in 0..self.copies() {
-            let way = self.way();
-            self.later(way, Event::CloseArrives { to, call, key });
+    /// A run of its own flushes what a closing cut off.
+    fn succeed(&mut self, run: RunId) {
+        let Some(left) = self.dead.get_mut(&run).filter(|left| left.flushed < left.journal.len())
+        else {
+            return;
+        };
+        let rest = left.journal.split_off(left.flushed);
+        let terms = left.terms.clone();
+        let mut successor = Sidecar::new(RunId(Uuid::from_u128(self.rng.random())), terms, 0);
+        self.ledger.register(successor.run);
+        for record in rest {
+            successor.opened.insert(record.key, 0);
+            successor.note(record, Durability::Sync);
+        }
+        self.leave(successor, Unspent::Returned, self.now);
+    }
+
+    /// Of two who close the run, this one does not see that the journal was counted.
+    fn flush_again(&mut self, run: RunId) {
+        let again = self.dead.get_mut(&run).map(|left| left.journal.clone()).unwrap_or_default();
+        for record in again {
+            self.undone[record.key] +=
+                self.ledger.flush(run, record.key, record.amount, record.event);
         }
     }
 
-    pub(super) fn close_answered(&mut self, call: CloseCall, key: usize, answer: CloseAnswer) {
-        let Some(index) = self.closings.iter().position(|closing| closing.run == call.run) else {
-            return;
-        };
+    fn send_close(
+        &mut self,
+        to: Identity,
+        epoch: u64,
+        closing: &Closing,
+        key: usize,
+        step: CloseStep,
+    ) {
+        let retention = self.retention(key, 0);
+        let call = CloseCall { epoch, run: closing.run, step, retention };
+        let closing = closing.number;
+        for _ in 0..self.copies() {
+            let way = self.way();
+            self.later(way, Event::CloseArrives { to, closing, call, key });
+        }
+    }
+
+    pub(super) fn close_answered(
+        &mut self,
+        index: usize,
+        call: CloseCall,
+        key: usize,
+        answer: CloseAnswer,
+    ) {
         let closing = &mut self.closings[index];
         match answer {
             CloseAnswer::Fenced { taken } if closing.closed_seq.is_none() => {

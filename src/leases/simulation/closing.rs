@@ -4,12 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::ids::RunId;
 
+/// What whoever closes a run has of its journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// All that the run left.
+    Whole,
+    /// As many records: its directory was copied while it lived.
+    Copy(usize),
+    /// Nothing: an operator closes it.
+    Nothing,
+}
+
+/// What becomes of what a run held and may have spent without a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unspent {
+    /// It is usable again: all that was spent is in the journal.
+    Returned,
+    Forfeited,
+    /// It is usable again though nobody knows: an operator says so.
+    Released,
+}
+
 /// A run that is to be closed.
 #[derive(Clone, Debug)]
 pub(super) struct Closing {
+    /// Names this attempt: two may close one run.
+    pub number: usize,
     pub run: RunId,
-    /// Acknowledgements may be missing in its journal: what it held is forfeited.
-    pub torn: bool,
+    pub remains: Remains,
+    pub unspent: Unspent,
     /// The epoch in which each key was opened.
     pub keys: BTreeMap<usize, u64>,
     /// Nothing before this: nobody has noticed the death yet.
@@ -22,11 +45,6 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    pub(super) fn new(run: RunId, torn: bool, keys: BTreeMap<usize, u64>, from: u64) -> Self {
-        let (fenced, folded) = (BTreeMap::new(), BTreeSet::new());
-        Self { run, torn, keys, from, fenced, closed_seq: None, folded }
-    }
-
     pub(super) fn is_done(&self) -> bool {
         self.closed_seq.is_some() && self.folded.len() == self.keys.len()
     }

@@ -1,14 +1,17 @@
 //! What messages do in Redis, where the real key state machines are, and what can happen there.
 
+use std::time::Duration;
+
 use super::{
     event::{Event, Identity},
     planted::Planted,
     sidecar::Sidecar,
+    terms::wall,
     world::World,
 };
 use crate::leases::{
     key::KeyState,
-    message::{Answer, Call, CloseCall, Epoch, Recall},
+    message::{Answer, Call, CloseAnswer, CloseCall, Epoch, Recall},
 };
 
 impl World {
@@ -29,11 +32,13 @@ impl World {
         }
         let alive = to == self.redis.identity || unnoticed;
         let taken = self.as_taken(call, key);
+        self.free_silent(call, key);
         let slot = self.redis.keys.entry(key).or_default();
         let (answer, recall) = KeyState::apply(slot, alive, &taken);
         if let Answer::Counted(_) = answer {
             self.tell_ceiling(call, key);
             self.hear_of_late(call, key);
+            self.keep_key(key, call.retention);
         }
         if let Some(recall) = recall {
             self.publish(key, recall);
@@ -43,6 +48,34 @@ impl World {
             let call = Box::new(call.clone());
             self.later(way, Event::AnswerArrives { call, key, answer: answer.clone() });
         }
+    }
+
+    /// The key is forgotten after this long, unless another call comes.
+    fn keep_key(&mut self, key: usize, retention: Option<Duration>) {
+        let Some(retention) = retention else {
+            self.redis.expiries.remove(&key);
+            return;
+        };
+        // A millisecond on the wall is a microsecond of the world.
+        let after = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+        self.redis.expiries.insert(key, self.now + after);
+        self.later(after, Event::Expire { key });
+    }
+
+    pub(super) fn expire(&mut self, key: usize) {
+        let now = self.now;
+        if self.redis.expiries.get(&key).is_some_and(|at| *at == now) {
+            self.redis.expiries.remove(&key);
+            self.redis.keys.remove(&key);
+            self.seen.expired += 1;
+        }
+    }
+
+    /// How long a key is kept after this, by a clock that is so far ahead.
+    pub(super) fn retention(&self, key: usize, skew_ms: i64) -> Option<Duration> {
+        let left = self.keys[key].window.end?.duration_since(wall(self.now, skew_ms));
+        let left = Duration::try_from(left).unwrap_or_default();
+        Some(left + Duration::from_millis(self.plan.retention_ms()))
     }
 
     fn hear_of_late(&mut self, call: &Call, key: usize) {
@@ -91,17 +124,36 @@ impl World {
         }
     }
 
-    pub(super) fn close_arrives(&mut self, to: Identity, call: CloseCall, key: usize) {
+    pub(super) fn close_arrives(
+        &mut self,
+        to: Identity,
+        closing: usize,
+        call: CloseCall,
+        key: usize,
+    ) {
         if !self.is_there(to) {
             return;
         }
         let alive = to == self.redis.identity;
+        let forgets = self.is_planted(Planted::FenceForgotten);
         let slot = self.redis.keys.entry(key).or_default();
+        let was_absent = slot.as_ref().is_none_or(|known| !known.is_founded());
         let answer = KeyState::close(slot, alive, &call);
+        if forgets && was_absent && matches!(answer, CloseAnswer::Fenced { .. }) {
+            *slot = None;
+        }
+        if matches!(answer, CloseAnswer::Folded | CloseAnswer::Fenced { taken: Some(_) }) {
+            self.keep_key(key, call.retention);
+        }
         for _ in 0..self.copies() {
             let way = self.way();
-            self.later(way, Event::CloseAnswered { call, key, answer });
+            self.later(way, Event::CloseAnswered { closing, call, key, answer });
         }
+    }
+
+    fn forget_keys(&mut self) {
+        self.redis.keys.clear();
+        self.redis.expiries.clear();
     }
 
     pub(super) fn take_snapshot(&mut self) {
@@ -118,16 +170,17 @@ impl World {
         match self.up_to(2) {
             0 => {
                 self.redis.identity.life += 1;
-                self.redis.keys.clear();
+                self.forget_keys();
             }
             kind => {
                 self.redis.identity.server += 1;
                 self.redis.away_until = self.now + self.up_to(80_000);
                 if kind == 1 {
                     self.redis.identity.life += 1;
-                    self.redis.keys.clear();
+                    self.forget_keys();
                 } else {
                     self.redis.keys = self.redis.snapshot.clone();
+                    self.redis.expiries.clear();
                 }
             }
         }

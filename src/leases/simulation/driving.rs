@@ -26,36 +26,60 @@ const FLOORS_MAX: u32 = 3;
 const STEPS_MAX: u32 = 1_000;
 
 impl World {
-    /// The slot of a key, opened if need be.
-    pub(super) fn slot(&mut self, run: RunId, key: usize) -> &mut Slot {
+    /// Opens a cell of a key, unless its window is past.
+    pub(super) fn open(&mut self, run: RunId, key: usize) -> bool {
+        let window = self.keys[key].window;
         let Some(sidecar) = self.sidecars.get_mut(&run) else { unreachable!("a dead run acts") };
-        let epoch = sidecar.epoch.map_or(0, |(epoch, _)| epoch.number);
-        sidecar.opened.entry(key).or_insert(epoch);
+        if sidecar.slots.contains_key(&key) {
+            return true;
+        }
+        // Declared: what a run begins to use after somebody has begun to close it, though it lives,
+        // is neither fenced nor forfeited.
+        let is_new = !sidecar.opened.contains_key(&key);
+        if is_new && self.closings.iter().any(|closing| closing.run == run) {
+            return false;
+        }
+        let Ok(left) = sidecar.left.look(&key, &window) else { return false };
         let times = LeaseTimes {
             settle: Duration::from_millis(50),
             retry: Duration::from_millis(10),
             ..LeaseTimes::default()
         };
-        let left = sidecar.left.get(&key).copied();
-        sidecar.slots.entry(key).or_insert_with(|| {
-            let cell = Cell::new();
-            let holder = match left {
-                None => Holder::new(run, times),
-                Some(totals) => Holder::resumed(run, times, &cell, totals),
-            };
-            Slot::new(cell, holder, left.map_or(0, |left| left.returned))
-        })
+        let cell = Cell::new();
+        let (holder, returned) = match left {
+            None => (Holder::new(run, times), 0),
+            Some(left) => (Holder::resumed(run, times, &cell, *left), left.returned),
+        };
+        sidecar.left.resume(&key);
+        let epoch = sidecar.epoch.map_or(0, |(epoch, _)| epoch.number);
+        sidecar.opened.entry(key).or_insert(epoch);
+        sidecar.slots.insert(key, Slot::new(cell, holder, returned));
+        true
+    }
+
+    pub(super) fn has_cell(&self, run: RunId, key: usize) -> bool {
+        self.sidecars.get(&run).is_some_and(|sidecar| sidecar.slots.contains_key(&key))
+    }
+
+    /// The slot of a key that was opened.
+    pub(super) fn slot(&mut self, run: RunId, key: usize) -> &mut Slot {
+        let sidecar = self.sidecars.get_mut(&run);
+        sidecar.and_then(|one| one.slots.get_mut(&key)).expect("what is used is open")
     }
 
     pub(super) fn drive(&mut self, run: RunId, key: usize) {
         let Some(sidecar) = self.sidecars.get(&run) else { return };
-        if !sidecar.slots.contains_key(&key) {
-            return;
-        }
         let Some((epoch, identity)) = sidecar.epoch else { return };
-        let around = Surroundings { epoch, ceiling: sidecar.ceilings[key], now: self.clock() };
+        let around = Surroundings {
+            epoch,
+            ceiling: sidecar.terms.ceiling(self.keys[key].limit),
+            now: self.clock(),
+        };
         let spoil = self.is_planted(Planted::ReturnedBeforeClosed);
         for _ in 0..STEPS_MAX {
+            if !self.has_cell(run, key) {
+                return;
+            }
             self.serve_queue(run, key);
             let slot = self.slot(run, key);
             let waiting = slot.queue.front().map(|head| Waiting {
@@ -65,6 +89,9 @@ impl World {
             match slot.holder.next(&slot.cell, waiting, &around) {
                 Step::Retry => {}
                 Step::Send(call) => {
+                    let totals = &call.totals;
+                    let gone = totals.returned + totals.consumed + slot.held;
+                    assert!(gone <= totals.granted, "I1: {gone} of {} granted", totals.granted);
                     slot.asked = slot.queue.iter().map(|request| request.id).collect();
                     slot.flight = Some(((*call).clone(), 0));
                     if call.totals.returned > slot.returned && spoil {
@@ -91,7 +118,11 @@ impl World {
                 }
                 Step::Rest { until: None } | Step::InFlight => return,
                 Step::Retired => return self.retired(run, key),
-                Step::Fenced => panic!("a living run was fenced"),
+                Step::Fenced => {
+                    let closed = self.closings.iter().any(|closing| closing.run == run);
+                    assert!(closed, "I2: a run is fenced that nobody has closed");
+                    return self.outlawed(run);
+                }
             }
         }
         panic!("the driver of key {key} does not come to rest at {} µs", self.now);
@@ -109,8 +140,8 @@ impl World {
     pub(super) fn woken(&mut self, run: RunId, key: usize) {
         let now = self.now;
         let slot = self.sidecars.get_mut(&run).and_then(|sidecar| sidecar.slots.get_mut(&key));
-        // A timer that was set again earlier has rung already.
-        if slot.is_some_and(|slot| slot.wake_at.take_if(|at| *at == now).is_some()) {
+        // A timer that was set again earlier has rung already; one of a run that stood still rings late.
+        if slot.is_some_and(|slot| slot.wake_at.take_if(|at| *at <= now).is_some()) {
             self.drive(run, key);
         }
     }
@@ -142,6 +173,19 @@ impl World {
         self.waiting -= denied.len() as u64;
         for request in denied {
             self.check_denial(key, why, &request);
+            self.cover(run, key, &request);
+        }
+    }
+
+    /// What a limit has no room for, a grant may cover.
+    fn cover(&mut self, run: RunId, key: usize, request: &Request) {
+        let at = self.wall(run);
+        let Some(terms) = self.sidecars.get(&run).map(|sidecar| &sidecar.terms) else { return };
+        if let Some(grant) = terms.covering(self.keys[key].limit).filter(|_| !self.quiet) {
+            let key = self.key_at(run, grant, at);
+            if self.open(run, key) {
+                self.request(run, key, request.amount, request.event);
+            }
         }
     }
 
@@ -158,12 +202,16 @@ impl World {
 
     fn retired(&mut self, run: RunId, key: usize) {
         let forgotten = self.is_planted(Planted::TotalsForgotten);
+        let (now, window) = (self.wall(run), self.keys[key].window);
         let Some(sidecar) = self.sidecars.get_mut(&run) else { return };
         let (records, _) = sidecar.records(key);
-        let may_go = |slot: &&mut Slot| slot.queue.is_empty() && slot.parted_after == Some(records);
+        let may_go = |slot: &&mut Slot| {
+            slot.queue.is_empty() && slot.users == 0 && slot.parted_after == Some(records)
+        };
         if let Some(slot) = sidecar.slots.get_mut(&key).filter(may_go) {
             if !forgotten {
-                sidecar.left.insert(key, slot.holder.totals(&slot.cell));
+                let totals = slot.holder.totals(&slot.cell);
+                sidecar.left.leave(key, window, now, totals);
             }
             sidecar.slots.remove(&key);
         }

@@ -26,11 +26,11 @@ pub(super) enum Event {
         amount: u64,
         event: u64,
     },
-    /// A reservation ends, using `used` of `held`.
-    Settled {
+    /// A reservation is settled with `used` units.
+    Settle {
         run: RunId,
         key: usize,
-        held: u64,
+        number: u64,
         used: u64,
     },
     CallArrives {
@@ -50,10 +50,12 @@ pub(super) enum Event {
     },
     CloseArrives {
         to: Identity,
+        closing: usize,
         call: CloseCall,
         key: usize,
     },
     CloseAnswered {
+        closing: usize,
         call: CloseCall,
         key: usize,
         answer: CloseAnswer,
@@ -82,36 +84,74 @@ pub(super) enum Event {
     End {
         run: RunId,
     },
+    /// A run stands still for a while.
+    Pause,
+    /// A run's directory is copied while it lives, and another sidecar starts on the copy.
+    Copy,
+    /// An operator closes a run that is not dead.
+    Operate,
+    /// A run's wall clock is set.
+    Jump,
     /// Redis loses data.
     Wipe,
-    /// A ceiling changes.
+    /// A key's retention is over.
+    Expire {
+        key: usize,
+    },
+    /// A limit or a schedule changes.
     Move,
 }
 
-/// What was seen, to know that a test tested something.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    pub admitted: u64,
-    pub refused: u64,
-    pub timed_out: u64,
-    pub unavailable: u64,
-    pub kills: u64,
-    pub stops: u64,
-    pub wipes: u64,
-    pub calls: u64,
-    pub events: u64,
+impl Event {
+    /// The run that it happens inside of: while it stands still, nothing does.
+    pub(super) fn inside(&self) -> Option<RunId> {
+        match self {
+            Self::AnswerArrives { call, .. } => Some(call.run),
+            Self::Arrive { run }
+            | Self::Journalled { run, .. }
+            | Self::Settle { run, .. }
+            | Self::CallTimesOut { run, .. }
+            | Self::Hint { run, .. }
+            | Self::Wake { run, .. }
+            | Self::Tick { run }
+            | Self::End { run } => Some(*run),
+            _ => None,
+        }
+    }
 }
 
-impl Seen {
-    pub(super) fn add(&mut self, other: &Self) {
-        self.admitted += other.admitted;
-        self.refused += other.refused;
-        self.timed_out += other.timed_out;
-        self.unavailable += other.unavailable;
-        self.kills += other.kills;
-        self.stops += other.stops;
-        self.wipes += other.wipes;
-        self.calls += other.calls;
-        self.events += other.events;
-    }
+macro_rules! seen {
+    ($($name:ident,)*) => {
+        /// What was seen, to know that a test tested something.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(super) struct Seen {
+            $(pub $name: u64,)*
+        }
+
+        impl Seen {
+            pub(super) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+seen! {
+    admitted,
+    refused,
+    timed_out,
+    unavailable,
+    past,
+    kills,
+    stops,
+    pauses,
+    copies,
+    operated,
+    outlawed,
+    jumps,
+    wipes,
+    expired,
+    keys,
+    calls,
+    events,
 }

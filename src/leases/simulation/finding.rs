@@ -18,7 +18,7 @@ fn is_found_in(planted: Planted, bend: fn(&mut Plan)) {
         bend(&mut plan);
         let Err(broken) = attempt(seed, &plan, None) else { continue };
         let said = broken.said;
-        assert!(["I1", "I2", "I4"].iter().any(|name| said.starts_with(name)), "{said}");
+        assert!(["I1", "I2", "I4"].iter().any(|name| said.starts_with(name)), "{said} in {seed}");
         eprintln!("{planted:?} is found in world {seed}: {said}");
         return;
     }
@@ -26,8 +26,44 @@ fn is_found_in(planted: Planted, bend: fn(&mut Plan)) {
 }
 
 #[test]
+fn escrow_that_is_freed_by_time_is_found() {
+    is_found(Planted::EscrowFreedByTime);
+}
+
+#[test]
 fn totals_that_are_added_up_are_found() {
     is_found(Planted::TotalsAdded);
+}
+
+#[test]
+fn a_run_id_that_is_used_again_is_found() {
+    is_found(Planted::RunIdReused);
+}
+
+#[test]
+fn a_journal_that_is_trimmed_before_the_mark_is_found() {
+    is_found(Planted::TrimmedBeforeMark);
+}
+
+#[test]
+fn a_return_before_the_lease_is_closed_is_found() {
+    is_found_in(Planted::ReturnedBeforeClosed, |plan| {
+        // Requests have to come while the return is on its way.
+        plan.without_deaths_and_losses();
+        plan.pause_us_max = 2_000;
+        plan.requests_max = 1_000;
+        plan.usual_us = 5_000;
+    });
+}
+
+#[test]
+fn a_want_that_is_ignored_is_found() {
+    is_found(Planted::WantIgnored);
+}
+
+#[test]
+fn an_old_version_of_a_limit_that_is_accepted_is_found() {
+    is_found(Planted::OldCeilingAccepted);
 }
 
 #[test]
@@ -41,29 +77,64 @@ fn a_grant_before_all_runs_have_reported_is_found() {
 }
 
 #[test]
+fn a_reservation_that_is_released_twice_is_found() {
+    is_found_in(Planted::ReservationReleasedTwice, |plan| plan.reserves = 400);
+}
+
+#[test]
+fn a_window_label_that_is_taken_twice_from_the_clock_is_found() {
+    is_found_in(Planted::LabelTakenTwice, |plan| plan.window_s = 20);
+}
+
+#[test]
+fn a_weak_crash_that_returns_instead_of_forfeiting_is_found() {
+    is_found(Planted::WeakCrashReturned);
+}
+
+#[test]
+fn a_forfeit_that_is_forgotten_after_a_loss_is_found() {
+    is_found(Planted::UnknownHoldForgotten);
+}
+
+#[test]
+fn a_copied_directory_that_returns_what_a_living_run_holds_is_found() {
+    is_found_in(Planted::CopyReturned, |plan| plan.copies_per_s = 8);
+}
+
+#[test]
+fn a_fence_that_an_absent_key_forgets_is_found() {
+    // What was opened without a call, as by an event of nothing, is called for after the fence.
+    is_found_in(Planted::FenceForgotten, |plan| {
+        plan.runs = 2;
+        plan.amount_max = 1;
+        plan.ceiling_max = 4;
+        plan.window_s = 20;
+        plan.wipes_per_s = 0;
+        plan.copies_per_s = 30;
+        plan.lost = 0;
+        plan.pause_us_max = 5_000;
+    });
+}
+
+#[test]
+fn a_journal_that_two_closers_count_is_found() {
+    is_found_in(Planted::ClosedTwice, |plan| {
+        plan.copied = 1_000;
+        plan.unkeyed = 1_000;
+    });
+}
+
+#[test]
+fn a_key_that_is_forgotten_as_soon_as_its_window_ends_is_found() {
+    is_found_in(Planted::ForgottenTooEarly, |plan| {
+        plan.window_s = 60;
+        plan.skew_s = 300;
+    });
+}
+
+#[test]
 fn a_loss_that_nobody_notices_is_found() {
     is_found(Planted::LossUnnoticed);
-}
-
-#[test]
-fn a_want_that_is_ignored_is_found() {
-    is_found(Planted::WantIgnored);
-}
-
-#[test]
-fn an_old_ceiling_that_is_accepted_is_found() {
-    is_found(Planted::OldCeilingAccepted);
-}
-
-#[test]
-fn a_return_before_the_lease_is_closed_is_found() {
-    // Requests have to come while the return is on its way.
-    is_found_in(Planted::ReturnedBeforeClosed, |plan| {
-        plan.without_deaths_and_losses();
-        plan.pause_us_max = 2_000;
-        plan.requests_max = 1_000;
-        plan.usual_us = 5_000;
-    });
 }
 
 #[test]
@@ -78,20 +149,10 @@ fn a_closed_run_that_is_heard_is_found() {
 
 #[test]
 fn totals_that_are_forgotten_with_a_dropped_cell_are_found() {
-    is_found(Planted::TotalsForgotten);
+    is_found_in(Planted::TotalsForgotten, |plan| plan.window_s = 0);
 }
 
 #[test]
 fn settlement_that_a_closing_loses_is_found() {
     is_found(Planted::SettlementLost);
-}
-
-#[test]
-fn a_forfeit_that_is_forgotten_is_found() {
-    is_found(Planted::ForfeitForgotten);
-}
-
-#[test]
-fn a_forfeit_that_is_forgotten_after_a_loss_is_found() {
-    is_found(Planted::UnknownHoldForgotten);
 }

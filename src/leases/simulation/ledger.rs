@@ -49,6 +49,11 @@ impl Ledger {
         (index as u64 + 1, index + 1 == self.epochs.len())
     }
 
+    /// The number of the run's closing.
+    pub(super) fn closing(&self, run: RunId) -> Option<u64> {
+        self.runs.get(&run)?.closed
+    }
+
     pub(super) fn is_recovered(&self, epoch: u64) -> bool {
         self.epochs.get(epoch as usize - 1).is_some_and(|(_, recovered)| *recovered)
     }
@@ -77,7 +82,7 @@ impl Ledger {
         }
     }
 
-    /// Counts one event of a run; the units that were taken back at once.
+    /// Counts one event of a run, 0 for one without a key; the units that were taken back at once.
     pub(super) fn flush(&mut self, run: RunId, key: usize, amount: i64, event: u64) -> u64 {
         let totals = self.totals.entry((run, key)).or_default();
         if amount < 0 {
@@ -86,7 +91,7 @@ impl Ledger {
         }
         let amount = amount.unsigned_abs();
         totals.used += amount;
-        if self.events.insert(event) {
+        if event == 0 || self.events.insert(event) {
             return 0;
         }
         totals.undone += amount;
@@ -97,14 +102,17 @@ impl Ledger {
         self.totals.get(&(run, key)).copied().unwrap_or_default()
     }
 
-    /// Closes the run with what is forfeited per key.
+    /// Closes the run with what is forfeited per key, unless it is closed.
     pub(super) fn close(&mut self, run: RunId, forfeits: &BTreeMap<usize, u64>) -> u64 {
+        if let Some(closed) = self.closing(run) {
+            return closed;
+        }
         for (key, units) in forfeits {
             self.totals.entry((run, *key)).or_default().forfeited = *units;
         }
         self.closed_seq += 1;
-        let state = self.runs.entry(run).or_default();
-        *state.closed.get_or_insert(self.closed_seq)
+        self.runs.entry(run).or_default().closed = Some(self.closed_seq);
+        self.closed_seq
     }
 
     pub(super) fn folded(&mut self, run: RunId) {

@@ -5,6 +5,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::planted::Planted;
 
+/// What a key's retention is longer than all that may be late, in milliseconds.
+const RETENTION_MARGIN_MS: u64 = 60_000;
+
 /// Runs of a world in which each event is looked at for what it leaves to each waiting request: of
 /// hundreds with full queues that would take minutes.
 const WATCHED_RUNS_MAX: u64 = 20;
@@ -51,10 +54,33 @@ plan! {
     kills_per_s from 0,
     stops_per_s from 0,
     moves_per_s from 0,
-    /// Share of kills that take the unsynced tail of the journal with them.
+    pauses_per_s from 0,
+    /// Longest time that a run stands still, in simulated milliseconds.
+    pause_ms from 1,
+    copies_per_s from 0,
+    /// Runs that an operator closes though they live.
+    operated_per_s from 0,
+    jumps_per_s from 0,
+    /// How far a clock is off at most, in seconds.
+    skew_s from 0,
+    /// Length of a window in seconds, which are simulated milliseconds; 0 = without an end.
+    window_s from 0,
+    /// Whether each meter has a grant beside its limit.
+    grants from 0,
+    /// Share of changes of the plan that begin its windows anew.
+    resets from 0,
+    /// Share of kills that take the host along, and the unsynced tail of the journal with it.
     torn from 0,
+    /// Share of acknowledgements that do not wait for the disk.
+    weak from 0,
     /// Share of kills that take the whole machine: an operator closes the run at the end.
     gone from 0,
+    /// Share of those that come back after the operator has closed them.
+    back from 0,
+    /// Share of those where the operator releases what the run held.
+    released from 0,
+    /// Share of kills after which two sidecars find the directory.
+    copied from 0,
     lost from 0,
     repeated from 0,
     /// Share of messages that take up to `slow_us` instead of `usual_us`.
@@ -63,6 +89,8 @@ plan! {
     late_records from 0,
     decreases from 0,
     duplicates from 0,
+    /// Share of events without an idempotency key.
+    unkeyed from 0,
     refused_by_journal from 0,
     /// Share of ledger reads that fail.
     ledger_away from 0,
@@ -90,7 +118,25 @@ impl Plan {
         let (torn, gone, reserves, late_records) = (some(500), some(400), some(400), some(100));
         let (decreases, duplicates, refused_by_journal) = (some(150), some(150), some(30));
         let (ledger_away, retires) = (some(200), some(100));
+        let (weak, back, released, copied) = (some(1_000), some(1_000), some(500), some(500));
+        let (unkeyed, resets) = (some(1_000), some(300));
+        let (pauses, copies, operated, jumps) = (some(8), some(3), some(3), some(8));
+        let (skew_s, window_s) = (some(400), some(300));
         Self {
+            pauses_per_s: pauses,
+            pause_ms: rng.random_range(5..=150),
+            copies_per_s: copies,
+            operated_per_s: operated,
+            jumps_per_s: jumps,
+            skew_s,
+            window_s: if window_s == 0 { 0 } else { window_s.max(10) },
+            grants: rng.random_range(0..=1),
+            resets,
+            weak,
+            back,
+            released,
+            copied,
+            unkeyed,
             runs: rng.random_range(1..=4),
             keys: rng.random_range(1..=2),
             length_ms: rng.random_range(50..=600),
@@ -142,19 +188,24 @@ impl Plan {
     /// Whether each message arrives once and before its sender gives up on it. Otherwise a run's
     /// word that all is returned may be heard when it is no longer true.
     pub(super) fn is_timely(&self) -> bool {
-        (self.lost, self.repeated, self.slow) == (0, 0, 0) && self.runs <= WATCHED_RUNS_MAX
+        (self.lost, self.repeated, self.slow) == (0, 0, 0)
+            && (self.pauses_per_s, self.copies_per_s, self.operated_per_s) == (0, 0, 0)
+            && self.runs <= WATCHED_RUNS_MAX
     }
 
     /// All runs live on and Redis forgets nothing.
     pub(super) fn without_deaths_and_losses(&mut self) {
         self.kills_per_s = 0;
         self.stops_per_s = 0;
+        self.copies_per_s = 0;
+        self.operated_per_s = 0;
         self.wipes_per_s = 0;
     }
 
     /// Nothing goes wrong, and nothing is changed by hand.
     pub(super) fn calm(&mut self) {
         self.without_deaths_and_losses();
+        self.pauses_per_s = 0;
         self.moves_per_s = 0;
         self.lost = 0;
         self.repeated = 0;
@@ -162,6 +213,15 @@ impl Plan {
         self.usual_us = self.usual_us.min(500);
         self.ledger_away = 0;
         self.in_reach = 1;
+    }
+
+    /// How long a key is kept after its window by whoever uses it last, in milliseconds: longer than
+    /// clocks are apart, than a run stands still and than a message takes.
+    pub(super) fn retention_ms(&self) -> u64 {
+        if self.planted == Some(Planted::ForgottenTooEarly) {
+            return 0;
+        }
+        2 * 1_000 * self.skew_s + 1_000 * self.pause_ms + self.slow_us + RETENTION_MARGIN_MS
     }
 
     /// What makes it another plan than `other`: `name=number` with commas between.

@@ -1,13 +1,14 @@
-//! A run's life: its timer, its flusher, and its end.
+//! A run's life: its timer, its flusher, its clock.
 
+use jiff::Timestamp;
 use rand::Rng;
 use uuid::Uuid;
 
 use super::{
-    closing::Closing,
     event::Event,
     planted::Planted,
     sidecar::{Sidecar, Slot},
+    terms::wall,
     world::World,
 };
 use crate::{domain::ids::RunId, leases::message::Epoch};
@@ -16,10 +17,6 @@ use crate::{domain::ids::RunId, leases::message::Epoch};
 const TICK_US: u64 = 7_000;
 /// Longest time until a new run's first request.
 const WARM_UP_US: u64 = 30_000;
-/// Longest time until somebody closes a run that was killed.
-const CLOSING_DELAY_US_MAX: u64 = 300_000;
-/// Longest time that a stopping run has to return what it holds.
-const STOP_US_MAX: u64 = 60_000;
 
 impl World {
     /// Looks at Redis' identity and asks the ledger which epoch that is.
@@ -36,6 +33,11 @@ impl World {
         }
     }
 
+    /// What a run's wall clock shows.
+    pub(super) fn wall(&self, run: RunId) -> Timestamp {
+        wall(self.now, self.sidecars.get(&run).map_or(0, |sidecar| sidecar.skew_ms))
+    }
+
     pub(super) fn is_ledger_away(&mut self) -> bool {
         let away = self.plan.ledger_away;
         !self.quiet && self.share(away)
@@ -48,21 +50,39 @@ impl World {
         self.later(TICK_US, Event::Tick { run });
         if self.up_to(2) == 0 || self.quiet {
             self.discover(run);
-            self.learn_ceilings(run);
+            self.learn_terms(run);
         }
-        let most = if self.quiet { usize::MAX } else { self.up_to(8) as usize };
-        self.flush(run, most);
+        if let Some(sidecar) = self.sidecars.get_mut(&run)
+            && (self.quiet || self.rng.random())
+        {
+            sidecar.synced = sidecar.journal.len();
+        }
+        if !self.is_ledger_away() {
+            if self.ledger.closing(run).is_some() {
+                // The ledger takes nothing of a closed run.
+                return self.outlawed(run);
+            }
+            let most = if self.quiet { usize::MAX } else { self.up_to(8) as usize };
+            self.flush(run, most);
+        }
+        self.expire_holds(run);
         let retires = self.plan.retires;
         let Some(sidecar) = self.sidecars.get(&run) else { return };
         let keys: Vec<_> = sidecar.slots.keys().copied().collect();
         for key in &keys {
+            if !self.has_cell(run, *key) {
+                continue;
+            }
             self.stay_if_used(run, *key);
-            if !self.quiet && self.share(retires) {
+            let is_over = self.keys[*key].window.end.is_some_and(|end| end <= self.wall(run));
+            if is_over || (!self.quiet && self.share(retires)) {
                 self.part(run, *key);
             }
             self.drive(run, *key);
         }
-        let Some(sidecar) = self.sidecars.get(&run) else { return };
+        let now = self.wall(run);
+        let Some(sidecar) = self.sidecars.get_mut(&run) else { return };
+        sidecar.left.forget_past(now);
         if let Some((epoch, _)) = sidecar.epoch {
             let reported = |slot: &Slot| slot.holder.has_reported(&slot.cell, epoch.number);
             if sidecar.slots.values().all(reported) {
@@ -71,14 +91,18 @@ impl World {
         }
     }
 
-    fn learn_ceilings(&mut self, run: RunId) {
+    fn learn_terms(&mut self, run: RunId) {
         let Some(sidecar) = self.sidecars.get_mut(&run) else { return };
+        if sidecar.terms.version == self.terms.version {
+            return;
+        }
         for (key, slot) in &mut sidecar.slots {
-            if sidecar.ceilings[*key] != self.ceilings[*key] {
+            let limit = self.keys[*key].limit;
+            if sidecar.terms.limits[limit] != self.terms.limits[limit] {
                 slot.holder.look();
             }
         }
-        sidecar.ceilings.clone_from(&self.ceilings);
+        sidecar.terms.clone_from(&self.terms);
     }
 
     fn stay_if_used(&mut self, run: RunId, key: usize) {
@@ -94,10 +118,12 @@ impl World {
     /// Begins to drop a cell that nobody needs now.
     fn part(&mut self, run: RunId, key: usize) {
         let (records, flushed) = self.sidecars[&run].records(key);
+        let retention = self.retention(key, self.sidecars[&run].skew_ms);
         let slot = self.slot(run, key);
-        if slot.queue.is_empty() && slot.held == 0 && records == flushed {
+        let has_parted = slot.parted_after == Some(records);
+        if slot.queue.is_empty() && slot.users == 0 && records == flushed && !has_parted {
             slot.parted_after = Some(records);
-            slot.holder.part(None);
+            slot.holder.part(retention);
         }
     }
 
@@ -107,7 +133,9 @@ impl World {
         for record in sidecar.flush(most) {
             let back = self.ledger.flush(run, record.key, record.amount, record.event);
             self.undone[record.key] += back;
-            if let Some(slot) = sidecar.slots.get(&record.key) {
+            if !record.counted {
+                self.uncounted[record.key] += record.amount.unsigned_abs();
+            } else if let Some(slot) = sidecar.slots.get(&record.key) {
                 slot.cell.undo(back);
             }
         }
@@ -116,68 +144,36 @@ impl World {
     pub(super) fn start_run(&mut self) {
         let run = RunId(Uuid::from_u128(self.rng.random()));
         self.ledger.register(run);
-        self.sidecars.insert(run, Sidecar::new(run, self.ceilings.clone()));
+        let skew_ms = self.skew_ms();
+        self.sidecars.insert(run, Sidecar::new(run, self.terms.clone(), skew_ms));
         self.later(0, Event::Tick { run });
         let pause = self.up_to(WARM_UP_US);
         self.later(pause, Event::Arrive { run });
     }
 
-    /// Kills a run; another starts in its place, and the dead one is closed some time later.
-    pub(super) fn kill(&mut self) {
-        let run = self.some_run();
-        let Some(mut dead) = self.sidecars.remove(&run) else { return };
-        self.seen.kills += 1;
-        let (gone, torn) = (self.plan.gone, self.plan.torn);
-        let gone = self.share(gone);
-        let torn = gone || self.share(torn);
-        if torn {
-            let unflushed = (dead.journal.len() - dead.flushed) as u64;
-            let lost = if gone { unflushed } else { self.up_to(unflushed) };
-            for record in dead.tear(lost as usize) {
-                self.torn[record.key] += record.amount.max(0).cast_unsigned();
-            }
-        }
-        // Often so soon that messages of the dead run are still on their way.
-        let most = [CLOSING_DELAY_US_MAX / 30, CLOSING_DELAY_US_MAX][self.up_to(1) as usize];
-        let delay = self.up_to(most);
-        let from = if gone { self.plan.length_ms * 1_000 } else { self.now + delay };
-        self.leave(dead, torn, from);
-        self.start_run();
+    /// How far some clock is off.
+    fn skew_ms(&mut self) -> i64 {
+        let most = self.plan.skew_s.cast_signed() * 1_000;
+        self.rng.random_range(-most..=most)
     }
 
-    /// A run takes no more requests and returns what it has.
-    pub(super) fn stop(&mut self) {
-        let run = self.some_run();
-        let delay = self.up_to(STOP_US_MAX);
-        if let Some(sidecar) = self.sidecars.get_mut(&run)
-            && !sidecar.stopping
-        {
-            self.seen.stops += 1;
-            sidecar.stopping = true;
-            sidecar.slots.values_mut().for_each(|slot| slot.holder.retire());
-            self.later(delay, Event::End { run });
+    /// Some run's clock is set.
+    pub(super) fn jump(&mut self) {
+        let (run, skew_ms) = (self.some_run(), self.skew_ms());
+        if let Some(sidecar) = self.sidecars.get_mut(&run) {
+            sidecar.skew_ms = skew_ms;
+            self.seen.jumps += 1;
         }
     }
 
-    /// A stopping run ends, done or not, and is closed at once.
-    pub(super) fn end(&mut self, run: RunId) {
-        if self.sidecars.contains_key(&run) {
-            self.flush(run, usize::MAX);
+    /// Some run stands still.
+    pub(super) fn pause(&mut self) {
+        let (run, most) = (self.some_run(), self.plan.pause_ms * 1_000);
+        let until = (self.now + self.up_to(most)).min(self.plan.length_ms * 1_000);
+        if let Some(sidecar) = self.sidecars.get_mut(&run) {
+            sidecar.paused_until = until;
+            self.seen.pauses += 1;
         }
-        if let Some(ended) = self.sidecars.remove(&run) {
-            self.leave(ended, false, self.now);
-            self.start_run();
-        }
-    }
-
-    fn leave(&mut self, mut left: Sidecar, torn: bool, from: u64) {
-        let keys = std::mem::take(&mut left.opened);
-        for (key, slot) in std::mem::take(&mut left.slots) {
-            self.held[key] -= slot.held;
-            self.waiting -= slot.queue.len() as u64;
-        }
-        self.closings.push(Closing::new(left.run, torn, keys, from));
-        self.dead.insert(left.run, left);
     }
 
     pub(super) fn some_run(&mut self) -> RunId {

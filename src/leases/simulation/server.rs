@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::event::Identity;
-use crate::leases::{key::KeyState, message::Ceiling};
+use crate::{
+    domain::ids::RunId,
+    leases::{key::KeyState, message::Ceiling},
+};
 
 #[derive(Default)]
 pub(super) struct Redis {
     pub identity: Identity,
     pub keys: BTreeMap<usize, Option<KeyState>>,
+    /// When keys that nobody uses any more are forgotten.
+    pub expiries: BTreeMap<usize, u64>,
+    /// When it last heard of a run, for the mistake that goes by it.
+    pub heard: BTreeMap<(RunId, usize), u64>,
     /// Until when it is away.
     pub away_until: u64,
     /// An older state that it may come back with.

@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+/// After this long the mistaken key takes a run for dead, in microseconds.
+const SILENT_US: u64 = 20_000;
+
 impl World {
     pub(super) fn is_planted(&self, planted: Planted) -> bool {
         self.plan.planted == Some(planted)
@@ -43,6 +46,25 @@ impl World {
             _ => {}
         }
         call
+    }
+
+    /// The mistake of a key that takes back what it has not heard of for a while.
+    pub(super) fn free_silent(&mut self, call: &Call, key: usize) {
+        if !self.is_planted(Planted::EscrowFreedByTime) {
+            return;
+        }
+        let now = self.now;
+        self.redis.heard.insert((call.run, key), now);
+        let Some(known) = self.key(key) else { return };
+        let is_silent =
+            |run: &RunId| self.redis.heard.get(&(*run, key)).is_some_and(|at| at + SILENT_US < now);
+        let silent: Vec<_> = known.runs().filter(|(run, ..)| is_silent(run)).collect();
+        for (run, totals, _) in silent {
+            let returned = totals.granted - totals.consumed;
+            let totals = Totals { returned: returned.max(totals.returned), ..totals };
+            let freed = Call { run, sequence: 0, totals, floor: None, ..call.clone() };
+            KeyState::apply(self.redis.keys.entry(key).or_default(), true, &freed);
+        }
     }
 
     /// An answer as the run takes it.

@@ -11,9 +11,13 @@ use super::{
     plan::Plan,
     server::Redis,
     sidecar::Sidecar,
+    terms::{Key, Terms},
     trace::Trace,
 };
-use crate::{domain::ids::RunId, leases::message::Ceiling};
+use crate::domain::{
+    ids::RunId,
+    window::{Window, WindowLabel},
+};
 
 /// A world that is not over after so many events for each run goes on for ever.
 const EVENTS_MAX_PER_RUN: u64 = 200_000;
@@ -41,8 +45,11 @@ pub(super) struct World {
     /// Runs that have ended: only their journals are left.
     pub dead: BTreeMap<RunId, Sidecar>,
     pub closings: Vec<Closing>,
-    /// The ceilings as the plan has them now.
-    pub ceilings: Vec<Ceiling>,
+    /// The tenant's plan data as it is now.
+    pub terms: Terms,
+    /// All counters that were ever used.
+    pub keys: Vec<Key>,
+    by_label: BTreeMap<(usize, WindowLabel), usize>,
     /// What may have been admitted per key: the ceiling in force at the key, or what was taken
     /// when it was lowered to that.
     pub allowed: Vec<i64>,
@@ -58,6 +65,12 @@ pub(super) struct World {
     pub undone: Vec<u64>,
     /// Acknowledged and then lost with a torn journal, per key.
     pub torn: Vec<u64>,
+    /// The same of what was acknowledged against escrow, per run.
+    pub unknown: BTreeMap<(RunId, usize), u64>,
+    /// What was admitted without a trace by runs whose escrow an operator has released, per key.
+    pub released: Vec<u64>,
+    /// Recorded in windows that are past for the run, so that only the ledger knows of it, per key.
+    pub uncounted: Vec<u64>,
     pub event_ids: u64,
     /// Requests so far.
     pub arrived: u64,
@@ -69,10 +82,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, plan: Plan, trace: Option<Trace>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let ceilings: Vec<_> = (0..plan.keys)
-            .map(|_| Ceiling { units: Some(rng.random_range(0..=plan.ceiling_max)), version: 1 })
-            .collect();
-        let keys = plan.keys as usize;
+        let limits = plan.keys * (1 + plan.grants);
+        let limits = (0..limits).map(|_| rng.random_range(0..=plan.ceiling_max)).collect();
         Self {
             rng,
             now: 0,
@@ -84,14 +95,19 @@ impl World {
             sidecars: BTreeMap::new(),
             dead: BTreeMap::new(),
             closings: Vec::new(),
-            allowed: vec![0; keys],
-            ceilings,
-            held: vec![0; keys],
+            terms: Terms::new(&plan, limits),
+            keys: Vec::new(),
+            by_label: BTreeMap::new(),
+            allowed: Vec::new(),
+            held: Vec::new(),
             waiting: 0,
-            admitted: vec![0; keys],
-            recorded: vec![0; keys],
-            undone: vec![0; keys],
-            torn: vec![0; keys],
+            admitted: Vec::new(),
+            recorded: Vec::new(),
+            undone: Vec::new(),
+            torn: Vec::new(),
+            unknown: BTreeMap::new(),
+            released: Vec::new(),
+            uncounted: Vec::new(),
             event_ids: 0,
             arrived: 0,
             seen: Seen::default(),
@@ -114,6 +130,10 @@ impl World {
         for (rate, fault) in [
             (self.plan.kills_per_s, (|| Event::Kill) as fn() -> Event),
             (self.plan.stops_per_s, || Event::Stop),
+            (self.plan.pauses_per_s, || Event::Pause),
+            (self.plan.copies_per_s, || Event::Copy),
+            (self.plan.operated_per_s, || Event::Operate),
+            (self.plan.jumps_per_s, || Event::Jump),
             (self.plan.wipes_per_s, || Event::Wipe),
             (self.plan.moves_per_s, || Event::Move),
         ] {
@@ -150,7 +170,13 @@ impl World {
             if let Some(trace) = &self.trace {
                 trace.note(format!("{at} µs: {event:?}"));
             }
-            self.happen(event);
+            match event.inside().and_then(|run| self.sidecars.get(&run)) {
+                Some(sidecar) if sidecar.paused_until > at => {
+                    self.later(sidecar.paused_until - at, event);
+                    continue;
+                }
+                _ => self.happen(event),
+            }
             self.check_always();
         }
         self.now = end;
@@ -162,12 +188,16 @@ impl World {
             Event::Journalled { run, key, amount, event } => {
                 self.journalled(run, key, amount, event);
             }
-            Event::Settled { run, key, held, used } => self.settled(run, key, held, used),
+            Event::Settle { run, key, number, used } => self.settle(run, key, number, used),
             Event::CallArrives { to, call, key } => self.call_arrives(to, &call, key),
             Event::AnswerArrives { call, key, answer } => self.answer_arrives(&call, key, &answer),
             Event::CallTimesOut { run, key, sequence } => self.timed_out(run, key, sequence),
-            Event::CloseArrives { to, call, key } => self.close_arrives(to, call, key),
-            Event::CloseAnswered { call, key, answer } => self.close_answered(call, key, answer),
+            Event::CloseArrives { to, closing, call, key } => {
+                self.close_arrives(to, closing, call, key);
+            }
+            Event::CloseAnswered { closing, call, key, answer } => {
+                self.close_answered(closing, call, key, answer);
+            }
             Event::Hint { run, key, recall } => self.hinted(run, key, &recall),
             Event::Wake { run, key } => self.woken(run, key),
             Event::Tick { run } => self.tick(run),
@@ -176,13 +206,23 @@ impl World {
             Event::Stop => self.stop(),
             Event::End { run } => self.end(run),
             Event::Wipe => self.wipe(),
-            Event::Move => self.move_ceiling(),
+            Event::Pause => self.pause(),
+            Event::Copy => self.copy(),
+            Event::Operate => self.operate(),
+            Event::Jump => self.jump(),
+            Event::Expire { key } => self.expire(key),
+            Event::Move => self.move_terms(),
         }
     }
 
     pub(super) fn later(&mut self, delay: u64, event: Event) {
         self.number += 1;
         self.events.insert((self.now + delay, self.number), event);
+    }
+
+    /// What was to come inside of a run does not come.
+    pub(super) fn forget_inside(&mut self, run: RunId) {
+        self.events.retain(|_, event| event.inside() != Some(run));
     }
 
     pub(super) fn clock(&self) -> Duration {
@@ -198,10 +238,36 @@ impl World {
         self.rng.random_range(0..1_000) < share
     }
 
-    fn move_ceiling(&mut self) {
-        let key = self.rng.random_range(0..self.allowed.len());
-        let units = self.up_to(self.plan.ceiling_max);
-        let version = self.ceilings[key].version + 1;
-        self.ceilings[key] = Ceiling { units: Some(units), version };
+    fn move_terms(&mut self) {
+        let resets = self.plan.resets;
+        self.terms.version += 1;
+        if self.share(resets) {
+            return self.terms.reset();
+        }
+        let limit = self.rng.random_range(0..self.terms.limits.len());
+        self.terms.limits[limit] = self.up_to(self.plan.ceiling_max);
+    }
+
+    /// The number of a counter.
+    pub(super) fn key_of(&mut self, limit: usize, window: Window) -> usize {
+        let next = self.keys.len();
+        let key = *self.by_label.entry((limit, window.label)).or_insert(next);
+        if key == next {
+            self.seen.keys += 1;
+            self.keys.push(Key { limit, window });
+            self.allowed.push(0);
+            for sum in [
+                &mut self.held,
+                &mut self.admitted,
+                &mut self.recorded,
+                &mut self.undone,
+                &mut self.torn,
+                &mut self.released,
+                &mut self.uncounted,
+            ] {
+                sum.push(0);
+            }
+        }
+        key
     }
 }
