@@ -200,18 +200,20 @@ impl Ledger {
         .await
     }
 
-    /// Notes in the audit log that a shared counter was mended.
-    pub async fn note_mended_counter(
+    /// Notes in the audit log that something of `key` outside this transaction's reach was mended:
+    /// what it was, and what it is.
+    pub async fn note_mended(
         &self,
+        action: &'static str,
         key: &CellKey,
-        detail: Value,
+        (was, is): (Value, Value),
         author: Author<'_>,
     ) -> Result<(), LedgerError> {
-        self.run_tx("note_mended_counter", |tx| {
+        let detail = json!({ "counter": key.to_string(), "was": was, "is": is });
+        self.run_tx("note_mended", |tx| {
             let detail = detail.clone();
             Box::pin(async move {
-                let detail = json!({ "counter": key.to_string(), "mended": detail });
-                let (action, tenant) = ("reconcile.counter", Some(&key.tenant));
+                let tenant = Some(&key.tenant);
                 AuditEntry { author, action, account: None, tenant, detail }
                     .write(tx.connection())
                     .await

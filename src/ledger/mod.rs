@@ -13,6 +13,7 @@ pub mod catalogs;
 mod cell_rows;
 pub mod changes;
 pub mod charges;
+mod closing_audit;
 pub mod config;
 pub mod counter_books;
 pub mod emergency;

@@ -2,12 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
-use serde_json::json;
 use sqlx::PgConnection;
 
 use super::{
     cell_rows::{CellColumns, CellRow, read_column, read_unsigned},
-    changes::{AuditEntry, Author},
+    changes::Author,
+    closing_audit::audit_closing,
     epochs::{lock_recovery, recover_if_all_reported},
     error::LedgerError,
     pool::Ledger,
@@ -221,7 +221,7 @@ impl Ledger {
     /// Closes a run after everything in its journal has been flushed: nothing of it is taken any
     /// more, and its totals become part of the base of every floor. `forfeited` are the units of
     /// its escrow, per counter, that count as spent although no event accounts for them. `author` is
-    /// the operator who closes it, for the audit log. Closing a closed run again changes nothing and
+    /// who closes it, for the audit log; a run that returns what it had leaves no entry. Closing a closed run again changes nothing and
     /// gives the same answer.
     pub async fn close_run(
         &self,
@@ -335,24 +335,6 @@ pub(super) async fn standing_of(
             flushed_position,
         },
     })
-}
-
-async fn audit_closing(
-    tx: &mut PgConnection,
-    author: Author<'_>,
-    run: RunId,
-    how: ClosedHow,
-    forfeited: &[(CellKey, u64)],
-) -> Result<(), LedgerError> {
-    let units: u64 = forfeited.iter().map(|(_, units)| units).sum();
-    let entry = AuditEntry {
-        author,
-        action: "run.close",
-        account: None,
-        tenant: None,
-        detail: json!({ "run": run.to_string(), "how": how.as_str(), "forfeited_units": units }),
-    };
-    entry.write(tx).await
 }
 
 async fn add_forfeited(

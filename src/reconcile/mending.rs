@@ -5,7 +5,7 @@
 //! limits, what is too low does not. Missing charges are made by the code of the job. All else stands,
 //! and is told why.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     compare::compare,
@@ -30,10 +30,13 @@ use crate::{
     },
     store::{
         RedisCounters,
-        inspect::Inspection,
+        inspect::{InspectedRun, Inspection},
         mend::{FoldedUnits, Mend, MendAnswer},
     },
 };
+
+/// Most entries of runs that the audit log is told of one counter.
+const RUNS_NOTED_MAX: usize = 100;
 
 /// Mends, and notes in the audit log who had it done.
 pub struct Mender<'a> {
@@ -106,15 +109,16 @@ impl Mender<'_> {
         if answer != MendAnswer::Mended {
             return Ok(Mending::NotMended("it moved meanwhile; try again".to_owned()));
         }
-        let detail = json!({
-            "was": { "folded": mend.seen.used, "forfeited": mend.seen.forfeited },
-            "is": { "folded": mend.folded.used, "forfeited": mend.folded.forfeited },
-        });
-        self.ledger.note_mended_counter(key, detail, self.author).await?;
+        let now = redis.inspect(key).await?;
+        let told = (
+            figures(&seen, now.as_ref()),
+            now.as_ref().map_or(Value::Null, |now| figures(now, Some(&seen))),
+        );
+        self.ledger.note_mended("reconcile.counter", key, told, self.author).await?;
         let open = self.ledger.open_runs().await?;
         let open = open.into_iter().map(|run| (run.run, run.mark_at)).collect();
         let books = self.ledger.counter_books(std::slice::from_ref(key)).await?.pop();
-        let left = match (redis.inspect(key).await?, books) {
+        let left = match (now, books) {
             (Some(now), Some(books)) => compare(&now, &books, &open),
             _ => Vec::new(),
         };
@@ -133,6 +137,13 @@ impl Mender<'_> {
         Ok(match &finding.problem {
             ChargeProblem::Missing { due } => {
                 recheck.make(due).await?;
+                let charge = json!({
+                    "kind": due.kind, "amount_minor": due.amount.minor,
+                    "currency": due.amount.currency, "quantity": due.quantity,
+                    "period_start": due.period_start, "period_end": due.period_end,
+                });
+                let told = (Value::Null, charge);
+                self.ledger.note_mended("reconcile.charge", &due.key, told, self.author).await?;
                 Some(Mending::Mended)
             }
             problem if problem.is_difference() => Some(Mending::NotMended(
@@ -141,6 +152,26 @@ impl Mender<'_> {
             _ => None,
         })
     }
+}
+
+/// What the audit log says of a counter: its sums, and the entries that are not the same in `other`.
+fn figures(counter: &Inspection, other: Option<&Inspection>) -> Value {
+    let is_same = |run: &InspectedRun| other.is_some_and(|other| other.runs.contains(run));
+    let changed = counter.runs.iter().filter(|run| !is_same(run)).take(RUNS_NOTED_MAX);
+    let runs: Map<String, Value> = changed
+        .map(|run| {
+            let totals = run.totals;
+            let entry = json!({
+                "consumed": totals.consumed, "recorded": totals.recorded, "undone": totals.undone,
+                "flushed": run.flushed, "outstanding": run.outstanding(),
+            });
+            (run.run.to_string(), entry)
+        })
+        .collect();
+    json!({
+        "used": counter.used, "used_by_closed_runs": counter.base,
+        "forfeited": counter.forfeited, "outstanding": counter.outstanding, "runs": runs,
+    })
 }
 
 /// Why a difference stands that nothing mends.
@@ -194,7 +225,7 @@ fn mend_of(seen: &Inspection, books: &CounterBooks) -> Result<Mend, &'static str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{leases::message::Totals, store::inspect::InspectedRun};
+    use crate::leases::message::Totals;
     use jiff::Timestamp;
     use uuid::Uuid;
 

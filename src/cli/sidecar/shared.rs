@@ -74,7 +74,7 @@ impl Shared {
             return;
         }
         alerts::look_last(engine.clone(), self.closer.ledger.clone()).await;
-        match self.closer.close(engine.run(), ClosedHow::Stopped, false).await {
+        match self.closer.close(engine.run(), ClosedHow::Stopped, None).await {
             Ok(()) => {
                 if let Err(error) = self.closer.journal.clone().delete() {
                     tracing::warn!(%error, "cannot delete the closed run's journal");

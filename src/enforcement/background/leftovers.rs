@@ -36,6 +36,7 @@ use crate::{
     },
     ledger::{
         Ledger, LedgerError,
+        changes::Author,
         runs::{ClosedHow, NewRun, RunStanding},
     },
     store::counters::Counters,
@@ -143,7 +144,7 @@ impl Closer {
             }
             RunStanding::Closed { flushed_position, .. } => {
                 // It may not have been folded everywhere.
-                self.close(run, ClosedHow::Recovered, false).await?;
+                self.close(run, ClosedHow::Recovered, None).await?;
                 if Position::from(flushed_position) < left.end() {
                     self.succeed(&left, flushed_position).await?;
                 }
@@ -184,7 +185,7 @@ impl Closer {
             match self.ledger.run_standing(run).await? {
                 RunStanding::Closed { flushed_position: flushed, .. } => {
                     // Only its folding may have been interrupted.
-                    self.close(run, ClosedHow::Recovered, false).await?;
+                    self.close(run, ClosedHow::Recovered, None).await?;
                     if Position::from(flushed) >= left.end() {
                         return Ok(());
                     }
@@ -197,7 +198,7 @@ impl Closer {
         };
         tracing::warn!(run = %left.run(), successor = %run, "flushing usage of a run that was closed");
         self.flush(left, run, from.into()).await?;
-        self.close(run, ClosedHow::Recovered, false).await
+        self.close(run, ClosedHow::Recovered, None).await
     }
 
     async fn finish(
@@ -211,8 +212,15 @@ impl Closer {
         if !is_behind {
             self.flush(left, run, from).await?;
         }
-        let forfeits = is_behind || left.may_have_lost_acknowledged();
-        self.close(run, ClosedHow::Recovered, forfeits).await
+        let why = match (is_behind, left.may_have_lost_acknowledged(), left.gone()) {
+            (true, ..) => Some("the run flushed more than its directory holds, which is a copy"),
+            (false, true, Gone::Unknown) => Some("its directory is a copy, and it may live on"),
+            (false, true, _) => {
+                Some("its host started again, and may have lost acknowledged usage")
+            }
+            (false, false, _) => None,
+        };
+        self.close(run, ClosedHow::Recovered, why).await
     }
 
     async fn flush(
@@ -247,13 +255,13 @@ impl Closer {
         }
     }
 
-    /// Closes a run whose journal is flushed. `forfeits`: what it held may have been spent without a
-    /// trace.
+    /// Closes a run whose journal is flushed. `forfeits`: why what it held may have been spent without
+    /// a trace, where that is so.
     pub async fn close(
         &self,
         run: RunId,
         how: ClosedHow,
-        forfeits: bool,
+        forfeits: Option<&str>,
     ) -> Result<(), CloseError> {
         let closed = self.try_close(run, how, forfeits).await;
         if matches!(closed, Err(CloseRunError::EpochOver)) {
@@ -266,7 +274,7 @@ impl Closer {
         &self,
         run: RunId,
         how: ClosedHow,
-        forfeits: bool,
+        forfeits: Option<&str>,
     ) -> Result<(), CloseRunError> {
         let epoch = match (*self.leasing.epoch.borrow(), &self.leasing.counters) {
             (Some(epoch), _) => epoch.number,
@@ -281,15 +289,15 @@ impl Closer {
             directory: &self.directory,
             clock: &self.clock,
         };
-        let unspent = match forfeits {
-            true => {
-                // It may have gone on where this journal does not show it.
-                closer.find_touched(run).await?;
-                closer.fence(run).await?
-            }
-            false => vec![],
+        let Some(reason) = forfeits else {
+            return closer.close(run, how, &[], None).await.map(drop);
         };
-        closer.close(run, how, &unspent, None).await.map(drop)
+        // It may have gone on where this journal does not show it.
+        closer.find_touched(run).await?;
+        let unspent = closer.fence(run).await?;
+        let actor = format!("sidecar:{}", self.identity.host);
+        let author = Author { actor: &actor, reason };
+        closer.close(run, how, &unspent, (!unspent.is_empty()).then_some(author)).await.map(drop)
     }
 }
 

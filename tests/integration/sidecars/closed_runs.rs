@@ -37,6 +37,14 @@ async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_i
     let totals = cluster.world.ledger.window_totals(std::slice::from_ref(&key)).await.unwrap();
     let forfeited = i64::try_from(totals[0].as_ref().unwrap().forfeited).unwrap();
     assert!(forfeited >= 1_000, "{forfeited}");
+    let noted: (String, Value) = sqlx::query_as(
+        "SELECT actor, detail FROM audit_log WHERE action = 'run.forfeit' AND tenant = 'acme'",
+    )
+    .fetch_one(&cluster.world.pool)
+    .await
+    .unwrap();
+    assert_eq!((noted.0.as_str(), &noted.1["reason"]), ("cli:tester", &"burnt".into()));
+    assert_eq!(noted.1["units"], forfeited, "{noted:?}");
     assert_eq!(survivor.spend_all("acme", "calls").await, LIMIT - forfeited);
     cluster.wait_until_ledger_has(&key, LIMIT - forfeited).await;
 

@@ -93,6 +93,7 @@ async fn what_a_silent_original_may_still_spend_is_forfeited() {
     let totals = cluster.world.ledger.window_totals(std::slice::from_ref(&key)).await.unwrap();
     let forfeited = i64::try_from(totals[0].as_ref().unwrap().forfeited).unwrap();
     assert!(forfeited > 0, "the original held nothing");
+    assert_noted(&cluster, forfeited).await;
     let by_copy = copy.spend_all("acme", "calls").await;
     assert_eq!(SPENT + forfeited + by_copy, LIMIT);
 
@@ -107,4 +108,34 @@ async fn what_a_silent_original_may_still_spend_is_forfeited() {
     assert!(late <= forfeited, "{late} of {forfeited}");
     assert!(!original.process.ended().success(), "it goes on serving a closed run");
     copy.process.stop();
+}
+
+/// The audit log says which run was closed and why, and what of whose meter was forfeited.
+async fn assert_noted(cluster: &Cluster, forfeited: i64) {
+    let entries: Vec<(String, String, Option<String>, Value)> = sqlx::query_as(
+        "SELECT actor, action, tenant, detail FROM audit_log
+         WHERE action LIKE 'run.%' AND (tenant IS NULL OR tenant = 'acme') ORDER BY entry",
+    )
+    .fetch_all(&cluster.world.pool)
+    .await
+    .unwrap();
+    let [closing, forfeit] = &entries[..] else { panic!("{entries:#?}") };
+    let run: String =
+        sqlx::query_scalar("SELECT run::text FROM runs WHERE closed_how = 'recovered'")
+            .fetch_one(&cluster.world.pool)
+            .await
+            .unwrap();
+    for (actor, _, _, detail) in [closing, forfeit] {
+        assert!(actor.starts_with("sidecar:"), "{actor}");
+        assert_eq!(detail["run"], run.replace('-', ""), "{detail:#}");
+        assert_eq!(detail["how"], "recovered", "{detail:#}");
+        assert!(detail["reason"].as_str().unwrap().contains("a copy"), "{detail:#}");
+    }
+    assert_eq!((closing.1.as_str(), &closing.2), ("run.close", &None), "{closing:?}");
+    let told = closing.3["forfeited_units"].as_i64().unwrap();
+    assert!(told >= forfeited, "{told} with {forfeited} of acme");
+    assert_eq!(forfeit.1, "run.forfeit", "{forfeit:?}");
+    let detail = &forfeit.3;
+    let told = (&detail["meter"], &detail["units"], &detail["counters"]);
+    assert_eq!(told, (&"calls".into(), &forfeited.into(), &1.into()), "{detail:#}");
 }

@@ -272,6 +272,15 @@ async fn what_follows_from_something_else_is_mended_and_noted_and_nothing_is_gue
     .unwrap();
     let by_ann = |action: &str| (action.to_owned(), "cli:ann".to_owned());
     assert_eq!(noted, [by_ann("reconcile.counter"), by_ann("reconcile.window")]);
+    let mended: Value =
+        sqlx::query_scalar("SELECT detail FROM audit_log WHERE action = 'reconcile.counter'")
+            .fetch_one(&cluster.world.pool)
+            .await
+            .unwrap();
+    let (was, is) = (&mended["was"], &mended["is"]);
+    assert_eq!((&was["used_by_closed_runs"], &was["used"]), (&60.into(), &62.into()), "{mended:#}");
+    assert_eq!((&is["used_by_closed_runs"], &is["used"]), (&100.into(), &105.into()), "{mended:#}");
+    assert_eq!(mended["reason"], "proof");
     // The limit holds at what has been used.
     assert_eq!(open.spend_all("acme", "calls").await, 10_000 - 105);
 
