@@ -231,10 +231,12 @@ impl Engine {
                     covers.first().is_some_and(|first| Arc::ptr_eq(first.counter(), &counter));
                 let taken = is_own.then(|| covers.remove(0));
                 let (key, window) = (counter.key.clone(), counter.window);
-                let unleased = unleased(key, window, DecidedBy::Redis);
+                let unleased = unleased(key, window, self.leasing.asked());
                 Admission::Admitted(Admitted { counter: Some(counter), taken, covers, ..unleased })
             }
-            Split::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
+            Split::Denied { remaining } => {
+                Admission::Denied(self.denied(asked, &counter, remaining))
+            }
             // Once its own counter has said that there is no more, only a grant could allow it.
             Split::Unavailable { is_first } => match asked.meter.limit.on_outage {
                 OutagePolicy::Allow if is_first => admitted(None, DecidedBy::Fallback),
@@ -275,8 +277,10 @@ impl Engine {
         let mut counters: Vec<_> = pool.drawable().cloned().collect();
         counters.extend(self.grant_counters(asked));
         Ok(match self.split(&counters, asked.units).await {
-            Split::Taken(covers) => admitted(covers, DecidedBy::Redis),
-            Split::Denied { remaining } => Admission::Denied(denied(asked, &counter, remaining)),
+            Split::Taken(covers) => admitted(covers, self.leasing.asked()),
+            Split::Denied { remaining } => {
+                Admission::Denied(self.denied(asked, &counter, remaining))
+            }
             Split::Unavailable { .. } => {
                 let figures = Figures::of(&counter);
                 Admission::Denied(denied_by_outage(asked, &counter.window, figures))
@@ -326,11 +330,11 @@ impl Engine {
         Ok(match self.leasing.admit_distinct(&key, value, ceiling).await {
             Some((true, _)) => Admission::Admitted(Admitted {
                 _untold_value: untold_value,
-                ..unleased(key, window, DecidedBy::Redis)
+                ..unleased(key, window, self.leasing.asked())
             }),
             Some((false, count)) => {
-                let decision =
-                    Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Redis };
+                let decided_by = self.leasing.asked();
+                let decision = Decision { reason: QuotaReason::LimitExceeded, decided_by };
                 let denial = answer(asked.meter, Some(&window), figures(count), decision);
                 Admission::Denied(denial)
             }
@@ -342,6 +346,13 @@ impl Engine {
                 Admission::Denied(denied_by_outage(asked, &window, used))
             }
         })
+    }
+
+    fn denied(&self, asked: &Asked<'_>, counter: &Counter, remaining: u64) -> QuotaAnswer {
+        let decided_by = self.leasing.asked();
+        let decision = Decision { reason: QuotaReason::LimitExceeded, decided_by };
+        let denial = asked.answer(&counter.window, Figures::of(counter), decision);
+        QuotaAnswer { remaining: Some(remaining), ..denial }
     }
 }
 
@@ -356,12 +367,6 @@ fn unleased(key: CellKey, window: Window, decided_by: DecidedBy) -> Admitted {
         decided_by,
         _untold_value: None,
     }
-}
-
-fn denied(asked: &Asked<'_>, counter: &Counter, remaining: u64) -> QuotaAnswer {
-    let decision = Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Redis };
-    let denial = asked.answer(&counter.window, Figures::of(counter), decision);
-    QuotaAnswer { remaining: Some(remaining), ..denial }
 }
 
 fn denied_by_outage(asked: &Asked<'_>, window: &Window, figures: Figures) -> QuotaAnswer {

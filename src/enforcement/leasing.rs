@@ -16,7 +16,7 @@ use super::{
     retention::KeyRetentions,
 };
 use crate::{
-    domain::{cell_key::CellKey, distinct::DistinctCount, usage::Durability},
+    domain::{cell_key::CellKey, distinct::DistinctCount, quota::DecidedBy, usage::Durability},
     journal::{Journal, record::Record},
     leases::{
         cell::Take,
@@ -214,6 +214,15 @@ impl Leasing {
         let is_opened = journal.append(&record, Durability::Sync).await.is_ok();
         counter.slow().is_opened = is_opened;
         is_opened
+    }
+
+    /// Where an answer was decided that took a call to the counters: only those in a Redis are
+    /// shared with others.
+    pub fn asked(&self) -> DecidedBy {
+        match self.counters {
+            Counters::Redis(_) => DecidedBy::Redis,
+            Counters::Local(_) => DecidedBy::Memory,
+        }
     }
 
     async fn call(&self, counter: &Counter, call: &mut Call) -> Option<Answer> {

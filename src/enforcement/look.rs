@@ -123,7 +123,7 @@ impl Engine {
             return DecidedBy::Memory;
         }
         self.leasing.refresh(counter, wait).await;
-        if is_fresh(counter) { DecidedBy::Redis } else { DecidedBy::Fallback }
+        if is_fresh(counter) { self.leasing.asked() } else { DecidedBy::Fallback }
     }
 
     fn look_at_value(&self, asked: &Asked<'_>, value: u64) -> QuotaAnswer {

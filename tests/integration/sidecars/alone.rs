@@ -13,13 +13,13 @@ use std::{
 
 use futures::future::join_all;
 use tempfile::TempDir;
-use tollgate::proto::v1::{CheckQuotaRequest, Mode, QuotaReason};
+use tollgate::proto::v1::{CheckQuotaRequest, DecidedBy, Mode, QuotaReason};
 
 use super::{
     CATALOG,
     cluster::{Client, Sidecar, event, quota},
 };
-use crate::fixture::Processes;
+use crate::fixture::{Processes, get, post};
 
 /// What the catalog allows `acme`.
 const LIMIT: i64 = 10_000;
@@ -192,5 +192,46 @@ async fn a_sidecar_that_was_stopped_goes_on_where_it_stood() {
     assert_eq!(answer.reason(), QuotaReason::LimitExceeded);
     assert!(sidecar.check(Mode::Consume, "acme", "calls", 4_000).await.unwrap().allowed);
     assert!(!sidecar.check(Mode::Consume, "acme", "calls", 1).await.unwrap().allowed);
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sidecar_alone_answers_it_decides_in_its_memory() {
+    let alone = Alone::new();
+    let sidecar = alone.start().await;
+    let visit = |visitor: &str| CheckQuotaRequest {
+        properties: [("visitor".to_owned(), visitor.to_owned())].into(),
+        ..quota(Mode::Consume, "acme", "visitors", 1)
+    };
+    let asked = [
+        quota(Mode::Check, "acme", "calls", 1),
+        quota(Mode::Consume, "acme", "calls", 5_000),
+        quota(Mode::Reserve, "acme", "calls", 5_000),
+        quota(Mode::Consume, "acme", "calls", 1),
+        quota(Mode::Check, "acme", "calls", 1),
+        visit("ann"),
+        visit("ann"),
+    ];
+    for request in asked {
+        let answer = sidecar.client.clone().check_quota(request.clone()).await.unwrap();
+        let answer = answer.into_inner();
+        assert_eq!(answer.decided_by(), DecidedBy::Memory, "{request:?}: {answer:?}");
+    }
+    let log = std::fs::read_to_string(alone.path("log")).unwrap();
+    let serving = log.lines().rfind(|line| line.contains("serving") && line.contains("http"));
+    let (_, port) = serving.unwrap().rsplit_once("127.0.0.1:").unwrap();
+    let address = ([127, 0, 0, 1], port.trim().parse().unwrap()).into();
+    let (_, answer) = post(
+        address,
+        "/v1/check-quota",
+        r#"{"tenant": "acme", "meter": "tokens", "mode": "MODE_CONSUME", "amount": 1}"#,
+    );
+    assert!(answer.contains("DECIDED_BY_MEMORY"), "{answer}");
+    let (_, metrics) = get(address, "/metrics").unwrap();
+    let of_redis =
+        |line: &&str| line.starts_with("tollgate_checks_total") && line.contains("redis");
+    let counted: Vec<_> =
+        metrics.lines().filter(of_redis).filter(|line| !line.ends_with(" 0")).collect();
+    assert_eq!(counted, [""; 0]);
     sidecar.process.stop();
 }
