@@ -10,7 +10,6 @@ use sqlx::PgConnection;
 use super::{
     changes::{AuditEntry, Author},
     error::LedgerError,
-    runs::ClosedHow,
 };
 use crate::domain::{
     cell_key::CellKey,
@@ -28,12 +27,12 @@ struct Forfeit {
     counters: usize,
 }
 
-/// Writes the entries.
+/// Writes the entries. `how` is how the run was closed, as the ledger names it.
 pub(super) async fn audit_closing(
     tx: &mut PgConnection,
     author: Author<'_>,
     run: RunId,
-    how: ClosedHow,
+    how: &str,
     forfeited: &[(CellKey, u64)],
 ) -> Result<(), LedgerError> {
     let by_meter = by_meter(forfeited);
@@ -41,7 +40,7 @@ pub(super) async fn audit_closing(
     let units = |forfeits: &[(&TenantId, &MeterName, Forfeit)]| {
         forfeits.iter().fold(0u64, |sum, (.., forfeit)| sum.saturating_add(forfeit.units))
     };
-    let (run, how) = (run.to_string(), how.as_str());
+    let run = run.to_string();
     let closing = AuditEntry {
         author,
         action: "run.close",

@@ -249,7 +249,7 @@ impl Ledger {
                 }
                 add_forfeited(tx, run, forfeited).await?;
                 if let Some(author) = author {
-                    audit_closing(tx, author, run, how, forfeited).await?;
+                    audit_closing(tx, author, run, how.as_str(), forfeited).await?;
                 }
                 let closed = sqlx::query!(
                     "WITH closing AS (
