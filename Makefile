@@ -3,7 +3,7 @@
 # Where rustup puts cargo, for a shell that has not read its profile since.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: run test simulate torture lint advisories bench loadtest fuzz setup
+.PHONY: run test simulate torture recovery lint advisories bench loadtest fuzz setup
 
 # Everything on this machine: private Postgres and Redis, demo tenants, a sidecar, a worker.
 run: setup
@@ -19,6 +19,13 @@ test: lint
 # Real processes, killed, stopped and cut off round after round, as long as one likes: MINUTES=30 SEED=1.
 torture: setup
 	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) cargo test --locked --test integration torture::a_long_run -- --ignored --nocapture
+
+# How soon all is right again: a killed sidecar with MIB=1024 of journal, Redis lost, Postgres back.
+recovery: setup
+	cargo build --locked --release --bin tollgate
+	TESTED_PROGRAM=$(CURDIR)/target/release/tollgate RECOVERY_MIB=$(MIB) \
+		cargo test --locked --test integration -- --include-ignored --nocapture --test-threads 1 \
+		torture::recovery torture::restart::a_killed_sidecar_with
 
 # The lease protocol in many more worlds than the tests play; a failure prints its seed.
 simulate: setup

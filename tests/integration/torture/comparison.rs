@@ -192,13 +192,14 @@ pub async fn ledger_with_itself(stage: &Stage) -> Vec<String> {
     differences
 }
 
-/// Panics in what the programs logged.
+/// Panics in what the programs logged, and the operator's commands.
 pub fn panics(stage: &Stage) -> Vec<String> {
+    let commands = std::fs::read_to_string(stage.operators_log()).unwrap_or_default();
+    let logged = stage.programs().map(|program| (program.name.as_str(), program.logged()));
     let mut panics = vec![];
-    for program in stage.programs() {
-        let logged = program.logged();
-        let lines = logged.lines().filter(|line| line.contains("panicked"));
-        panics.extend(lines.map(|line| format!("{}: {line}", program.name)));
+    for (name, log) in logged.chain([("a command", commands)]) {
+        let lines = log.lines().filter(|line| line.contains("panicked"));
+        panics.extend(lines.map(|line| format!("{name}: {line}")));
     }
     panics
 }

@@ -61,7 +61,8 @@ impl Program {
         self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal, if it runs.
+    pub fn signal(&self, signal: Signal) {
         if let Some(process) = &*self.running.lock().unwrap() {
             process.signal(signal);
         }

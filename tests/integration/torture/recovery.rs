@@ -25,7 +25,7 @@ const POSTGRES_AWAY: Duration = Duration::from_secs(5);
 const TIMES: usize = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-async fn consume(client: &Client, tenant: &str, amount: i64) -> CheckQuotaResponse {
+pub async fn consume(client: &Client, tenant: &str, amount: i64) -> CheckQuotaResponse {
     let request = quota(Mode::Consume, tenant, "calls", amount);
     client.clone().check_quota(request).await.unwrap().into_inner()
 }
@@ -41,7 +41,7 @@ async fn at_work(tenants: &[String]) -> (Stage, Vec<Client>) {
 }
 
 /// Until every sidecar says that it is well; how long that took.
-async fn until_well(stage: &Stage) -> Duration {
+pub async fn until_well(stage: &Stage) -> Duration {
     let started = Instant::now();
     loop {
         let unwell = unwell(stage);

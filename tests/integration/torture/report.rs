@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::truth::Tally;
 
+/// How failed calls are named that no caller should ever see.
+const INTERNAL: &str = "Internal INTERNAL";
+
 /// One round, or several added up.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -95,6 +98,8 @@ impl fmt::Display for Report {
             row(f, failure, *times)?;
         }
         writeln!(f, "found")?;
+        let is_internal = |(failure, _): &(&String, &u64)| failure.as_str() == INTERNAL;
+        row(f, "internal errors", self.failures.iter().filter(is_internal).map(|it| it.1).sum())?;
         row(f, "differences", self.differences.len() as u64)?;
         row(f, "panics", self.panics.len() as u64)?;
         for found in self.differences.iter().chain(&self.panics) {

@@ -10,7 +10,7 @@ use super::{
     clients::Load,
     comparison::{Books, keep, ledger_with_itself, panics},
     faults::{Faults, Subject},
-    remainder,
+    reconciling, remainder,
     report::Report,
     settling::{make_known, settle},
     stage::Stage,
@@ -21,6 +21,7 @@ use super::{
 const SIDECARS: usize = 3;
 /// Work in peace before anything breaks, so that there is something to lose.
 const PEACE: Duration = Duration::from_secs(2);
+
 /// Plays the round of `seed`, in which things break for so long.
 pub async fn play(seed: u64, faults_for: Duration) -> Report {
     let started = Instant::now();
@@ -95,6 +96,7 @@ async fn compare(
     report.rest_max = report.rest_max.max(settle(stage, pool).await?);
     let books = Books::read(stage, pool).await.map_err(|error| vec![error])?;
     found.extend(books.ledger_differs(&truth.book()));
+    found.extend(reconciling::differences(stage));
     found.extend(remainder::take(stage, truth, &books).await);
     for program in stage.programs() {
         found.extend(block_in_place(|| program.stop()).err());
@@ -104,6 +106,7 @@ async fn compare(
     found.extend(books.redis_differs(stage).await);
     found.extend(books.stranded(stage).await);
     found.extend(ledger_with_itself(stage).await);
+    found.extend(reconciling::differences(stage));
     report.charged = stage.world.charges().await.len();
     found.extend(charges_differ(stage, &books).await);
     Ok(found)

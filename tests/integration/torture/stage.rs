@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::SocketAddr,
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::Mutex,
     time::{Duration, Instant},
@@ -184,10 +184,22 @@ impl Stage {
         command.env("TOLLGATE_LEDGER_URL", &self.world.url).env("TOLLGATE_ACTOR", "torture");
         command.env("TOLLGATE_REDIS_URL", &self.redis_url);
         let output = block_in_place(|| command.output()).unwrap();
+        let options = std::fs::OpenOptions::new().create(true).append(true).to_owned();
+        options.open(self.operators_log()).unwrap().write_all(&output.stderr).unwrap();
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
         }
+    }
+
+    /// What the operator's commands complained of.
+    pub fn operators_log(&self) -> PathBuf {
+        self.dir().join("operator.log")
+    }
+
+    /// Where Redis is, straight.
+    pub fn redis_url(&self) -> &str {
+        &self.redis_url
     }
 
     /// The counters, for a look.
