@@ -72,7 +72,7 @@ async fn watchers_that_do_not_read_cost_little_and_then_learn_what_is_so() {
     for _ in 0..WATCHERS {
         let request = WatchUsageRequest {
             tenant: "acme".into(),
-            interval_min: Some(often.try_into().unwrap()),
+            interval_min: Some(often.into()),
             ..WatchUsageRequest::default()
         };
         unread.push(watching.watch_usage(request).await.unwrap().into_inner());
