@@ -1,13 +1,12 @@
 //! `tollgate charges`: lists what is to be billed.
 
-use anyhow::bail;
 use serde_json::json;
 
 use super::{
     ledger_args::LedgerArgs,
     print::{out, outln},
     table::table,
-    values::count,
+    values::{count, no_tenant},
 };
 use crate::{
     domain::ids::TenantId,
@@ -42,7 +41,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if let (Some(tenant), true) = (&args.tenant, charges.is_empty())
         && ledger.tenant(tenant).await?.is_none()
     {
-        bail!("there is no tenant {tenant}; `tollgate tenant list` lists all");
+        return Err(no_tenant(tenant).into());
     }
     if args.json {
         let objects: Vec<_> = charges.iter().map(object).collect();

@@ -166,7 +166,7 @@ mod tests {
         let token = told(&["token", "create", "shop", "--expires", "-5d"]);
         assert!(token.contains("give an instant (2027-01-01T00:00:00Z)"), "{token}");
         let list = told(&["run", "list", "--limit", "-1"]);
-        assert!(list.contains("give a whole number, such as 100"), "{list}");
+        assert!(list.contains("give a whole number of at least 1"), "{list}");
         let clock = told(&["account", "clock", "acme", "--advance", "1fortnight"]);
         assert!(clock.contains("give a span, such as 3d"), "{clock}");
         assert!(!clock.contains("friendly"), "{clock}");

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use jiff::{Span, Timestamp};
 
-use crate::domain::invalid::Invalid;
+use crate::domain::{ids::TenantId, invalid::Invalid};
 
 /// An amount in base units.
 pub(super) fn units(text: &str) -> Result<i64, String> {
@@ -16,9 +16,11 @@ pub(super) fn seconds(text: &str) -> Result<u32, String> {
     whole(text, "give seconds as a whole number, such as 300")
 }
 
-/// How many of something.
+/// How many of something, at least one.
 pub(super) fn count(text: &str) -> Result<u32, String> {
-    whole(text, "give a whole number, such as 100")
+    let remedy = "give a whole number of at least 1, such as 100";
+    whole(text, remedy)
+        .and_then(|count| if count == 0 { Err(remedy.to_owned()) } else { Ok(count) })
 }
 
 /// How many of something, without a bound of its own.
@@ -57,6 +59,12 @@ pub(super) fn still_to_come(
     }
 }
 
+/// Refuses a tenant that nobody knows.
+pub(super) fn no_tenant(tenant: &TenantId) -> Invalid {
+    let problem = format!("there is no tenant {tenant}");
+    Invalid::new("--tenant", problem, "`tollgate tenant list` lists all")
+}
+
 fn whole<T: FromStr>(text: &str, remedy: &str) -> Result<T, String> {
     text.parse().map_err(|_| remedy.to_owned())
 }
@@ -81,6 +89,8 @@ mod tests {
         assert_eq!(units("-5"), Ok(-5));
         assert!(units("5GB").unwrap_err().contains("5000000000"));
         assert!(seconds("-1").unwrap_err().contains("seconds"));
+        assert_eq!(count("1"), Ok(1));
+        assert!(count("0").unwrap_err().contains("at least 1"));
         assert!(span("1fortnight").unwrap_err().starts_with("give a span"));
         assert!(instant("yesterday").unwrap_err().contains("2026-11-21T10:00:00Z"));
     }

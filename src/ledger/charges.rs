@@ -123,6 +123,26 @@ impl Ledger {
         rows.into_iter().map(Charge::try_from).collect()
     }
 
+    /// The periods that a meter's levels have been charged for, the earliest first.
+    pub async fn charged_periods(
+        &self,
+        key: &CellKey,
+        kind: &str,
+    ) -> Result<Vec<(Timestamp, Timestamp)>, LedgerError> {
+        let rows = sqlx::query!(
+            "SELECT period_start, period_end FROM charges
+             WHERE tenant = $1 AND meter = $2 AND subject = $3 AND kind = $4
+             ORDER BY period_start",
+            key.tenant.as_str(),
+            key.meter.as_str(),
+            subject_column(key.subject.as_ref()),
+            kind,
+        )
+        .fetch_all(self.query("charged_periods").of(&key.tenant))
+        .await?;
+        Ok(rows.iter().map(|row| (row.period_start.to_jiff(), row.period_end.to_jiff())).collect())
+    }
+
     /// Through when a meter's levels have been charged: the latest end of a charged period.
     pub async fn charged_through(
         &self,

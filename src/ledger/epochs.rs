@@ -19,6 +19,16 @@ pub struct Epoch {
     pub is_recovered: bool,
 }
 
+/// How the counters in a sidecar's own memory are named: by this and the run that has them.
+pub const OWN_COUNTERS: &str = "run:";
+
+impl Epoch {
+    /// Whether its counters are shared, rather than one run's own.
+    pub fn is_shared(&self) -> bool {
+        !self.counters.starts_with(OWN_COUNTERS)
+    }
+}
+
 impl Ledger {
     /// The epoch in force; `None` before any Redis was seen.
     pub async fn latest_epoch(&self) -> Result<Option<Epoch>, LedgerError> {

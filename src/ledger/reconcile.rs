@@ -30,6 +30,22 @@ pub struct Scope {
     pub since: Option<Timestamp>,
 }
 
+impl Ledger {
+    /// Whether any version of any plan has had the meter.
+    pub async fn has_meter(&self, meter: &MeterName) -> Result<bool, LedgerError> {
+        let row = sqlx::query!(
+            r#"SELECT EXISTS (
+                   SELECT FROM plan_versions,
+                       jsonb_array_elements(definition -> 'meters') AS meter
+                   WHERE meter ->> 'name' = $1) AS "is_known!""#,
+            meter.as_str()
+        )
+        .fetch_one(self.query("has_meter"))
+        .await?;
+        Ok(row.is_known)
+    }
+}
+
 impl Scope {
     /// The same for one owner.
     pub fn of(&self, owner: &TenantId) -> Self {

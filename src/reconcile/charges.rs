@@ -35,6 +35,10 @@ pub fn difference(finding: ChargeFinding) -> Difference {
             let expected = Figure::new("rollups and plan", due.amount);
             ("is missing", expected, "none".to_owned())
         }
+        ChargeProblem::LeftOut { due } => {
+            let expected = Figure::new("rollups and plan", due.amount);
+            ("is missing, and no run of the job makes it any more", expected, "none".to_owned())
+        }
         ChargeProblem::Due { due } => {
             let expected = Figure::new("rollups and plan", due.amount);
             ("is due at the job's next run", expected, "none".to_owned())

@@ -135,7 +135,7 @@ impl Mender<'_> {
         finding: &ChargeFinding,
     ) -> Result<Option<Mending>, JobError> {
         Ok(match &finding.problem {
-            ChargeProblem::Missing { due } => {
+            ChargeProblem::Missing { due } | ChargeProblem::LeftOut { due } => {
                 recheck.make(due).await?;
                 let charge = json!({
                     "kind": due.kind, "amount_minor": due.amount.minor,

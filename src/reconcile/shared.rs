@@ -8,19 +8,22 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     compare::{Mismatch, Stood, Verdict, What, compare},
-    difference::{Difference, Figure, Leg, Standing},
+    difference::{Difference, Figure, Leg, Mending, Standing},
 };
 use crate::{
     domain::{cell_key::CellKey, ids::RunId},
     enforcement::{directory::Directory, error::EngineError},
     ledger::{Ledger, LedgerError, reconcile::Scope},
-    store::{StoreError, counters::Counters},
+    store::{StoreError, counters::Counters, keys::counter_name},
 };
 
 /// Between two looks at what differs.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// Counters that are looked at together. Those that differ are held until they are clear.
 const BATCH: usize = 500;
+
+/// What is told of a counter that cannot be read.
+const PROBLEM_CHARS_MAX: usize = 300;
 
 /// Why the counters could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,18 @@ pub struct CounterReport {
     /// Counters that were compared.
     pub compared: u64,
     pub found: Vec<Found>,
+    /// Counters that are there and cannot be read.
+    pub damaged: Vec<Damaged>,
+}
+
+/// A counter that holds what belongs in no counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    pub key: CellKey,
+    /// Why it cannot be read.
+    pub problem: String,
+    /// What the ledger has of it.
+    pub used: i64,
 }
 
 /// A counter's figure that differs, moves, or waits for a flush.
@@ -83,6 +98,7 @@ impl CounterLook<'_> {
     /// Compares all counters in the scope.
     pub async fn compare_all(&self) -> Result<CounterReport, LookError> {
         let mut report = CounterReport::default();
+        let mut damaged = BTreeMap::new();
         let mut cursor = None;
         let mut batch = Vec::new();
         loop {
@@ -92,7 +108,7 @@ impl CounterLook<'_> {
             while batch.len() >= BATCH || is_last && !batch.is_empty() {
                 let rest = batch.split_off(batch.len().min(BATCH));
                 report.compared += batch.len() as u64;
-                report.found.extend(self.compare_batch(&batch, false).await?);
+                report.found.extend(self.compare_batch(&batch, false, &mut damaged).await?);
                 batch = rest;
             }
             match page.next {
@@ -100,12 +116,25 @@ impl CounterLook<'_> {
                 None => break,
             }
         }
-        self.find_absent(&mut report).await?;
+        self.find_absent(&mut report, &mut damaged).await?;
+        let keys: Vec<_> = damaged.keys().cloned().collect();
+        for some in keys.chunks(BATCH) {
+            let books = self.ledger.counter_books(some).await?;
+            report.damaged.extend(some.iter().zip(books).map(|(key, books)| Damaged {
+                key: key.clone(),
+                problem: damaged.remove(key).unwrap_or_default(),
+                used: books.used,
+            }));
+        }
         Ok(report)
     }
 
     /// Counters that open runs have used in windows that go on, and that are not there.
-    async fn find_absent(&self, report: &mut CounterReport) -> Result<(), LookError> {
+    async fn find_absent(
+        &self,
+        report: &mut CounterReport,
+        damaged: &mut BTreeMap<CellKey, String>,
+    ) -> Result<(), LookError> {
         let mut after: Option<CellKey> = None;
         loop {
             let page = self.ledger.open_counters_after(after.as_ref(), BATCH as u32).await?;
@@ -113,13 +142,16 @@ impl CounterLook<'_> {
             after = Some(last.clone());
             let mut absent = Vec::new();
             for key in page.into_iter().filter(|key| self.scope.covers(key)) {
-                let counter = self.counters.inspect(&key).await?;
-                let is_there = counter.is_some_and(|counter| counter.epoch == self.epoch);
+                let is_there = match self.counters.inspect(&key).await {
+                    Ok(counter) => counter.is_some_and(|counter| counter.epoch == self.epoch),
+                    Err(error) if error.is_about_content() => true,
+                    Err(error) => return Err(error.into()),
+                };
                 if !is_there && self.goes_on(&key).await? {
                     absent.push(key);
                 }
             }
-            report.found.extend(self.compare_batch(&absent, true).await?);
+            report.found.extend(self.compare_batch(&absent, true, damaged).await?);
         }
     }
 
@@ -140,13 +172,16 @@ impl CounterLook<'_> {
         &self,
         keys: &[CellKey],
         absent_differs: bool,
+        damaged: &mut BTreeMap<CellKey, String>,
     ) -> Result<Vec<Found>, LookError> {
         let started = Instant::now();
         let mut seen: BTreeMap<CellKey, Seen> = BTreeMap::new();
         let mut keys = keys.to_vec();
         loop {
             let open = self.open_runs().await?;
-            for (key, mismatches, at) in self.look(&keys, &open, absent_differs).await? {
+            let looked = self.look(&keys, &open, absent_differs, damaged).await?;
+            seen.retain(|key, _| !damaged.contains_key(key));
+            for (key, mismatches, at) in looked {
                 let stands = seen.get(&key).is_some_and(|seen| seen.mismatches == mismatches);
                 if mismatches.is_empty() {
                     seen.remove(&key);
@@ -188,18 +223,30 @@ impl CounterLook<'_> {
         Ok(runs.into_iter().map(|run| (run.run, run.mark_at)).collect())
     }
 
-    /// One look at each key: what differs, and when the ledger was asked.
+    /// One look at each key: what differs, and when the ledger was asked. What cannot be read is put
+    /// among the `damaged`, with its problem.
     async fn look(
         &self,
         keys: &[CellKey],
         open: &BTreeMap<RunId, Timestamp>,
         absent_differs: bool,
+        damaged: &mut BTreeMap<CellKey, String>,
     ) -> Result<Vec<(CellKey, Vec<Mismatch>, Timestamp)>, LookError> {
         let mut inspected = Vec::with_capacity(keys.len());
+        let mut readable = Vec::with_capacity(keys.len());
         for key in keys {
-            inspected.push(self.counters.inspect(key).await?);
+            match self.counters.inspect(key).await {
+                Ok(counter) => {
+                    inspected.push(counter);
+                    readable.push(key.clone());
+                }
+                Err(error) if error.is_about_content() => {
+                    damaged.insert(key.clone(), error.to_string());
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        let books = self.ledger.counter_books(keys).await?;
+        let books = self.ledger.counter_books(&readable).await?;
         let of_key = |((key, redis), books): ((&CellKey, Option<_>), _)| {
             let books: crate::ledger::counter_books::CounterBooks = books;
             let redis: Option<crate::store::inspect::Inspection> = redis;
@@ -213,12 +260,37 @@ impl CounterLook<'_> {
             };
             (key.clone(), mismatches, books.at)
         };
-        Ok(keys.iter().zip(inspected).zip(books).map(of_key).collect())
+        Ok(readable.iter().zip(inspected).zip(books).map(of_key).collect())
     }
 }
 
 fn is_final(found: &Found) -> bool {
     found.verdict == Verdict::Differs
+}
+
+impl Damaged {
+    /// As reports have it.
+    pub fn difference(&self) -> Difference {
+        let problem: String = self.problem.chars().take(PROBLEM_CHARS_MAX).collect();
+        Difference {
+            leg: Leg::Counters,
+            place: self.key.clone().into(),
+            what: format!("the counter {}, which cannot be read", counter_name(&self.key)),
+            expected: Figure::new("ledger", self.used),
+            found: Figure::new("redis", problem),
+            standing: Standing::Differs,
+            mending: None,
+        }
+    }
+
+    /// Why nothing here mends it.
+    pub fn not_mended(&self) -> Mending {
+        Mending::NotMended(format!(
+            "what its runs hold is not known; DEL {} and tg:life in Redis begin a new epoch, in which \
+             every counter is rebuilt and every run reports",
+            counter_name(&self.key)
+        ))
+    }
 }
 
 impl Found {

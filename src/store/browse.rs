@@ -119,8 +119,10 @@ impl Browser {
         let mut scan = cmd("SCAN");
         scan.arg(from.map_or(0, |Cursor(cursor)| cursor));
         scan.arg("MATCH").arg(format!("{COUNTER_PREFIX}*")).arg("COUNT").arg(PAGE);
-        let (next, names): (u64, Vec<String>) =
+        let (next, names): (u64, Vec<Vec<u8>>) =
             self.ask(async |connection| scan.query_async(connection).await).await?;
+        // A name that is no text is not one of ours.
+        let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect();
         Ok((names, (next != 0).then_some(Cursor(next))))
     }
 
@@ -157,8 +159,8 @@ fn inspection(fields: &BTreeMap<String, String>) -> Option<Inspection> {
     Some(Inspection {
         epoch: unsigned("e")?,
         base: saturated(signed("b")?),
-        used: saturated(signed("b")? + signed("u")?),
-        outstanding: signed("t")? - signed("u")?,
+        used: saturated(signed("b")?.saturating_add(signed("u")?)),
+        outstanding: saturated(signed("t")?.saturating_sub(signed("u")?)),
         forfeited: unsigned("x")?,
         ceiling: unsigned("v").map(|version| Ceiling { units: unsigned("l"), version }),
         runs,
@@ -166,8 +168,8 @@ fn inspection(fields: &BTreeMap<String, String>) -> Option<Inspection> {
 }
 
 fn read_entry(run: &str, entry: &str) -> Option<InspectedRun> {
-    let numbers =
-        entry.split(' ').map(|number| number.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    let read = |number: &str| u64::try_from(number.parse::<i64>().ok()?).ok();
+    let numbers = entry.split(' ').map(read).collect::<Option<Vec<u64>>>()?;
     let [granted, returned, consumed, recorded, undone, flushed, _, _] = *numbers else {
         return None;
     };

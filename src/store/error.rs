@@ -1,5 +1,6 @@
 //! Why the counters did not answer.
 
+use redis::ErrorKind;
 use thiserror::Error;
 
 use crate::domain::distinct::EXACT_VALUES_MAX;
@@ -39,4 +40,19 @@ pub enum StoreError {
     /// A script answered something else than it should.
     #[error("unreadable answer of {script}: {answer}")]
     Unreadable { script: &'static str, answer: String },
+}
+
+impl StoreError {
+    /// Whether Redis has answered, and what it holds under the key is not what belongs there: asking
+    /// again gives the same.
+    pub fn is_about_content(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } => true,
+            Self::Redis(error) => {
+                error.code() == Some("WRONGTYPE")
+                    || matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType)
+            }
+            _ => false,
+        }
+    }
 }

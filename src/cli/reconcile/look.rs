@@ -8,10 +8,14 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    cli::counters::{Reached, reach},
+    cli::{
+        counters::{Reached, reach},
+        values::no_tenant,
+    },
     domain::{
         cell_key::CellKey,
         ids::{RunId, TenantId},
+        invalid::Invalid,
     },
     enforcement::{
         counter::CounterSeed,
@@ -42,12 +46,38 @@ pub(super) struct Look<'a> {
     /// Keys of runs that began before may have been forgotten.
     pub keys_kept_from: Timestamp,
     pub redis: RedisConfig,
+    /// Does not look at the shared counters.
+    pub without_counters: bool,
     pub scope: Scope,
     pub times: LookTimes,
     /// The real present.
     pub now: Timestamp,
     /// Most rows that are kept to be shown.
     pub rows_max: u32,
+}
+
+/// Whether the shared counters were looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Counters {
+    #[default]
+    Compared,
+    /// There are none, because.
+    None(&'static str),
+    /// They could be told where they are, and were not.
+    NotCompared(&'static str),
+    /// Whoever asked left them out.
+    LeftOut,
+}
+
+impl Counters {
+    /// Why they were not compared, if they were not.
+    pub fn why_not(self) -> Option<&'static str> {
+        match self {
+            Self::Compared => None,
+            Self::None(why) | Self::NotCompared(why) => Some(why),
+            Self::LeftOut => Some("left out, as asked"),
+        }
+    }
 }
 
 /// What was found.
@@ -58,8 +88,7 @@ pub(super) struct Report {
     /// Runs whose journals were read.
     pub journals: u64,
     pub mended: u64,
-    /// Shared counters were not looked at, because.
-    pub without_counters: Option<&'static str>,
+    pub counters_looked_at: Counters,
     pub differing: u64,
     pub in_flight: u64,
     pub expected: u64,
@@ -87,6 +116,13 @@ impl Look<'_> {
     /// Looks at everything.
     pub async fn all(&self) -> anyhow::Result<Report> {
         let mut report = Report { rows_max: self.rows_max as usize, ..Report::default() };
+        if let Some(meter) = &self.scope.meter
+            && !self.ledger.has_meter(meter).await?
+        {
+            let remedy = "`tollgate catalog show CATALOG` lists a catalog's";
+            let problem = format!("no plan has ever had a meter {meter}");
+            return Err(Invalid::new("--meter", problem, remedy).into());
+        }
         // What counters are compared with, and mended from, comes before them.
         self.owners(&mut report).await?;
         self.counters(&mut report).await?;
@@ -95,14 +131,23 @@ impl Look<'_> {
     }
 
     async fn counters(&self, report: &mut Report) -> anyhow::Result<()> {
-        if self.redis.url.is_empty() {
-            report.without_counters = Some("no redis.url is set");
-            return Ok(());
-        }
-        let Some(latest) = self.ledger.latest_epoch().await? else {
-            report.without_counters = Some("no sidecar has ever used any");
-            return Ok(());
+        let latest = self.ledger.latest_epoch().await?;
+        let (latest, problem) = match latest {
+            _ if self.without_counters => (None, Counters::LeftOut),
+            None => (None, Counters::None("no sidecar has ever used any")),
+            Some(latest) if !latest.is_shared() => {
+                (None, Counters::None("those in force are in the memory of one sidecar"))
+            }
+            Some(_) if self.redis.url.is_empty() => (
+                None,
+                Counters::NotCompared(
+                    "no redis.url is set; give --redis-url, or leave them out (--without-counters)",
+                ),
+            ),
+            Some(latest) => (Some(latest), Counters::Compared),
         };
+        report.counters_looked_at = problem;
+        let Some(latest) = latest else { return Ok(()) };
         if !latest.is_recovered {
             bail!(
                 "the shared counters are being rebuilt after a loss (epoch {}): not every run has \
@@ -124,6 +169,11 @@ impl Look<'_> {
         };
         let found = look.compare_all().await?;
         report.counters = found.compared;
+        let damaged = found.damaged.iter().map(|damaged| {
+            let mending = self.mender.as_ref().map(|_| damaged.not_mended());
+            Difference { mending, ..damaged.difference() }
+        });
+        report.take(damaged);
         let mut mended: Option<(CellKey, Mending)> = None;
         for found in &found.found {
             let mut difference = found.difference();
@@ -171,7 +221,13 @@ impl Look<'_> {
         let mut recheck = Recheck::new(self.ledger.clone(), self.now).await?;
         if let Some(tenant) = &self.scope.tenant {
             if tenant.pool().is_none() && self.ledger.tenant(tenant).await?.is_none() {
-                bail!("there is no tenant {tenant}; `tollgate tenant list` lists all");
+                return Err(no_tenant(tenant).into());
+            }
+            if let Some(pool) = tenant.pool()
+                && self.ledger.pool(pool).await?.is_none()
+            {
+                let remedy = "`tollgate pool list` lists all";
+                return Err(Invalid::new("--tenant", format!("there is no {pool}"), remedy).into());
             }
             return self.owner(tenant, &mut plans, &mut recheck, report).await;
         }

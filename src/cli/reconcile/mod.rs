@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use jiff::Timestamp;
 
-use self::look::Look;
+use self::look::{Counters, Look};
 use super::{
     ledger_args::{AuthorArgs, LedgerArgs},
     told::told,
@@ -27,6 +27,8 @@ use crate::{
 const DIFFERS: u8 = 1;
 /// Ends with this code when it could not be looked.
 const NOT_LOOKED: u8 = 2;
+/// Ends with this code when nothing differs in what was compared, which the shared counters are not.
+const COUNTERS_NOT_COMPARED: u8 = 3;
 /// What stands still for so long is no usage on its way, however often sidecars flush.
 const PATIENCE_MIN: Duration = Duration::from_secs(5);
 /// Flushes that a sidecar may leave out within that time.
@@ -43,7 +45,8 @@ const FLUSHES_LEFT_OUT: u32 = 3;
 /// longer than usage is on its way.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 nothing differs (any more), 1 something does, 2 it could not be looked."
+    after_help = "Exit codes: 0 nothing differs (any more), 1 something does, 2 it could not be looked, \
+                  3 nothing differs, but the shared counters were not compared."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -64,6 +67,9 @@ pub struct Args {
     /// have flushed; may be given several times. Read-only, the sidecar may be running
     #[arg(long = "journal", value_name = "DIR")]
     journals: Vec<PathBuf>,
+    /// Leave the shared counters out
+    #[arg(long)]
+    without_counters: bool,
     /// Mend what can be mended without guessing: windows' totals from what they are the sum of, shared
     /// counters upwards from the ledger, missing charges. What was mended is in the audit log
     #[arg(long)]
@@ -119,6 +125,7 @@ async fn compare(args: &Args) -> anyhow::Result<ExitCode> {
         journals: &args.journals,
         keys_kept_from: keys_kept_from(now, settings.jobs.usage_keys_days),
         redis: settings.redis,
+        without_counters: args.without_counters,
         scope,
         times: LookTimes { patience, wait_max },
         now,
@@ -126,5 +133,9 @@ async fn compare(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let report = look.all().await?;
     shown::print(&report, args.all, args.json)?;
-    Ok(if report.differing > report.mended { ExitCode::from(DIFFERS) } else { ExitCode::SUCCESS })
+    Ok(match (report.differing > report.mended, report.counters_looked_at) {
+        (true, _) => ExitCode::from(DIFFERS),
+        (false, Counters::NotCompared(_)) => ExitCode::from(COUNTERS_NOT_COMPARED),
+        (false, _) => ExitCode::SUCCESS,
+    })
 }

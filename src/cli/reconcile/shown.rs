@@ -15,11 +15,13 @@ use crate::{
 pub(super) fn print(report: &Report, with_expected: bool, as_json: bool) -> anyhow::Result<()> {
     let is_shown = |row: &&Difference| with_expected || row.standing != Standing::Expected;
     let rows: Vec<&Difference> = report.rows.iter().filter(is_shown).collect();
+    let not_compared = report.counters_looked_at.why_not();
     if as_json {
         let report = json!({
             "tenants": report.tenants,
             "counters": report.counters,
-            "counters_left_out": report.without_counters,
+            "counters_compared": not_compared.is_none(),
+            "counters_left_out": not_compared,
             "journals": report.journals,
             "mended": report.mended,
             "differences": report.differing,
@@ -38,8 +40,8 @@ pub(super) fn print(report: &Report, with_expected: bool, as_json: bool) -> anyh
         out!("{}", table(&head, &rows.iter().map(|row| cells(row)).collect::<Vec<_>>()));
     }
     let Report { tenants, counters, journals, differing, mended, in_flight, expected, .. } = report;
-    if let Some(why) = report.without_counters {
-        outln!("the shared counters were not compared: {why}");
+    if let Some(why) = not_compared {
+        outln!("NOT COMPARED: the shared counters: {why}");
     }
     outln!(
         "{tenants} tenants, {counters} shared counters and {journals} journals compared: {differing} \

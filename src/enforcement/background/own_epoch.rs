@@ -15,13 +15,15 @@ use crate::{
     domain::ids::RunId,
     enforcement::{directory::Directory, leasing::Leasing},
     leases::message::Epoch,
-    ledger::{Ledger, LedgerError, epochs::Epoch as LedgerEpoch, runs::RunStanding},
+    ledger::{
+        Ledger, LedgerError,
+        epochs::{Epoch as LedgerEpoch, OWN_COUNTERS},
+        runs::RunStanding,
+    },
 };
 
 /// Pause between looks at what others have done, and after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How the ledger names counters in a process.
-const PREFIX: &str = "run:";
 
 /// Looks after the epoch of one run.
 pub struct OwnEpochKeeper {
@@ -80,7 +82,7 @@ impl OwnEpochKeeper {
     /// The number of this run's epoch, begun now if it is not the one in force. `None`: this run
     /// began one before, and an open run's has taken its place; they would take turns for ever.
     async fn begin(&self, run: RunId, has_begun: bool) -> Result<Option<u64>, LedgerError> {
-        let name = format!("{PREFIX}{run}");
+        let name = format!("{OWN_COUNTERS}{run}");
         let latest = self.ledger.latest_epoch().await?;
         let number = latest.as_ref().map_or(0, |latest| latest.number);
         match latest {
@@ -92,7 +94,7 @@ impl OwnEpochKeeper {
     }
 
     async fn is_contended(&self, epoch: &LedgerEpoch) -> Result<bool, LedgerError> {
-        let Some(owner) = epoch.counters.strip_prefix(PREFIX) else { return Ok(false) };
+        let Some(owner) = epoch.counters.strip_prefix(OWN_COUNTERS) else { return Ok(false) };
         let Ok(owner) = owner.parse().map(RunId) else { return Ok(false) };
         let standing = self.ledger.run_standing(owner).await?;
         Ok(matches!(standing, RunStanding::Open { .. }))

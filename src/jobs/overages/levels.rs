@@ -76,6 +76,43 @@ impl Pass {
         Ok(charges)
     }
 
+    /// The charges of months that have none though later ones are charged: a run goes on where the last
+    /// charge ends.
+    pub(super) async fn left_out_months(
+        &mut self,
+        subscriber: &Subscriber,
+        level: &CellKey,
+    ) -> Result<Vec<Charge>, JobError> {
+        let charged = self.ledger.charged_periods(level, KIND).await?;
+        let Some((charged_from, _)) = charged.first().copied() else { return Ok(Vec::new()) };
+        let mut gaps = Vec::new();
+        let before = self.ledger.level_changes(level, charged_from).await?;
+        let first = before.first().and_then(|first| month_at(subscriber, level, first.hour));
+        gaps.extend(first.map(|month| (month.start, charged_from)));
+        gaps.extend(charged.iter().zip(charged.iter().skip(1)).map(|(one, next)| (one.1, next.0)));
+        gaps.retain(|(from, to)| from < to);
+        let Some((from, _)) = gaps.first().copied() else { return Ok(Vec::new()) };
+        let changes = self.ledger.level_changes(level, from).await?;
+        let changes: Vec<LevelChange> = changes
+            .into_iter()
+            .map(|change| LevelChange { hour: change.hour, delta: change.delta })
+            .collect();
+        let mut charges = Vec::new();
+        for (from, to) in gaps {
+            let month_from =
+                |at| month_at(subscriber, level, at).map(|month| Month { start: at, ..month });
+            let mut next = month_from(from);
+            for _ in 0..MONTHS_MAX {
+                let Some(month) = next.take_if(|month| month.end <= to) else { break };
+                next = month_from(month.end);
+                charges.extend(
+                    self.month_charge(subscriber, month, &changes, Closing::ByMarks).await?,
+                );
+            }
+        }
+        Ok(charges)
+    }
+
     async fn month_charge(
         &mut self,
         subscriber: &Subscriber,

@@ -14,10 +14,20 @@ pub(super) struct Pass {
     pub(super) tally: Tally,
     /// What is due is put here instead of being charged, when somebody only wants to know.
     pub(super) only_found: Option<Vec<Charge>>,
+    /// Months of levels that have no charge, and that no run looks at any more: put here beside what
+    /// is due.
+    pub(super) left_out: Vec<Charge>,
 }
 
 impl Pass {
     pub(super) fn new(ledger: Ledger, context: JobContext) -> Self {
-        Self { ledger, context, plans: Plans::default(), tally: Tally::default(), only_found: None }
+        Self {
+            ledger,
+            context,
+            plans: Plans::default(),
+            tally: Tally::default(),
+            only_found: None,
+            left_out: Vec::new(),
+        }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         Ledger,
         charges::Charge,
         grants::StoredGrant,
+        job_runs::JobRunStatus,
         reconcile::Scope,
         subscribers::{Subscriber, Terms},
     },
@@ -61,8 +62,10 @@ pub enum ChargeProblem {
     LateUsage { charged: Line, recomputed: Line },
     /// Nothing was used that the plan version has a price for.
     Superfluous { charged: Line },
-    /// The job has run since it became due, and there is none.
+    /// The job has been past it, and there is none. Its next run makes it.
     Missing { due: Box<Charge> },
+    /// There is none of a month of a level, and later months are charged: no run looks at it any more.
+    LeftOut { due: Box<Charge> },
     /// It is due, and the job has not run since. As it should be.
     Due { due: Box<Charge> },
     /// Whether it is right cannot be told.
@@ -97,6 +100,19 @@ impl ChargeProblem {
     /// Whether something is wrong, rather than on its way.
     pub fn is_difference(&self) -> bool {
         !matches!(self, Self::LateUsage { .. } | Self::Due { .. })
+    }
+}
+
+/// What has no charge.
+#[derive(Debug)]
+struct Found {
+    due: Vec<Charge>,
+    left_out: Vec<Charge>,
+}
+
+impl Found {
+    fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.left_out.is_empty()
     }
 }
 
@@ -142,6 +158,33 @@ pub struct Recheck {
     last_run: Option<Timestamp>,
 }
 
+/// How far the job has come with a tenant, as the charges show that it has made. Each charge says of the
+/// run that made it that windows which ended no later were closed for it, too.
+#[derive(Clone, Debug, Default)]
+struct Reached {
+    /// The end of a charged period, and when the charge was made: those that no other one has both
+    /// of later.
+    latest: Vec<(Timestamp, Timestamp)>,
+}
+
+impl Reached {
+    fn add(&mut self, charge: &Charge) {
+        let (end, at) = (charge.period_end, charge.created_at);
+        if charge.kind == KIND && !self.is_past(end, at) {
+            self.latest.retain(|(other_end, other_at)| *other_end > end || *other_at > at);
+            self.latest.push((end, at));
+        }
+    }
+
+    /// Whether a run was past a window that ended at `end` after its usage was all there at `at`.
+    fn is_past(&self, end: Timestamp, at: Timestamp) -> bool {
+        self.latest.iter().any(|(reached, made_at)| *reached >= end && *made_at >= at)
+    }
+}
+
+/// Runs of the job that are looked at for one that goes on.
+const RUNS_LOOKED_AT: u32 = 20;
+
 impl Recheck {
     /// Nothing is checked yet. `now` is the real present.
     pub async fn new(ledger: Ledger, now: Timestamp) -> Result<Self, JobError> {
@@ -156,15 +199,41 @@ impl Recheck {
         subscriber: &Subscriber,
         scope: &Scope,
     ) -> Result<Vec<ChargeFinding>, JobError> {
-        let mut findings = self.of_charges(subscriber, scope).await?;
-        self.pass.only_found = Some(Vec::new());
-        self.pass.charge(std::slice::from_ref(subscriber)).await?;
-        for due in self.pass.only_found.take().unwrap_or_default() {
-            if scope.covers(&due.key) {
-                findings.push(self.of_due(subscriber, due).await?);
-            }
+        let mut reached = Reached::default();
+        let mut findings = self.of_charges(subscriber, scope, &mut reached).await?;
+        let mut found = self.without_charge(subscriber).await?;
+        if found.is_empty() {
+            return Ok(findings);
+        }
+        match self.is_running().await? {
+            // What it has come to it may be about to charge.
+            true => reached = Reached::default(),
+            // The runs that made the charges are over: what they came to they have charged by now.
+            false => found = self.without_charge(subscriber).await?,
+        }
+        let Found { due, left_out } = found;
+        for due in due.into_iter().filter(|due| scope.covers(&due.key)) {
+            findings.push(self.of_due(subscriber, due, &reached).await?);
+        }
+        for due in left_out.into_iter().filter(|due| scope.covers(&due.key)) {
+            let (key, kind, due) = (due.key.clone(), due.kind.clone(), Box::new(due));
+            findings.push(ChargeFinding { key, kind, problem: ChargeProblem::LeftOut { due } });
         }
         Ok(findings)
+    }
+
+    /// What a run would charge now, and what it would leave out.
+    async fn without_charge(&mut self, subscriber: &Subscriber) -> Result<Found, JobError> {
+        self.pass.only_found = Some(Vec::new());
+        self.pass.left_out.clear();
+        self.pass.charge(std::slice::from_ref(subscriber)).await?;
+        let due = self.pass.only_found.take().unwrap_or_default();
+        Ok(Found { due, left_out: std::mem::take(&mut self.pass.left_out) })
+    }
+
+    async fn is_running(&self) -> Result<bool, JobError> {
+        let runs = self.pass.ledger.job_history(Some(super::NAME), RUNS_LOOKED_AT).await?;
+        Ok(runs.iter().any(|run| run.status == JobRunStatus::Running))
     }
 
     /// The charge as it would be made today from the plan version that it names.
@@ -186,6 +255,7 @@ impl Recheck {
         &mut self,
         subscriber: &Subscriber,
         scope: &Scope,
+        reached: &mut Reached,
     ) -> Result<Vec<ChargeFinding>, JobError> {
         let mut findings = Vec::new();
         let mut after: Option<Charge> = None;
@@ -194,6 +264,7 @@ impl Recheck {
             let page = self.pass.ledger.charges_after(tenant, after.as_ref(), CHARGES_PAGE).await?;
             let Some(last) = page.last() else { return Ok(findings) };
             after = Some(last.clone());
+            page.iter().for_each(|charge| reached.add(charge));
             for charge in page.iter().filter(|charge| scope.covers(&charge.key)) {
                 let problem = match charge.kind.as_str() {
                     KIND | BOUGHT | EMERGENCY => {
@@ -293,22 +364,29 @@ impl Recheck {
         &self,
         subscriber: &Subscriber,
         due: Charge,
+        reached: &Reached,
     ) -> Result<ChargeFinding, JobError> {
         let ended_at = subscriber.test_clock.map_or(due.period_end, |clock| clock.set_at);
-        let (at, wait) = match due.kind.as_str() {
+        let (at, wait, is_past) = match due.kind.as_str() {
             BOUGHT => {
                 let bought = self.grant_of(subscriber, &due.key).await?;
-                (bought.map_or(ended_at, |stored| stored.created_at), WAIT_MAX)
+                (bought.map_or(ended_at, |stored| stored.created_at), WAIT_MAX, false)
             }
-            EMERGENCY => (ended_at, EMERGENCY_WAIT_MAX),
+            EMERGENCY => (ended_at, EMERGENCY_WAIT_MAX, false),
             _ => {
                 // Usage that came after the job's run made a window that there was not before.
                 let used = self.pass.ledger.window_usage(&due.key).await?;
-                (used.map_or(ended_at, |(_, changed_at)| changed_at.max(ended_at)), WAIT_MAX)
+                let changed_at = used.map(|(_, changed_at)| changed_at);
+                let is_past = changed_at.is_some_and(|at| reached.is_past(due.period_end, at));
+                (
+                    changed_at.map_or(ended_at, |changed_at| changed_at.max(ended_at)),
+                    WAIT_MAX,
+                    is_past,
+                )
             }
         };
         let surely_at = at.checked_add(wait).unwrap_or(Timestamp::MAX);
-        let is_missing = self.last_run.is_some_and(|began| began > surely_at);
+        let is_missing = is_past || self.last_run.is_some_and(|began| began > surely_at);
         let (key, kind, due) = (due.key.clone(), due.kind.clone(), Box::new(due));
         let problem = match is_missing {
             true => ChargeProblem::Missing { due },
@@ -379,6 +457,19 @@ mod tests {
         changed.explanation = json!({});
         let problem = judge(&changed, Some(&charge(120)), Since::More).unwrap();
         assert!(matches!(problem, ChargeProblem::OwnFacts { facts: None, .. }), "{problem:?}");
+    }
+
+    #[test]
+    fn a_charge_shows_how_far_the_job_has_come_with_all_that_was_there() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut reached = Reached::default();
+        for (end, made_at) in [(10, 100), (20, 90), (5, 80), (20, 110)] {
+            reached.add(&Charge { period_end: at(end), created_at: at(made_at), ..charge(1) });
+        }
+        assert_eq!(reached.latest, [(at(20), at(110))]);
+        assert!(reached.is_past(at(20), at(110)) && reached.is_past(at(3), at(0)));
+        assert!(!reached.is_past(at(21), at(0)), "it ended later");
+        assert!(!reached.is_past(at(20), at(111)), "its usage came later");
     }
 
     #[test]

@@ -38,6 +38,10 @@ impl Pass {
         clock: BillingClock,
     ) -> Result<Vec<Charge>, JobError> {
         if usage.key.label.period == Period::Lifetime {
+            if self.only_found.is_some() {
+                let left_out = self.left_out_months(subscriber, &usage.key).await?;
+                self.left_out.extend(left_out);
+            }
             return self.level_charges(subscriber, usage, clock).await;
         }
         let label = usage.key.label;

@@ -44,6 +44,10 @@ async fn sql(world: &World, sql: &'static str) {
 
 /// May is charged: 12.1 GB and 20 GB of bandwidth, and 5 GB of disk.
 async fn charged() -> World {
+    charged_at(RAN_AT).await
+}
+
+async fn charged_at(ran_at: &str) -> World {
     let world = World::with_catalog("hosting").await;
     for (tenant, used) in [("acme", 112 * GB + GB / 10), ("beta", 120 * GB)] {
         world.tenant(tenant, "starter").await;
@@ -53,8 +57,66 @@ async fn charged() -> World {
     world.record("acme", "disk", 15 * GB, "2015-05-02T12:00:00Z").await;
     sql(&world, "UPDATE window_totals SET updated_at = '2019-01-01T00:00:00Z'").await;
     world.mark("2020-01-01T00:00:02Z").await;
-    assert_eq!(world.charge(RAN_AT).await["charged"], 3);
+    assert_eq!(world.charge(ran_at).await["charged"], 3);
     world
+}
+
+#[tokio::test]
+async fn a_charge_that_is_gone_is_missing_as_soon_as_others_show_that_the_job_was_past_it() {
+    // Too early for the job's start alone to say so.
+    let world = charged_at("2020-01-01T00:00:30Z").await;
+    sql(&world, "DELETE FROM charges WHERE meter = 'bandwidth'").await;
+    // Of acme the disk is charged. Of beta nothing is: its window may wait for the next run.
+    assert_eq!(differing(&world), ["charge overage: is missing 0.61 USD→none"]);
+    let (code, report) = printed(&world, &["reconcile", "--all", "--tenant", "beta"]);
+    let row = &report["rows"][0];
+    assert_eq!((code, &row["standing"]), (0, &"expected".into()), "{report:#}");
+    assert_eq!(row["what"], "charge overage: is due at the job's next run");
+    let (_, trace) = printed(&world, &["reconcile", "--all", "--tenant", "acme"]);
+    assert_eq!(trace["expected"], 0, "{trace:#}");
+
+    // While a run goes on it may be about to make it.
+    sql(&world, "UPDATE job_runs SET status = 'running', finished_at = NULL").await;
+    assert_eq!(differing(&world), [""; 0]);
+    sql(&world, "UPDATE job_runs SET status = 'succeeded', finished_at = started_at").await;
+
+    // Either is made by the next run.
+    assert_eq!(world.charge("2020-01-01T00:00:40Z").await["charged"], 2);
+    assert_eq!(differing(&world), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_month_of_a_level_that_no_run_makes_any_more_is_named_and_made_by_repair() {
+    let world = World::with_catalog("hosting").await;
+    world.tenant("acme", "starter").await;
+    world.record("acme", "disk", 15 * GB, "2015-05-02T12:00:00Z").await;
+    world.set_clock("acme", at("2015-08-01T00:00:00Z"), at(SET_AT)).await;
+    sql(&world, "UPDATE window_totals SET updated_at = '2019-01-01T00:00:00Z'").await;
+    world.mark("2020-01-01T00:00:02Z").await;
+    assert_eq!(world.charge(RAN_AT).await["charged"], 3);
+    assert_eq!(differing(&world), [""; 0]);
+    let before = world.amounts().await;
+
+    let gone = "charge overage: is missing, and no run of the job makes it any more 0.75 USD→none";
+    sql(&world, "DELETE FROM charges WHERE period_start = '2015-06-01T00:00:00Z'").await;
+    assert_eq!(differing(&world), [gone]);
+    sql(&world, "DELETE FROM charges WHERE period_start = '2015-05-01T00:00:00Z'").await;
+    assert_eq!(differing(&world), [gone; 2]);
+    assert_eq!(world.charge("2021-01-01T00:00:01Z").await["charged"], 0);
+
+    let (code, report) = printed(&world, &["reconcile", "--repair", "--reason", "lost"]);
+    assert_eq!((code, &report["mended"]), (0, &2.into()), "{report:#}");
+    assert_eq!(differing(&world), [""; 0]);
+    assert_eq!(world.amounts().await, before);
+    let noted: Vec<Value> = sqlx::query_scalar(
+        "SELECT detail FROM audit_log WHERE action = 'reconcile.charge' ORDER BY entry",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(noted.len(), 2);
+    assert_eq!((&noted[0]["was"], &noted[0]["reason"]), (&Value::Null, &"lost".into()));
+    assert_eq!(noted[0]["is"]["amount_minor"], 75, "{noted:#?}");
 }
 
 #[tokio::test]

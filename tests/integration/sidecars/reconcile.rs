@@ -254,6 +254,95 @@ async fn what_cannot_be_looked_at_is_an_error_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_and_not_there_is_refused_by_the_flag_that_names_it() {
+    let cluster = Cluster::with_catalog("books", CATALOG).await;
+    let flags = [
+        (["--tenant", "nobody"], "--tenant: there is no tenant nobody"),
+        (["--tenant", "pool!7"], "--tenant: there is no pool_7"),
+        (["--meter", "nothing"], "--meter: no plan has ever had a meter nothing"),
+        (["--limit", "0"], "--limit"),
+    ];
+    for (flags, told) in flags {
+        let refused = cluster.reconcile(&flags);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{flags:?}: {said}");
+        assert!(said.contains(told), "{flags:?}: {said}");
+    }
+    let listed = cluster.refused(&["run", "list", "--limit", "0"]);
+    assert!(listed.contains("at least 1"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_that_were_not_compared_are_told_and_have_an_exit_code_of_their_own() {
+    let cluster = Cluster::with_catalog("books", CATALOG).await;
+    let without_redis = |flags: &[&str]| {
+        let mut command = Processes::tollgate(&["reconcile"]);
+        command.args(flags).env("TOLLGATE_LEDGER_URL", &cluster.world.url);
+        let output = command.env_remove("TOLLGATE_REDIS_URL").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    // Nobody has used any yet.
+    let (code, said) = without_redis(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    let sidecar = cluster.start("a").await;
+    sidecar.process.stop();
+    let (code, said) = without_redis(&[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("NOT COMPARED: the shared counters: no redis.url is set"), "{said}");
+    let (code, said) = without_redis(&["--json"]);
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &report["counters_compared"]), (Some(3), &false.into()), "{report:#}");
+    let (code, said) = without_redis(&["--without-counters"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("NOT COMPARED: the shared counters: left out, as asked"), "{said}");
+    let (_, report) = cluster.reconciled(&[]);
+    assert_eq!(report["counters_compared"], true, "{report:#}");
+    cluster.sql("UPDATE window_totals SET used = used + 1").await;
+    let (code, said) = without_redis(&[]);
+    assert_eq!(code, Some(1), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_cannot_be_read_is_named_and_all_others_are_compared() {
+    let cluster = Cluster::with_catalog("books", CATALOG).await;
+    let (key, open) = used(&cluster).await;
+    let seats = CellKey {
+        meter: "seats".parse().unwrap(),
+        label: "lifetime:0:0".parse().unwrap(),
+        ..key.clone()
+    };
+    let named = |key: &CellKey| {
+        let name = tollgate::store::keys::counter_name(key);
+        format!("counters: the counter {name}, which cannot be read ")
+    };
+    let sum = cluster.plant(&key, "u", "some");
+    let base = cluster.plant(&seats, "b", "3");
+    let found = cluster.differing(&[]);
+    assert!(found.iter().any(|row| row.starts_with(&format!("{}105→", named(&key)))), "{found:?}");
+    assert!(found.contains(&"counters: usage of closed runs 0→3".to_owned()), "{found:?}");
+    assert_eq!(cluster.differing(&["--meter", "upload"]), [""; 0]);
+    let (code, report) = cluster.reconciled(&["--repair", "--meter", "calls"]);
+    let row = &report["rows"][0];
+    let told = row["mending"]["not_mended"].as_str().unwrap();
+    assert!(code == 1 && told.contains("tg:life"), "{report:#}");
+    assert_eq!((&row["tenant"], &row["meter"]), (&"acme".into(), &"calls".into()), "{report:#}");
+    cluster.plant(&key, "u", &sum);
+    cluster.plant(&seats, "b", &base);
+
+    // Something of another type in its place.
+    let name = tollgate::store::keys::counter_name(&key);
+    let mut connection = cluster.redis_connection();
+    let dump: Vec<u8> = redis::cmd("DUMP").arg(&name).query(&mut connection).unwrap();
+    let () = redis::cmd("SET").arg(&name).arg("text").query(&mut connection).unwrap();
+    let found = cluster.differing(&["--tenant", "acme"]);
+    assert!(found.len() == 1 && found[0].starts_with(&named(&key)), "{found:?}");
+    let restore = redis::cmd("RESTORE").arg(&name).arg(0).arg(dump).arg("REPLACE").to_owned();
+    let () = restore.query(&mut connection).unwrap();
+    cluster.assert_reconciled();
+    open.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_follows_from_something_else_is_mended_and_noted_and_nothing_is_guessed() {
     let cluster = Cluster::with_catalog("books", CATALOG).await;
     let (key, open) = used(&cluster).await;
