@@ -12,8 +12,6 @@ use crate::{
 
 /// How long Postgres may take to take a connection.
 pub const REACH_WAIT: Duration = Duration::from_secs(5);
-/// What to do when it does not.
-pub const CHECK_THE_URL: &str = "check --ledger-url and that the server runs";
 
 /// Where the ledger is: the settings of the section `ledger`.
 #[derive(clap::Args, Debug)]
@@ -43,7 +41,7 @@ impl LedgerArgs {
 
 /// Fails with the cause when Postgres cannot be reached.
 pub async fn reach(ledger: &Ledger) -> anyhow::Result<()> {
-    ledger.reach(REACH_WAIT).await.context(CHECK_THE_URL)
+    Ok(ledger.reach(REACH_WAIT).await?)
 }
 
 /// Who changes something, and why; kept in the audit log.

@@ -2,10 +2,7 @@
 
 use anyhow::{Context, bail};
 
-use super::{
-    ledger_args::{CHECK_THE_URL, REACH_WAIT},
-    print::outln,
-};
+use super::{ledger_args::REACH_WAIT, print::outln};
 use crate::{config::SettingsArgs, ledger::Ledger};
 
 /// Bring the ledger's schema up to this version; safe to repeat, and on a live database
@@ -22,7 +19,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         bail!("there is no ledger to migrate; give --ledger-url or set TOLLGATE_LEDGER_URL");
     }
     let ledger = Ledger::new(&settings)?;
-    ledger.reach_as_owner(REACH_WAIT).await.context(CHECK_THE_URL)?;
+    ledger.reach_as_owner(REACH_WAIT).await?;
     ledger.migrate().await.context("cannot migrate the ledger")?;
     outln!("the ledger's schema is up to date");
     Ok(())

@@ -122,7 +122,7 @@ async fn wait_for_schema(ledger: &Ledger, condition: &Condition) -> anyhow::Resu
         match ledger.check_schema().await {
             Ok(()) => return Ok(()),
             Err(error @ LedgerError::Schema(_)) => {
-                return Err(error).context("run `tollgate migrate` first");
+                return Err(error).context("cannot use the ledger");
             }
             Err(error) => {
                 let reached = ledger.reach(REACH_WAIT).await;

@@ -224,7 +224,10 @@ fn unreached(error: LedgerError) -> EngineError {
         return EngineError::IdempotencyConflict(conflict.into());
     }
     tracing::warn!(%error, "emergency usage cannot be decided");
-    away("Postgres cannot be asked now")
+    match error {
+        LedgerError::Schema(error) => away(&error.to_string()),
+        _ => away("Postgres cannot be asked now"),
+    }
 }
 
 fn away(why: &str) -> EngineError {

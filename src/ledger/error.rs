@@ -5,6 +5,9 @@ use sqlx::{migrate::MigrateError, postgres::PgDatabaseError};
 use super::service_role::RoleError;
 use crate::domain::invalid::Invalid;
 
+/// insufficient_privilege.
+const FORBIDDEN: &str = "42501";
+
 /// Why the ledger could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -37,13 +40,17 @@ pub enum LedgerError {
     Failed(#[source] sqlx::Error),
 }
 
-/// Postgres cannot be reached, for a cause that is known.
+/// No connection to Postgres, for a cause that is known. The place is host, port and database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Postgres cannot be reached at {place}: {cause}")]
-pub struct Unreachable {
-    /// Host, port and database.
-    pub place: String,
-    pub cause: String,
+pub enum Unreachable {
+    /// It is not there, or has no connection to give now; another address or another time may help.
+    #[error(
+        "Postgres cannot be reached at {place}: {cause}; check ledger.url and that the server runs"
+    )]
+    Away { place: String, cause: String },
+    /// It is there, and does not let in whom the URL names.
+    #[error("Postgres at {place} refuses the connection: {cause}")]
+    Refused { place: String, cause: String },
 }
 
 /// Why the schema does not fit this binary.
@@ -60,6 +67,12 @@ pub enum SchemaError {
     Failed(#[source] MigrateError),
     #[error(transparent)]
     Role(#[from] RoleError),
+    /// A right on a table or function that a migration grants is not there any more.
+    #[error(
+        "Postgres refuses it to tollgate_service: {0}; have the owner of the ledger's tables grant \
+         again what migrations/0018_service_role.sql grants (docs/access.md, Postgres)"
+    )]
+    Forbidden(String),
     #[error(
         "connections to the ledger act as {0} and not as tollgate_service: something between here and \
          Postgres drops the parameters of connections; have it pass `options` on, or run: \
@@ -124,7 +137,7 @@ impl LedgerError {
     }
 
     pub(super) fn is_forbidden(error: &MigrateError) -> bool {
-        matches!(error, MigrateError::Execute(error) if sqlstate(error).as_deref() == Some("42501"))
+        matches!(error, MigrateError::Execute(error) if sqlstate(error).as_deref() == Some(FORBIDDEN))
     }
 
     /// Whether the transaction was sacrificed to another one, and may be tried again at once.
@@ -137,6 +150,13 @@ impl LedgerError {
 impl From<MigrateError> for LedgerError {
     fn from(error: MigrateError) -> Self {
         match error {
+            // Whoever migrates acts as the owner, and has its own remedy.
+            MigrateError::Execute(error)
+                if sqlstate(&error).as_deref() == Some(FORBIDDEN)
+                    && RoleError::read(&error).is_none() =>
+            {
+                SchemaError::Failed(error.into()).into()
+            }
             MigrateError::Execute(error) => match Self::from(error) {
                 Self::Failed(error) => SchemaError::Failed(error.into()).into(),
                 passing => passing,
@@ -152,23 +172,29 @@ impl From<sqlx::Error> for LedgerError {
         if let Some(role) = RoleError::read(&error) {
             return SchemaError::Role(role).into();
         }
+        if sqlstate(&error).as_deref() == Some(FORBIDDEN) {
+            let told = error.as_database_error().map_or_else(String::new, |it| it.message().into());
+            return SchemaError::Forbidden(told).into();
+        }
         match &error {
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
-            // Class 08: connection, 53: resources, 57P: shutting down or starting up.
             sqlx::Error::Database(_)
-                if sqlstate(&error).is_some_and(|code| {
-                    code.starts_with("08") || code.starts_with("53") || code.starts_with("57P")
-                }) =>
+                if sqlstate(&error).is_some_and(|it| is_of_the_moment(&it)) =>
             {
                 Self::Unavailable(error)
             }
             _ => Self::Failed(error),
         }
     }
+}
+
+/// Class 08: connection, 53: resources, 57P: shutting down or starting up.
+pub(super) fn is_of_the_moment(sqlstate: &str) -> bool {
+    ["08", "53", "57P"].iter().any(|class| sqlstate.starts_with(class))
 }
 
 /// What Postgres says is to be done.
@@ -180,8 +206,7 @@ fn hint(error: &MigrateError) -> String {
     let told = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::hint);
     match told {
         Some(hint) => format!("; {hint}"),
-        // insufficient_privilege.
-        None if error.code().as_deref() == Some("42501") => {
+        None if error.code().as_deref() == Some(FORBIDDEN) => {
             "; run `tollgate migrate` as the owner of the tables".to_owned()
         }
         None => String::new(),

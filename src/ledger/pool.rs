@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::{
     config::LedgerConfig,
-    error::{LedgerError, SchemaError, Unreachable},
+    error::{LedgerError, SchemaError, Unreachable, is_of_the_moment},
     partition::KnownPartitions,
     service_role::{RoleError, SERVICE_ROLE},
 };
@@ -135,23 +135,31 @@ impl Ledger {
 }
 
 async fn reach(options: &PgConnectOptions, wait: Duration) -> Result<(), Unreachable> {
-    let cause = match tokio::time::timeout(wait, PgConnection::connect_with(options)).await {
-        Ok(Ok(connection)) => {
-            // The server notices its end in any case.
-            let _ = tokio::time::timeout(wait, connection.close()).await;
-            return Ok(());
-        }
-        Ok(Err(sqlx::Error::Io(error))) => error.to_string(),
-        Ok(Err(error)) => match RoleError::read(&error) {
-            Some(role) => role.to_string(),
-            None => match error {
-                sqlx::Error::Database(error) => error.message().to_owned(),
-                error => error.to_string(),
+    let place = place(options);
+    let (is_refused, cause) =
+        match tokio::time::timeout(wait, PgConnection::connect_with(options)).await {
+            Ok(Ok(connection)) => {
+                // The server notices its end in any case.
+                let _ = tokio::time::timeout(wait, connection.close()).await;
+                return Ok(());
+            }
+            Ok(Err(sqlx::Error::Io(error))) => (false, error.to_string()),
+            Ok(Err(error)) => match RoleError::read(&error) {
+                Some(role) => (true, role.to_string()),
+                None => match error {
+                    sqlx::Error::Database(error) => {
+                        let code = error.code().unwrap_or_default();
+                        (!is_of_the_moment(&code), error.message().to_owned())
+                    }
+                    error => (false, error.to_string()),
+                },
             },
-        },
-        Err(_) => format!("no answer within {wait:?}"),
-    };
-    Err(Unreachable { place: place(options), cause })
+            Err(_) => (false, format!("no answer within {wait:?}")),
+        };
+    Err(match is_refused {
+        true => Unreachable::Refused { place, cause },
+        false => Unreachable::Away { place, cause },
+    })
 }
 
 /// Where the server is and which database is meant, without a password.

@@ -12,7 +12,7 @@ use crate::{
     },
     enforcement::error::EngineError,
     ledger::{
-        Ledger,
+        Ledger, LedgerError,
         catalogs::{ChangedCatalog, StoredCatalog, WhichVersion},
         pools::StoredPool,
         tenants::ChangeCursor,
@@ -153,7 +153,10 @@ impl Source {
     }
 }
 
-fn out_of_reach(what: String, error: crate::ledger::LedgerError) -> EngineError {
+fn out_of_reach(what: String, error: LedgerError) -> EngineError {
     tracing::debug!(%error, "{what}");
-    EngineError::Unavailable(format!("{what}, and Postgres cannot be asked now"))
+    EngineError::Unavailable(match error {
+        LedgerError::Schema(error) => format!("{what}: {error}"),
+        _ => format!("{what}, and Postgres cannot be asked now"),
+    })
 }

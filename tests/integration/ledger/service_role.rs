@@ -167,6 +167,7 @@ async fn an_owner_who_is_no_superuser_and_who_may_only_act_as_the_service_can_bo
     assert!(told.contains("GRANT tollgate_service TO"), "{told}");
     let told = app.reach(std::time::Duration::from_secs(30)).await.unwrap_err().to_string();
     assert!(told.contains("GRANT tollgate_service TO"), "{told}");
+    assert!(told.contains("refuses the connection") && !told.contains("be reached"), "{told}");
     admin.execute("GRANT tollgate_service TO app").await.unwrap();
     works(&app).await;
     let told = app.migrate().await.unwrap_err().to_string();

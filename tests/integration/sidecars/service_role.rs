@@ -48,8 +48,21 @@ async fn a_sidecar_a_worker_and_the_operators_tools_need_no_more_than_the_servic
     });
     let told = cluster.refused(&["tenant", "list"]);
     assert!(told.contains("GRANT tollgate_service TO"), "{told}");
+    assert!(!told.contains("cannot be reached") && !told.contains("server runs"), "{told}");
     administer(&cluster, &format!("GRANT tollgate_service TO {login}")).await;
     sidecar.wait_until_serving(&cluster.log("a")).await;
+
+    // A right on a table that somebody took away is told as that, and not as an outage.
+    let readers = "tollgate_service, tollgate_tenant";
+    administer(&cluster, &format!("REVOKE SELECT ON tenants FROM {readers}")).await;
+    let told = cluster.refused(&["tenant", "list"]);
+    let refused = sidecar.check(Mode::Check, "nobody", "calls", 1).await.unwrap_err();
+    for told in [told.as_str(), refused.message()] {
+        assert!(told.contains("permission denied for table tenants"), "{told}");
+        assert!(told.contains("have the owner of the ledger's tables grant again"), "{told}");
+        assert!(!told.contains("be asked now") && !told.contains("be reached"), "{told}");
+    }
+    administer(&cluster, &format!("GRANT SELECT ON tenants TO {readers}")).await;
 
     let tenant = ["--account", "acme", "--catalog", "proving", "--plan", "basic"];
     cluster.operate(&[&["tenant", "create", "acme"], &tenant[..]].concat());
