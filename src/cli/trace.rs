@@ -9,13 +9,14 @@ use super::{
     ledger_args::LedgerArgs,
     print::{out, outln},
     table::table,
+    values::no_tenant,
 };
 use crate::{
     clock::Clock,
     domain::ids::{IdempotencyKey, RunId, TenantId},
     http::cloud_events::idempotency_key,
     journal::position::Position,
-    reconcile::trace::{Asked, Tracer},
+    reconcile::trace::{Asked, Trace, Tracer},
 };
 
 /// Show one event's way: journal, flush, totals and rollups, charge
@@ -25,7 +26,8 @@ use crate::{
 /// reports name it: RUN@SEGMENT:OFFSET, where its record ends.
 ///
 /// Events without a key are added up and have no row of their own, unless their meter keeps raw
-/// events. Where something is not known, it says why.
+/// events. Where something is not known, it says why. It exits with 1 when it is not known that there
+/// is such an event.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
@@ -58,19 +60,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if let Asked::Keyed { tenant, .. } = &asked
         && ledger.tenant(tenant).await?.is_none()
     {
-        bail!("there is no tenant {tenant}; `tollgate tenant list` lists all");
+        return Err(no_tenant(tenant).into());
     }
     let now = Clock::System.now();
     let tracer = Tracer { ledger: &ledger, journals: &args.journals, now };
-    let steps = tracer.follow(&asked).await?;
+    let Trace { steps, unknown } = tracer.follow(&asked).await?;
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&json!({ "steps": steps }))?);
+        let trace = json!({ "known": unknown.is_none(), "steps": steps });
+        outln!("{}", serde_json::to_string_pretty(&trace)?);
     } else {
         let rows: Vec<_> =
             steps.into_iter().map(|step| vec![step.stage.to_owned(), step.says]).collect();
         out!("{}", table(&["stage", "what is known"], &rows));
     }
-    Ok(())
+    match unknown {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
 }
 
 fn asked(args: &Args) -> anyhow::Result<Asked> {

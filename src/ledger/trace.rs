@@ -5,7 +5,7 @@ use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 
 use super::{
-    cell_rows::{CellRow, read_unsigned, subject_column},
+    cell_rows::{CellRow, read_column, read_unsigned, subject_column},
     charges::Charge,
     error::LedgerError,
     pool::Ledger,
@@ -91,6 +91,45 @@ impl Ledger {
             })
         })
         .transpose()
+    }
+
+    /// The keys under which events of the record that ends at `position` of a run's journal were counted,
+    /// with whose they are.
+    pub async fn used_keys_of_record(
+        &self,
+        run: RunId,
+        position: u64,
+    ) -> Result<Vec<(TenantId, IdempotencyKey, UsedKey)>, LedgerError> {
+        let Ok(column) = i64::try_from(position) else { return Ok(Vec::new()) };
+        let rows = sqlx::query!(
+            "SELECT tenant, idempotency_key, meter, subject, amount, operation, received_at
+             FROM usage_keys WHERE run = $1 AND journal_position = $2
+             ORDER BY tenant, idempotency_key LIMIT $3",
+            run.0,
+            column,
+            ROWS_MAX
+        )
+        .fetch_all(self.query("used_keys_of_record"))
+        .await?;
+        let table = "usage_keys";
+        rows.into_iter()
+            .map(|row| {
+                let tenant =
+                    read_column(table, "tenant", run, &row.tenant, TenantId::stored(&row.tenant))?;
+                let key = IdempotencyKey::new(&row.idempotency_key);
+                let key = read_column(table, "idempotency_key", run, &row.idempotency_key, key)?;
+                let used = UsedKey {
+                    meter: row.meter,
+                    subject: row.subject,
+                    amount: row.amount,
+                    operation: row.operation,
+                    run,
+                    journal_position: position,
+                    received_at: row.received_at.to_jiff(),
+                };
+                Ok((tenant, key, used))
+            })
+            .collect()
     }
 
     /// Raw events of the record that ends at `position` of a run's journal, of one tenant where it is

@@ -1,7 +1,7 @@
 //! Which event is followed, and what its sources have of it.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     domain::{
@@ -10,6 +10,7 @@ use crate::{
         usage::UsageEvent,
     },
     journal::position::Position,
+    ledger::trace::KeptEvent,
 };
 
 /// Which event.
@@ -19,6 +20,15 @@ pub enum Asked {
     Keyed { tenant: TenantId, key: IdempotencyKey },
     /// Those of one record of a run's journal.
     Record { run: RunId, position: Position },
+}
+
+/// What is known of an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// Stage by stage.
+    pub steps: Vec<Step>,
+    /// Why it is not even known that there is such an event, where that is so.
+    pub unknown: Option<String>,
 }
 
 /// One stage of the way.
@@ -40,7 +50,31 @@ pub(super) struct Seen {
     pub(super) received_at: Option<jiff::Timestamp>,
 }
 
+impl Seen {
+    /// As a journal has it.
+    pub(super) fn of(event: &UsageEvent, received_at: Option<jiff::Timestamp>) -> Self {
+        Self {
+            key: event.key.clone(),
+            event: json!({ "amount": event.amount }),
+            at: event.time,
+            received_at,
+        }
+    }
+}
+
+impl From<KeptEvent> for Seen {
+    fn from(event: KeptEvent) -> Self {
+        Self {
+            event: json!({ "amount": event.amount, "properties": event.properties }),
+            key: event.key,
+            at: event.event_at,
+            received_at: Some(event.received_at),
+        }
+    }
+}
+
 /// A record of a journal that holds the event.
+#[derive(Clone)]
 pub(super) struct InJournal {
     pub(super) run: RunId,
     pub(super) position: Position,

@@ -2,19 +2,24 @@
 //! Where something is not known it says why.
 
 mod event;
+mod place;
 mod told;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::json;
 
-pub use self::event::{Asked, Step};
+pub use self::event::{Asked, Step, Trace};
 use self::{
     event::{InJournal, Seen},
+    place::{Around, InJournals},
     told::{Steps, say_charge, say_journalled, say_kept, say_key, say_quarantined, say_unknown},
 };
 use crate::{
-    domain::{ids::RunId, usage::UsageEvent},
+    domain::{
+        ids::{IdempotencyKey, RunId, TenantId},
+        usage::UsageEvent,
+    },
     jobs::{error::JobError, overages::recheck::Recheck},
     journal::{
         browse::{self, BrowsedRun},
@@ -56,43 +61,173 @@ pub struct Tracer<'a> {
 
 impl Tracer<'_> {
     /// The way of the event, stage by stage.
-    pub async fn follow(&self, asked: &Asked) -> Result<Vec<Step>, TraceError> {
+    pub async fn follow(&self, asked: &Asked) -> Result<Trace, TraceError> {
+        match asked {
+            Asked::Keyed { tenant, key } => self.follow_key(asked, tenant, key).await,
+            Asked::Record { run, position } => self.follow_record(asked, *run, *position).await,
+        }
+    }
+
+    async fn follow_key(
+        &self,
+        asked: &Asked,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+    ) -> Result<Trace, TraceError> {
         let mut steps = Steps::default();
-        let records = self.in_journals(asked, &mut steps)?;
-        let (used_key, quarantined) = match asked {
-            Asked::Keyed { tenant, key } => (
-                self.ledger.used_key(tenant, key).await?,
-                self.ledger.quarantined_under(tenant, key).await?,
-            ),
-            Asked::Record { run, position } => {
-                (None, self.ledger.quarantined_of_record(*run, (*position).into()).await?)
-            }
+        let InJournals { records, .. } = self.in_journals(asked, &mut steps)?;
+        let used_key = self.ledger.used_key(tenant, key).await?;
+        let quarantined = self.ledger.quarantined_under(tenant, key).await?;
+        let mut places: Vec<(RunId, u64)> =
+            records.iter().map(|record| (record.run, record.position.into())).collect();
+        places.extend(used_key.as_ref().map(|used| (used.run, used.journal_position)));
+        self.flush(places, &mut steps).await?;
+        say_key(key, used_key.as_ref(), &quarantined, &records, &mut steps);
+        for entry in &quarantined {
+            say_quarantined(entry, &mut steps);
+        }
+        let kept = match &used_key {
+            Some(used) => self.kept_under(tenant, key, used).await?,
+            None => Vec::new(),
         };
-        self.flush(asked, &records, used_key.as_ref(), &mut steps).await?;
-        if let Asked::Keyed { key, .. } = asked {
-            say_key(key, used_key.as_ref(), &quarantined, &records, &mut steps);
+        for event in &kept {
+            say_kept(event, &mut steps);
+        }
+        let counted = counted(&records, used_key.as_ref(), kept);
+        if counted.is_empty() {
+            say_unknown(asked, used_key.as_ref(), &quarantined, &records, &mut steps);
+        }
+        self.say_counted(&counted, &mut steps).await?;
+        let is_known = used_key.is_some() || !quarantined.is_empty() || !records.is_empty();
+        let unknown = (!is_known).then(|| {
+            format!(
+                "no event is known under the key {:?} of tenant {tenant}: it was never acknowledged, \
+                 lies unflushed in a journal that was not looked into (--journal), or was forgotten \
+                 after jobs.usage_keys_days",
+                key.as_str()
+            )
+        });
+        Ok(Trace { steps: steps.0, unknown })
+    }
+
+    async fn follow_record(
+        &self,
+        asked: &Asked,
+        run: RunId,
+        position: Position,
+    ) -> Result<Trace, TraceError> {
+        let mut steps = Steps::default();
+        let InJournals { records, around } = self.in_journals(asked, &mut steps)?;
+        let place = u64::from(position);
+        let quarantined = self.ledger.quarantined_of_record(run, place).await?;
+        let kept = self.ledger.kept_events_of_record(None, run, place, None).await?;
+        let counted_keys = self.ledger.used_keys_of_record(run, place).await?;
+        let is_known = !records.is_empty()
+            || !quarantined.is_empty()
+            || !kept.is_empty()
+            || !counted_keys.is_empty();
+        if !is_known {
+            let why = self.why_unknown(run, position, &around).await?;
+            let facts = json!({ "run": run.to_string(), "position": position.to_string() });
+            steps.say("place", why.as_str(), facts);
+            let unknown = format!("no event is known at {run}@{position}: {why}");
+            return Ok(Trace { steps: steps.0, unknown: Some(unknown) });
+        }
+        self.flush(vec![(run, place)], &mut steps).await?;
+        let used = self.used_keys(&records, counted_keys).await?;
+        for ((_, key), used) in &used {
+            let of_key = |record: &&InJournal| record.event.idempotency_key.as_ref() == Some(key);
+            let records: Vec<_> = records.iter().filter(of_key).cloned().collect();
+            say_key(key, used.as_ref(), &quarantined, &records, &mut steps);
         }
         for entry in &quarantined {
             say_quarantined(entry, &mut steps);
         }
-        let kept = self.kept(asked, used_key.as_ref()).await?;
         for event in &kept {
             say_kept(event, &mut steps);
         }
-        let counted = counted(asked, &records, used_key.as_ref(), kept);
+        let received_at = kept.first().map(|event| event.received_at);
+        let counted: Vec<Seen> = match records.is_empty() {
+            true => kept.into_iter().map(Seen::from).collect(),
+            false => {
+                let is_counted = |record: &&InJournal| match &record.event.idempotency_key {
+                    None => true,
+                    Some(key) => {
+                        let of = (record.event.key.tenant.clone(), key.clone());
+                        let used = used.get(&of).and_then(Option::as_ref);
+                        used.is_some_and(|used| (used.run, used.journal_position) == (run, place))
+                    }
+                };
+                let seen = |record: &InJournal| Seen::of(&record.event, received_at);
+                records.iter().filter(is_counted).map(seen).collect()
+            }
+        };
         if counted.is_empty() {
-            say_unknown(asked, used_key.as_ref(), &quarantined, &records, &mut steps);
+            let used = used.values().flatten().next();
+            say_unknown(asked, used, &quarantined, &records, &mut steps);
         }
-        for seen in &counted {
-            self.totals(seen, &mut steps).await?;
-            self.charges(seen, &mut steps).await?;
+        self.say_counted(&counted, &mut steps).await?;
+        Ok(Trace { steps: steps.0, unknown: None })
+    }
+
+    /// The keys of the record's events, with what was counted under each.
+    async fn used_keys(
+        &self,
+        records: &[InJournal],
+        counted: Vec<(TenantId, IdempotencyKey, UsedKey)>,
+    ) -> Result<BTreeMap<(TenantId, IdempotencyKey), Option<UsedKey>>, TraceError> {
+        let mut used: BTreeMap<_, _> =
+            counted.into_iter().map(|(tenant, key, used)| ((tenant, key), Some(used))).collect();
+        for event in records.iter().map(|record| &record.event) {
+            let Some(key) = &event.idempotency_key else { continue };
+            let of = (event.key.tenant.clone(), key.clone());
+            if !used.contains_key(&of) {
+                let counted = self.ledger.used_key(&of.0, &of.1).await?;
+                used.insert(of, counted);
+            }
         }
-        Ok(steps.0)
+        Ok(used)
+    }
+
+    /// Why nothing is known of a place.
+    async fn why_unknown(
+        &self,
+        run: RunId,
+        position: Position,
+        around: &Around,
+    ) -> Result<String, TraceError> {
+        if let Some(why) = around.why() {
+            return Ok(why);
+        }
+        let Some(known) = self.ledger.run(run).await? else {
+            return Ok("there is no such run in the ledger (`tollgate run list --all`)".to_owned());
+        };
+        let mark = Position::from(known.flushed_position);
+        Ok(match (position > mark, known.closing.is_some()) {
+            (true, true) => format!("the run is closed, and its journal is flushed up to {mark} only"),
+            (true, false) => format!(
+                "it is behind the run's mark {mark}, where only its journal can say what there is \
+                 (--journal)"
+            ),
+            (false, _) => "the ledger names no event of a record that ends there: events without a key \
+                           are added up unless their meter keeps raw events, so that only the journal \
+                           can say whether there was one (--journal)"
+                .to_owned(),
+        })
+    }
+
+    async fn say_counted(&self, counted: &[Seen], steps: &mut Steps) -> Result<(), TraceError> {
+        for seen in counted {
+            self.totals(seen, steps).await?;
+            self.charges(seen, steps).await?;
+        }
+        Ok(())
     }
 
     /// The records of the journals that are given which hold the event.
-    fn in_journals(&self, asked: &Asked, steps: &mut Steps) -> Result<Vec<InJournal>, TraceError> {
+    fn in_journals(&self, asked: &Asked, steps: &mut Steps) -> Result<InJournals, TraceError> {
         let mut found = Vec::new();
+        let mut around = Around::default();
         for dir in self.journals {
             for run in browse::runs(dir)? {
                 let Some(browsed) = BrowsedRun::open(dir, run)? else { continue };
@@ -107,6 +242,11 @@ impl Tracer<'_> {
                         break;
                     }
                     for entry in entries {
+                        if let Asked::Record { run: of, position } = asked
+                            && *of == run
+                        {
+                            around.add(*position, &entry);
+                        }
                         let Record::Usage(events) = entry.record else { continue };
                         let is_asked = |event: &&UsageEvent| match asked {
                             Asked::Keyed { tenant, key } => {
@@ -129,33 +269,29 @@ impl Tracer<'_> {
             }
         }
         if found.is_empty() {
-            let says = match self.journals.is_empty() {
-                true => {
+            let says = match (self.journals.is_empty(), around.why()) {
+                (true, _) => {
                     "no journal was looked into: give the sidecars' data directories (--journal)"
+                        .to_owned()
                 }
-                false => {
-                    "in none of the journals: its segment is flushed and deleted, or it is elsewhere"
+                (false, Some(why)) => why,
+                (false, None) => {
+                    "in none of the journals: its segment is flushed and deleted, or it \
+                                  is elsewhere"
+                        .to_owned()
                 }
             };
             steps.say("journal", says, json!({ "looked_into": self.journals.len() }));
         }
-        Ok(found)
+        Ok(InJournals { records: found, around })
     }
 
     /// When its record reached the ledger, run by run.
     async fn flush(
         &self,
-        asked: &Asked,
-        records: &[InJournal],
-        used_key: Option<&UsedKey>,
+        mut places: Vec<(RunId, u64)>,
         steps: &mut Steps,
     ) -> Result<(), TraceError> {
-        let mut places: Vec<(RunId, u64)> =
-            records.iter().map(|record| (record.run, record.position.into())).collect();
-        places.extend(used_key.map(|used| (used.run, used.journal_position)));
-        if let Asked::Record { run, position } = asked {
-            places.push((*run, (*position).into()));
-        }
         places.sort_unstable();
         places.dedup();
         for (run, place) in places {
@@ -181,26 +317,17 @@ impl Tracer<'_> {
         Ok(())
     }
 
-    async fn kept(
+    async fn kept_under(
         &self,
-        asked: &Asked,
-        used_key: Option<&UsedKey>,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+        used: &UsedKey,
     ) -> Result<Vec<KeptEvent>, TraceError> {
-        let ledger = self.ledger;
-        Ok(match (asked, used_key) {
-            (Asked::Keyed { tenant, key }, Some(used)) => {
-                let (run, position) = (used.run, used.journal_position);
-                let at = Some(used.received_at);
-                let events = ledger.kept_events_of_record(Some(tenant), run, position, at).await?;
-                let is_asked =
-                    |event: &KeptEvent| event.idempotency_key.as_deref() == Some(key.as_str());
-                events.into_iter().filter(is_asked).collect()
-            }
-            (Asked::Keyed { .. }, None) => Vec::new(),
-            (Asked::Record { run, position }, _) => {
-                ledger.kept_events_of_record(None, *run, (*position).into(), None).await?
-            }
-        })
+        let (run, position) = (used.run, used.journal_position);
+        let at = Some(used.received_at);
+        let events = self.ledger.kept_events_of_record(Some(tenant), run, position, at).await?;
+        let is_asked = |event: &KeptEvent| event.idempotency_key.as_deref() == Some(key.as_str());
+        Ok(events.into_iter().filter(is_asked).collect())
     }
 
     async fn totals(&self, seen: &Seen, steps: &mut Steps) -> Result<(), TraceError> {
@@ -255,7 +382,11 @@ impl Tracer<'_> {
             let findings = recheck.findings(&subscriber, &scope).await?;
             due = findings.into_iter().find(|finding| finding.key == seen.key);
         }
-        let says = match due {
+        let says = match due.map(|finding| finding.problem) {
+            Some(problem) if problem.is_difference() => {
+                "its charge is missing, though the job overages has been past its window: \
+                 `tollgate reconcile` names it"
+            }
             Some(_) => "its window is due, and charged at the next run of the job overages",
             None => {
                 "no charge: its window goes on, waits for sidecars, or has no price beyond what the \
@@ -267,34 +398,15 @@ impl Tracer<'_> {
     }
 }
 
-/// What is counted of the event, from the best source there is.
-fn counted(
-    asked: &Asked,
-    records: &[InJournal],
-    used_key: Option<&UsedKey>,
-    kept: Vec<KeptEvent>,
-) -> Vec<Seen> {
+/// What is counted of the event that was sent under a key, from the best source there is.
+fn counted(records: &[InJournal], used_key: Option<&UsedKey>, kept: Vec<KeptEvent>) -> Vec<Seen> {
+    let Some(used) = used_key else { return Vec::new() };
     if !kept.is_empty() {
-        let seen = |event: KeptEvent| Seen {
-            event: json!({ "amount": event.amount, "properties": event.properties }),
-            key: event.key,
-            at: event.event_at,
-            received_at: Some(event.received_at),
-        };
-        return kept.into_iter().map(seen).collect();
+        return kept.into_iter().map(Seen::from).collect();
     }
-    let is_counted = |record: &&InJournal| match (asked, used_key) {
-        (Asked::Keyed { .. }, Some(used)) => {
-            (record.run, u64::from(record.position)) == (used.run, used.journal_position)
-        }
-        (Asked::Keyed { .. }, None) => false,
-        (Asked::Record { .. }, _) => record.event.idempotency_key.is_none(),
+    let is_counted = |record: &&InJournal| {
+        (record.run, u64::from(record.position)) == (used.run, used.journal_position)
     };
-    let seen = |record: &InJournal| Seen {
-        key: record.event.key.clone(),
-        event: json!({ "amount": record.event.amount }),
-        at: record.event.time,
-        received_at: used_key.map(|used| used.received_at),
-    };
-    records.iter().filter(is_counted).map(seen).collect()
+    let of_record = |record: &InJournal| Seen::of(&record.event, Some(used.received_at));
+    records.iter().filter(is_counted).map(of_record).collect()
 }

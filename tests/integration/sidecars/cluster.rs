@@ -132,6 +132,7 @@ impl Cluster {
     pub fn refused(&self, arguments: &[&str]) -> String {
         let mut command = Processes::tollgate(arguments);
         command.env("TOLLGATE_LEDGER_URL", &self.world.url).env("TOLLGATE_ACTOR", "tester");
+        command.env("TOLLGATE_REDIS_URL", self.redis.url());
         let output = command.output().unwrap();
         assert!(!output.status.success(), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()

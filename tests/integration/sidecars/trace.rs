@@ -85,9 +85,50 @@ async fn keyed_repeated_and_quarantined_events_are_followed_from_the_journal_on(
     let said = says(&cluster, &[&format!("{run}@{position}")]);
     assert!(has(&said, "flush", "flushed") && has(&said, "event", "1 of acme/calls"), "{said:#?}");
 
-    let said = trace("never-sent", &[]);
-    assert!(has(&said, "key", "nothing is known of the key"), "{said:#?}");
-    assert!(has(&said, "window", "counted in no window"), "{said:#?}");
+    let unknown = |arguments: &[&str]| cluster.refused(&[&["trace"], arguments].concat());
+    let told = unknown(&["never-sent", "--tenant", "acme"]);
+    assert!(
+        told.contains("no event is known under the key \"never-sent\" of tenant acme"),
+        "{told}"
+    );
+
+    // Keyed events by their place, whether or not their meter keeps raw events.
+    let place_of = async |key: &str| {
+        let found: (String, i64) = sqlx::query_as(
+            "SELECT run::text, journal_position FROM usage_keys WHERE idempotency_key = $1",
+        )
+        .bind(key)
+        .fetch_one(&cluster.world.pool)
+        .await
+        .unwrap();
+        let position = tollgate::journal::position::Position::from(found.1 as u64);
+        (found.0.replace('-', ""), position)
+    };
+    let (run_of_large, large) = place_of("large").await;
+    let said = says(&cluster, &[&format!("{run_of_large}@{large}")]);
+    assert!(has(&said, "key", "counted under \"large\": 44 of upload"), "{said:#?}");
+    assert!(has(&said, "flush", "flushed"), "{said:#?}");
+    let at_large = format!("{run_of_large}@{large}");
+    let said = says(&cluster, &[&[at_large.as_str()], &journals[..]].concat());
+    assert!(has(&said, "window", "window acme/upload@month:"), "{said:#?}");
+    assert!(has(&said, "window", "window acme/calls@month:"), "{said:#?}");
+    let (run_of_once, once) = place_of("once").await;
+    let said = says(&cluster, &[&format!("{run_of_once}@{once}")]);
+    assert!(has(&said, "key", "counted under \"once\": 7 of calls"), "{said:#?}");
+    assert!(has(&said, "window", "10 units used"), "{said:#?}");
+
+    // Places at which nothing ends.
+    let off = format!("{run_of_large}@{}:{}", large.segment, large.offset - 1);
+    let told = unknown(&[&off]);
+    assert!(told.contains(&format!("no event is known at {off}")), "{told}");
+    assert!(told.contains("only the journal can say"), "{told}");
+    let told = unknown(&[&[off.as_str()], &journals[..]].concat());
+    assert!(told.contains("has no record that ends there"), "{told}");
+    assert!(told.contains(&large.to_string()), "the nearest: {told}");
+    let told = unknown(&[&format!("{run_of_large}@77:4")]);
+    assert!(told.contains("behind the run's mark"), "{told}");
+    let told = unknown(&[&format!("{}@1:480", uuid::Uuid::nil().simple())]);
+    assert!(told.contains("there is no such run"), "{told}");
     assert!(cluster.refused(&["trace", "once"]).contains("--tenant"), "whose key?");
     first.process.stop();
     second.process.stop();
