@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::bail;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
         print::outln,
     },
     clock::Clock,
-    domain::ids::RunId,
+    domain::{cell_key::CellKey, ids::RunId},
     enforcement::{
         alive::{ago, alive_within, seems_alive},
         closing::RunCloser,
@@ -20,7 +21,8 @@ use crate::{
         directory::{Directory, Source},
     },
     leases::holder::LeaseTimes,
-    ledger::runs::ClosedHow,
+    ledger::runs::{ClosedHow, Closing},
+    store::counters::Counters,
 };
 
 /// Close a run whose sidecar, or whose disk, is lost for good.
@@ -30,13 +32,13 @@ use crate::{
 /// most), and a Redis that has lost its data grants nothing. A run that was heard of lately is refused:
 /// closing it ends its sidecar. Should the run be alive all the same, it stops serving; should its
 /// directory turn up again, its usage is flushed. One that is closed already is closed to the end, in
-/// case that was cut off.
+/// case that was cut off. Either --forfeit or --release says what becomes of what it held.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The run's id, as `tollgate run list` shows it
     run: Uuid,
     /// What it held and may have spent stays counted against its limits, billed to nobody
-    #[arg(long, required_unless_present = "release", conflicts_with = "release")]
+    #[arg(long, conflicts_with = "release")]
     forfeit: bool,
     /// What it held becomes free again: limits can be exceeded by what it spent without a trace
     #[arg(long)]
@@ -48,6 +50,9 @@ pub(super) struct Args {
     ledger: LedgerArgs,
     #[command(flatten)]
     author: AuthorArgs,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
@@ -81,18 +86,74 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         // What cut it off may have kept it from counters, which would wait for it for ever.
         closer.close(run, closing.how, &[], None).await?;
         let (how, at) = (closing.how.as_str(), closing.at);
-        outln!("run {run} was closed before ({how}, at {at}); its counters have been told again");
+        match args.json {
+            true => tell_json(run, closing, true, &[])?,
+            false => {
+                outln!(
+                    "run {run} was closed before ({how}, at {at}); its counters have been told again"
+                );
+            }
+        }
         return Ok(());
+    }
+    if !args.forfeit && !args.release {
+        let held = held(&reached.counters, run).await?;
+        bail!(
+            "run {run} holds {held}, and may have spent them without a trace; say what becomes of \
+             them: --forfeit keeps them counted against their limits, billed to nobody; --release \
+             makes them free again, so that limits can be exceeded by what was spent"
+        );
     }
     closer.find_touched(run).await?;
     let held = closer.fence(run).await?;
     let units: u64 = held.iter().map(|(_, units)| units).sum();
-    let (how, forfeits, what) = match args.forfeit {
-        true => (ClosedHow::Forfeited, held, "forfeited"),
-        false => (ClosedHow::Released, vec![], "released"),
+    let (how, what) = match args.forfeit {
+        true => (ClosedHow::Forfeited, "forfeited"),
+        false => (ClosedHow::Released, "released"),
     };
+    let forfeits = if args.forfeit { &held[..] } else { &[] };
     let actor = args.author.actor();
-    closer.close(run, how, &forfeits, Some(args.author.author(&actor))).await?;
-    outln!("run {run} is closed; {what} {units} units that it held and may have spent");
+    let closing = closer.close(run, how, forfeits, Some(args.author.author(&actor))).await?;
+    match args.json {
+        true => tell_json(run, closing, false, &held)?,
+        false => {
+            outln!("run {run} is closed; {what} {units} units that it held and may have spent");
+        }
+    }
+    Ok(())
+}
+
+/// What a run holds now, in words; nothing is changed.
+async fn held(counters: &Counters, run: RunId) -> anyhow::Result<String> {
+    let mut units: u64 = 0;
+    let keys = counters.keys_of_run(run).await?;
+    for key in &keys {
+        let seen = counters.inspect(key).await?;
+        let entry = seen.and_then(|seen| seen.runs.into_iter().find(|entry| entry.run == run));
+        units = units.saturating_add(entry.map_or(0, |entry| entry.outstanding()));
+    }
+    Ok(format!("{units} units of {} shared counters", keys.len()))
+}
+
+fn tell_json(
+    run: RunId,
+    closing: Closing,
+    was_closed: bool,
+    held: &[(CellKey, u64)],
+) -> anyhow::Result<()> {
+    let row = |(key, units): &(CellKey, u64)| {
+        json!({
+            "tenant": key.tenant, "meter": key.meter, "subject": key.subject,
+            "window": key.label.to_string(), "units": units,
+        })
+    };
+    let told = json!({
+        "run": run.to_string(),
+        "closed_at": closing.at,
+        "closed_how": closing.how.as_str(),
+        "was_closed_before": was_closed,
+        "held": held.iter().map(row).collect::<Vec<_>>(),
+    });
+    outln!("{}", serde_json::to_string_pretty(&told)?);
     Ok(())
 }

@@ -32,7 +32,24 @@ async fn bereaved() -> (Cluster, Sidecar, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_it_turns_up() {
     let (cluster, survivor, run) = bereaved().await;
-    cluster.operate(&["run", "close", &run, "--forfeit", "--force", "--reason", "burnt"]);
+    let asked = cluster.refused(&["run", "close", &run, "--force"]);
+    for part in ["units of 2 shared counters", "--forfeit", "--release"] {
+        assert!(asked.contains(part), "{part}: {asked}");
+    }
+    let told = cluster.operate(&[
+        "run",
+        "close",
+        &run,
+        "--forfeit",
+        "--force",
+        "--reason",
+        "burnt",
+        "--json",
+    ]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["run"], &told["closed_how"]), (&run.clone().into(), &"forfeited".into()));
+    // It needs no flag to be told again.
+    cluster.operate(&["run", "close", &run, "--force"]);
     let key = current_key(&cluster.world, "acme", "calls").await;
     let totals = cluster.world.ledger.window_totals(std::slice::from_ref(&key)).await.unwrap();
     let forfeited = i64::try_from(totals[0].as_ref().unwrap().forfeited).unwrap();
@@ -45,6 +62,9 @@ async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_i
     .unwrap();
     assert_eq!((noted.0.as_str(), &noted.1["reason"]), ("cli:tester", &"burnt".into()));
     assert_eq!(noted.1["units"], forfeited, "{noted:?}");
+    let held = told["held"].as_array().unwrap();
+    let of_acme = held.iter().find(|held| held["tenant"] == "acme").unwrap();
+    assert_eq!(of_acme["units"], forfeited, "{told:#}");
     assert_eq!(survivor.spend_all("acme", "calls").await, LIMIT - forfeited);
     cluster.wait_until_ledger_has(&key, LIMIT - forfeited).await;
 
