@@ -17,6 +17,7 @@ mod grants;
 mod levels;
 mod pass;
 pub mod plans;
+mod reached;
 pub mod recheck;
 mod tally;
 mod windows;

@@ -13,6 +13,7 @@ use super::{
     grants::{BOUGHT, EMERGENCY, EMERGENCY_WAIT_MAX},
     levels::Month,
     pass::Pass,
+    reached::Reached,
     windows::EndedWindow,
 };
 use crate::{
@@ -156,30 +157,6 @@ pub struct Recheck {
     pass: Pass,
     /// When the job's last run began that succeeded.
     last_run: Option<Timestamp>,
-}
-
-/// How far the job has come with a tenant, as the charges show that it has made. Each charge says of the
-/// run that made it that windows which ended no later were closed for it, too.
-#[derive(Clone, Debug, Default)]
-struct Reached {
-    /// The end of a charged period, and when the charge was made: those that no other one has both
-    /// of later.
-    latest: Vec<(Timestamp, Timestamp)>,
-}
-
-impl Reached {
-    fn add(&mut self, charge: &Charge) {
-        let (end, at) = (charge.period_end, charge.created_at);
-        if charge.kind == KIND && !self.is_past(end, at) {
-            self.latest.retain(|(other_end, other_at)| *other_end > end || *other_at > at);
-            self.latest.push((end, at));
-        }
-    }
-
-    /// Whether a run was past a window that ended at `end` after its usage was all there at `at`.
-    fn is_past(&self, end: Timestamp, at: Timestamp) -> bool {
-        self.latest.iter().any(|(reached, made_at)| *reached >= end && *made_at >= at)
-    }
 }
 
 /// Runs of the job that are looked at for one that goes on.
@@ -457,19 +434,6 @@ mod tests {
         changed.explanation = json!({});
         let problem = judge(&changed, Some(&charge(120)), Since::More).unwrap();
         assert!(matches!(problem, ChargeProblem::OwnFacts { facts: None, .. }), "{problem:?}");
-    }
-
-    #[test]
-    fn a_charge_shows_how_far_the_job_has_come_with_all_that_was_there() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let mut reached = Reached::default();
-        for (end, made_at) in [(10, 100), (20, 90), (5, 80), (20, 110)] {
-            reached.add(&Charge { period_end: at(end), created_at: at(made_at), ..charge(1) });
-        }
-        assert_eq!(reached.latest, [(at(20), at(110))]);
-        assert!(reached.is_past(at(20), at(110)) && reached.is_past(at(3), at(0)));
-        assert!(!reached.is_past(at(21), at(0)), "it ended later");
-        assert!(!reached.is_past(at(20), at(111)), "its usage came later");
     }
 
     #[test]
