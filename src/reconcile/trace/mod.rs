@@ -5,7 +5,10 @@ mod event;
 mod place;
 mod told;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    path::PathBuf,
+};
 
 use serde_json::json;
 
@@ -181,9 +184,10 @@ impl Tracer<'_> {
         for event in records.iter().map(|record| &record.event) {
             let Some(key) = &event.idempotency_key else { continue };
             let of = (event.key.tenant.clone(), key.clone());
-            if !used.contains_key(&of) {
-                let counted = self.ledger.used_key(&of.0, &of.1).await?;
-                used.insert(of, counted);
+            if let Entry::Vacant(unknown) = used.entry(of) {
+                let (tenant, key) = unknown.key();
+                let counted = self.ledger.used_key(tenant, key).await?;
+                unknown.insert(counted);
             }
         }
         Ok(used)

@@ -50,15 +50,13 @@ impl Around {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::samples::numbered;
-
     #[test]
     fn a_place_where_no_record_ends_is_told_with_the_nearest_that_do() {
         let at = |offset| Position { segment: 1, offset };
         let mut around = Around::default();
         assert_eq!(around.why(), None, "nothing was read");
         for offset in [100, 200, 400] {
-            around.add(at(250), &Entry { position: at(offset), record: numbered(1, 5) });
+            around.add(at(250), &Entry { position: at(offset), record: Record::Usage(vec![]) });
         }
         let told = around.why().unwrap();
         assert!(told.contains("no record that ends there"), "{told}");
