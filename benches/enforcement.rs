@@ -11,7 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::{runtime::Runtime, sync::Notify, sync::watch, time::Instant};
+use tokio::{runtime::Runtime, sync::Notify, sync::watch};
 use tokio_util::task::TaskTracker;
 use tollgate::{
     clock::Clock,
@@ -40,6 +40,7 @@ use tollgate::{
         floors::Floors,
         leasing::Leasing,
         retention::KeyRetentions,
+        run_time::RunTime,
         values::Values,
     },
     journal::{
@@ -120,7 +121,7 @@ fn engine(dir: &std::path::Path) -> Arc<Engine> {
         },
         fence: Fence::default(),
         tasks: TaskTracker::new(),
-        started: Instant::now(),
+        time: RunTime::start(),
         denial_cache: config.denial_cache(),
         metrics: tollgate::enforcement::lease_metrics::LeaseMetrics::register(),
     });

@@ -13,6 +13,8 @@ pub mod atomics;
 #[allow(dead_code)]
 #[path = "../../src/leases/cell.rs"]
 pub mod cell;
+#[path = "../../src/leases/denials.rs"]
+pub mod denials;
 pub mod models;
 #[path = "../../src/leases/seat.rs"]
 pub mod seat;

@@ -1,13 +1,16 @@
 //! Small worlds of two or three threads on one cell, each asserting what must hold whatever the
 //! order. Loom plays them in every order.
 
+use std::time::Duration;
+
 use loom::{
     sync::{Arc, Mutex},
     thread,
 };
 
 use crate::{
-    cell::{Cell, GivenBack, Take},
+    cell::{Basis, Cell, GivenBack, Take},
+    denials::{Denials, Denied},
     seat::Seat,
 };
 
@@ -196,4 +199,43 @@ pub fn no_change_is_left_without_a_driver() {
     other.join().unwrap();
     assert_eq!(driven.cell.counts().consumed, 2);
     assert_eq!(*driven.told.lock().unwrap(), 2, "nobody was told of a change");
+}
+
+/// A driver denies one unit, on what it reads and on the basis that `decide` gives, while a request
+/// gives a unit back.
+fn denied_while_a_unit_comes_back(decide: fn(&Cell) -> (Basis, u64)) {
+    let cell = Arc::new(Cell::new());
+    let denials = Arc::new(Denials::default());
+    cell.refill(1);
+    assert_eq!(cell.take(1), Take::Taken);
+    let driver = {
+        let (cell, denials) = (cell.clone(), denials.clone());
+        thread::spawn(move || {
+            let (basis, remaining) = decide(&cell);
+            if remaining == 0 {
+                denials.remember(Denied { remaining, basis, until: Duration::MAX });
+            }
+        })
+    };
+    let _ = cell.give_back(1);
+    driver.join().unwrap();
+    assert_eq!(cell.available(), 1);
+    let repeated = denials.repeated(&cell, 1, Duration::ZERO);
+    assert_eq!(repeated, None, "a denial is repeated though there is enough again");
+}
+
+/// As the drivers of the product do it.
+pub fn a_denial_ends_when_something_comes_back() {
+    denied_while_a_unit_comes_back(|cell| {
+        let basis = cell.basis();
+        (basis, cell.available())
+    });
+}
+
+/// The basis is read when all is decided.
+pub fn denied_on_a_late_basis() {
+    denied_while_a_unit_comes_back(|cell| {
+        let remaining = cell.available();
+        (cell.basis(), remaining)
+    });
 }

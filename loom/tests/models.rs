@@ -56,6 +56,11 @@ fn no_change_is_left_without_a_driver() {
 }
 
 #[test]
+fn a_denial_ends_when_something_comes_back() {
+    play(models::a_denial_ends_when_something_comes_back);
+}
+
+#[test]
 #[should_panic(expected = "one of two gets what is enough for one")]
 fn a_compare_and_swap_that_is_a_load_and_a_store_is_found() {
     play_with(Planted::TornSwap, models::takers_never_take_more_than_was_granted);
@@ -84,4 +89,16 @@ fn a_close_that_is_not_ordered_with_what_is_given_back_is_found() {
 #[should_panic(expected = "nobody was told of a change")]
 fn a_driver_that_leaves_without_a_fence_is_found() {
     play_with(Planted::NoFence, models::no_change_is_left_without_a_driver);
+}
+
+#[test]
+#[should_panic(expected = "a denial is repeated")]
+fn a_basis_that_is_read_after_the_decision_is_found() {
+    play(models::denied_on_a_late_basis);
+}
+
+#[test]
+#[should_panic(expected = "a denial is repeated")]
+fn a_basis_that_is_not_ordered_with_what_it_stands_for_is_found() {
+    play_with(Planted::AllRelaxed, models::a_denial_ends_when_something_comes_back);
 }

@@ -15,7 +15,8 @@ use tokio::sync::{Notify, futures::Notified, oneshot};
 use crate::{
     domain::{cell_key::CellKey, ids::RunId, window::Window},
     leases::{
-        cell::Cell,
+        cell::{Basis, Cell},
+        denials::{Denials, Denied},
         holder::{Denial, Holder, LeaseTimes, Waiting},
         message::{Ceiling, Totals},
         seat::Seat,
@@ -53,15 +54,6 @@ pub struct Waiter {
     pub verdict: oneshot::Sender<Verdict>,
 }
 
-/// A denial that may be repeated from memory.
-#[derive(Clone, Copy, Debug)]
-struct CachedDenial {
-    remaining: u64,
-    generation: u64,
-    /// Since the start of the run.
-    until: Duration,
-}
-
 /// The slow side: the holder and those who wait.
 #[derive(Debug)]
 pub struct Slow {
@@ -71,6 +63,8 @@ pub struct Slow {
     next_number: u64,
     /// Waiters below this number were waiting when the last call was built.
     call_saw_below: u64,
+    /// What the last call was built on.
+    call_basis: Basis,
     /// The journal knows that this run touches the key.
     pub is_opened: bool,
 }
@@ -83,8 +77,7 @@ pub struct Counter {
     pub cell: Cell,
     /// Guards the slow side; held for a decision, never across an await.
     slow: Mutex<Slow>,
-    /// Guards the cached denial; only requests that found too little look at it.
-    denial: Mutex<Option<CachedDenial>>,
+    denials: Denials,
     /// Wakes the driver before its time.
     wake: Notify,
     seat: Seat,
@@ -139,6 +132,7 @@ impl Counter {
             waiters: VecDeque::new(),
             next_number: 0,
             call_saw_below: 0,
+            call_basis: Basis::default(),
             is_opened: false,
         };
         Self {
@@ -146,7 +140,7 @@ impl Counter {
             window,
             cell,
             slow: Mutex::new(slow),
-            denial: Mutex::default(),
+            denials: Denials::default(),
             wake: Notify::new(),
             seat: Seat::default(),
             called: Notify::new(),
@@ -172,24 +166,21 @@ impl Counter {
         let is_newer = ceiling.version > slow.ceiling.version;
         if is_newer {
             slow.ceiling = ceiling;
-            *self.lock_denial() = None;
+            self.cell.renew();
         }
         is_newer
     }
 
-    /// Remembers that more than `remaining` units cannot be had, until `until` at the latest.
+    /// Remembers that more than `remaining` units cannot be had, as the answer to the last call
+    /// says, until `until` at the latest.
     pub fn remember_denial(&self, remaining: u64, until: Duration) {
-        let generation = self.cell.generation();
-        *self.lock_denial() = Some(CachedDenial { remaining, generation, until });
+        let basis = self.slow().call_basis;
+        self.denials.remember(Denied { remaining, basis, until });
     }
 
     /// What a remembered denial left remaining, if it still holds for `amount` at `now`.
     pub fn remembered_denial(&self, amount: u64, now: Duration) -> Option<u64> {
-        let denial = (*self.lock_denial())?;
-        let holds = denial.generation == self.cell.generation()
-            && now < denial.until
-            && amount > denial.remaining;
-        holds.then_some(denial.remaining)
+        self.denials.repeated(&self.cell, amount, now)
     }
 
     /// Notes that an event for this counter was handed to the journal at `position`.
@@ -321,16 +312,17 @@ impl Counter {
         self.seat.needs_driver()
     }
 
+    /// The driver has ended before its time: whoever comes next starts another.
+    pub fn abandon(&self) {
+        self.seat.abandon();
+    }
+
     /// The driver has nothing to do. Whether it may go; if not, something came up meanwhile.
     pub fn leave(&self) -> bool {
         self.seat.leave(|| {
             let slow = self.slow();
             !slow.waiters.is_empty() || !slow.holder.is_settled(&self.cell)
         })
-    }
-
-    fn lock_denial(&self) -> MutexGuard<'_, Option<CachedDenial>> {
-        self.denial.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -357,20 +349,29 @@ impl Slow {
         Some(Waiting { head, total })
     }
 
-    /// Notes that the call that is being sent knows of all who wait now.
-    pub fn call_built(&mut self) {
+    /// Notes that the call that is being sent knows of all who wait now, and of nothing that
+    /// changed after `basis`, which was read before anything that it says.
+    pub fn call_built(&mut self, basis: Basis) {
         self.call_saw_below = self.next_number;
+        self.call_basis = basis;
     }
 
-    /// Takes out whom a denial applies to: the head, and who was waiting when the last call was
-    /// built and asks for more than `remaining`.
+    /// Whether nobody who waits was waiting when the last call was built.
+    pub fn are_latecomers(&self) -> bool {
+        self.waiters.front().is_some_and(|head| head.number >= self.call_saw_below)
+    }
+
+    /// Takes out whom a denial applies to: of those who were waiting when the last call was built
+    /// the head, and who asks for more than `remaining`. Whoever came later asks anew: since the
+    /// call was built, more may be allowed.
     pub fn take_denied(&mut self, remaining: u64) -> Vec<Waiter> {
-        let mut denied: Vec<Waiter> = self.waiters.pop_front().into_iter().collect();
         let saw_below = self.call_saw_below;
-        let (out, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|waiter| waiter.number < saw_below && waiter.amount > remaining);
-        denied.extend(out);
+        let mut is_head = true;
+        let (denied, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| {
+                let applies = std::mem::take(&mut is_head) || waiter.amount > remaining;
+                applies && waiter.number < saw_below
+            });
         self.waiters = rest.into();
         denied
     }

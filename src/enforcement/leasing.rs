@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Notify, RwLock, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -14,6 +11,7 @@ use super::{
     floors::Floors,
     lease_metrics::LeaseMetrics,
     retention::KeyRetentions,
+    run_time::RunTime,
 };
 use crate::{
     domain::{cell_key::CellKey, distinct::DistinctCount, quota::DecidedBy, usage::Durability},
@@ -54,7 +52,7 @@ pub struct Leasing {
     /// Comes down when this run must not serve any longer.
     pub fence: Fence,
     pub tasks: TaskTracker,
-    pub started: Instant,
+    pub time: RunTime,
     pub denial_cache: Duration,
     pub metrics: LeaseMetrics,
 }
@@ -62,7 +60,7 @@ pub struct Leasing {
 impl Leasing {
     /// Time since the start of the run, monotonic.
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.time.now()
     }
 
     /// Has the driver look at `counter` now.
@@ -82,6 +80,7 @@ impl Leasing {
     }
 
     async fn drive(self: &Arc<Self>, counter: &Arc<Counter>) {
+        let mut seated = Seated { leasing: self, counter, has_left: false };
         loop {
             match self.next_step(counter) {
                 Step::Retry => {}
@@ -89,24 +88,35 @@ impl Leasing {
                 Step::Deny { why, remaining, at_hand } => {
                     self.deny(counter, why, remaining, at_hand);
                 }
-                Step::Unavailable => answer_all_unavailable(&mut counter.slow()),
+                Step::Unavailable => {
+                    let mut slow = counter.slow();
+                    // What became of a call says nothing to those who came later, where nobody
+                    // is left who waited for it.
+                    if !slow.are_latecomers() {
+                        answer_all_unavailable(&mut slow);
+                    }
+                }
                 Step::Wait { until } => self.sleep(counter, until).await,
                 Step::Rest { until: Some(until) } => self.sleep(counter, until).await,
                 Step::Fenced => {
                     self.fence.lower(Fenced::Closed);
-                    answer_all_unavailable(&mut counter.slow());
+                    // Who comes yet is told by another driver.
                     return;
                 }
                 Step::Retired => {
                     counter.set_retired(true);
                     if counter.leave() {
+                        seated.has_left = true;
                         return;
                     }
                     counter.set_retired(false);
                 }
-                // `InFlight` cannot be: this driver is the only one and has no call under way.
-                Step::Rest { until: None } | Step::InFlight => {
+                // It cannot be: this driver is the only one, and has no call under way. Whatever went
+                // wrong, all begins anew.
+                Step::InFlight => return,
+                Step::Rest { until: None } => {
                     if counter.leave() {
+                        seated.has_left = true;
                         return;
                     }
                 }
@@ -121,20 +131,17 @@ impl Leasing {
         self.serve_waiters(counter, &mut slow);
         let waiting = slow.waiting();
         let Some(epoch) = epoch else {
+            answer_all_unavailable(&mut slow);
             // Whoever makes the epoch known wakes all counters that have something to say.
-            let nobody_waits = waiting.is_none();
-            return if nobody_waits {
-                Step::Rest { until: Some(self.later()) }
-            } else {
-                Step::Unavailable
-            };
+            return Step::Rest { until: Some(self.later()) };
         };
         let around = Surroundings { epoch, ceiling: slow.ceiling, now: self.now() };
         let returned_before = slow.holder.totals(&counter.cell).returned;
+        let basis = counter.cell.basis();
         let step = slow.holder.next(&counter.cell, waiting, &around);
         if let Step::Send(call) = &step {
             self.metrics.returning(call.totals.returned - returned_before);
-            slow.call_built();
+            slow.call_built(basis);
         }
         step
     }
@@ -200,7 +207,7 @@ impl Leasing {
         called.as_mut().enable();
         counter.slow().holder.look();
         self.wake(counter);
-        let _ = tokio::time::timeout(wait, called).await;
+        let _ = self.time.until(self.now().saturating_add(wait), called).await;
     }
 
     /// Journals that this run touches the key, before it first does. Synced, once per key: a key
@@ -276,7 +283,30 @@ impl Leasing {
     }
 
     async fn sleep(&self, counter: &Counter, until: Duration) {
-        let _ = tokio::time::timeout_at(self.started + until, counter.woken()).await;
+        let _ = self.time.until(until, counter.woken()).await;
+    }
+}
+
+/// A driver at work. Should it end before its time (the run is over, its task is dropped, it panics),
+/// those who wait are answered, and the next who comes starts another.
+struct Seated<'a> {
+    leasing: &'a Leasing,
+    counter: &'a Counter,
+    has_left: bool,
+}
+
+impl Drop for Seated<'_> {
+    fn drop(&mut self) {
+        if self.has_left {
+            return;
+        }
+        let mut slow = self.counter.slow();
+        // It may be on its way, and be answered yet.
+        slow.holder.failed(self.leasing.now());
+        answer_all_unavailable(&mut slow);
+        self.counter.abandon();
+        drop(slow);
+        self.counter.called(None);
     }
 }
 

@@ -19,6 +19,8 @@ pub mod engine;
 pub mod error;
 pub mod features;
 pub mod fence;
+#[cfg(test)]
+mod flights;
 pub mod floors;
 mod flush_lag;
 pub mod flusher;
@@ -39,6 +41,7 @@ mod recording;
 mod repeats;
 mod reserve;
 pub mod retention;
+pub mod run_time;
 mod settling;
 mod status;
 mod taken;

@@ -12,6 +12,8 @@
 //!   the units given back, or `give_back` sees `recalled` and says so. None is forgotten.
 //! - The counters are read in the order undone, recorded, consumed (Acquire), and grow by Release:
 //!   a report with an `undone` contains the usage that it takes back, never less.
+//! - `generation` grows by Release after what may allow more has changed, and is read by Acquire
+//!   before anything is decided: whoever reads a generation decides on all that it stands for.
 //!
 //! Everything else is Relaxed: figures for display and for sizing.
 //!
@@ -36,7 +38,7 @@ pub struct Cell {
     consumed: AtomicU64,
     recorded: AtomicU64,
     undone: AtomicU64,
-    /// Grows when escrow comes into hand; a cached denial is over when it has.
+    /// Grows when more may be allowed than before; a remembered denial is over when it has.
     generation: AtomicU64,
     /// Usage of all other runs as of the last answer.
     used_elsewhere: AtomicI64,
@@ -74,6 +76,10 @@ pub struct CellCounts {
     pub undone: u64,
 }
 
+/// The state that something was decided on, or an earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Basis(u64);
+
 impl Cell {
     /// An empty cell.
     pub fn new() -> Self {
@@ -108,7 +114,7 @@ impl Cell {
     /// Puts `amount` taken units back: a roll-back, a release, what a reservation did not use.
     pub fn give_back(&self, amount: u64) -> GivenBack {
         self.available.fetch_add(amount, AcqRel);
-        self.generation.fetch_add(1, Relaxed);
+        self.renew();
         if self.recalled.load(Acquire) { GivenBack::Recalled } else { GivenBack::Kept }
     }
 
@@ -121,8 +127,13 @@ impl Cell {
     /// quarantined, or lowers a level.
     pub fn undo(&self, amount: u64) {
         self.undone.fetch_add(amount, Release);
-        // A denial that was remembered may not hold any more.
-        self.generation.fetch_add(1, Relaxed);
+        self.renew();
+    }
+
+    /// More may be allowed than before: escrow came into hand, usage was taken back, or the ceiling
+    /// is another. To be called after the change.
+    pub fn renew(&self) {
+        self.generation.fetch_add(1, Release);
     }
 
     /// Escrow in hand.
@@ -135,9 +146,9 @@ impl Cell {
         self.recalled.load(Acquire)
     }
 
-    /// Changes when escrow has come into hand.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Relaxed)
+    /// What is decided on what is read after this stands until the basis is another.
+    pub fn basis(&self) -> Basis {
+        Basis(self.generation.load(Acquire))
     }
 
     /// What was counted, for a report.
@@ -167,7 +178,7 @@ impl Cell {
     pub(super) fn refill(&self, amount: u64) {
         if amount > 0 {
             self.available.fetch_add(amount, AcqRel);
-            self.generation.fetch_add(1, Relaxed);
+            self.renew();
         }
     }
 

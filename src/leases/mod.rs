@@ -156,6 +156,7 @@
 mod atomics;
 pub mod cell;
 mod demand;
+pub mod denials;
 pub mod dropped;
 mod entry;
 mod flight;

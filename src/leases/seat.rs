@@ -38,6 +38,11 @@ impl Seat {
         !self.driven.load(Relaxed) && !self.driven.swap(true, AcqRel)
     }
 
+    /// The driver is gone without having looked once more: whoever comes next has to start another.
+    pub fn abandon(&self) {
+        self.driven.store(false, Release);
+    }
+
     /// The driver has nothing to do. Whether it may go; if not, something came up meanwhile, as
     /// `has_news` tells from the counter.
     pub fn leave(&self, has_news: impl FnOnce() -> bool) -> bool {

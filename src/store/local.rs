@@ -23,6 +23,9 @@ const KEYS_MAX: usize = 2_000_000;
 pub struct LocalCounters {
     counters: Shelf<KeyState>,
     distinct: Shelf<DistinctState>,
+    /// How calls get here and back; absent: at once.
+    #[cfg(test)]
+    way: Option<super::far::Way>,
 }
 
 impl Default for LocalCounters {
@@ -34,7 +37,29 @@ impl Default for LocalCounters {
 impl LocalCounters {
     /// No counters yet.
     pub fn new() -> Self {
-        Self { counters: Shelf::new(KEYS_MAX), distinct: Shelf::new(KEYS_MAX) }
+        Self {
+            counters: Shelf::new(KEYS_MAX),
+            distinct: Shelf::new(KEYS_MAX),
+            #[cfg(test)]
+            way: None,
+        }
+    }
+
+    /// No counters yet, at the end of `way`.
+    #[cfg(test)]
+    pub fn far(way: super::far::Way) -> Self {
+        Self { way: Some(way), ..Self::new() }
+    }
+
+    /// Applies a call to the key, if it gets here; the answer may be lost all the same.
+    #[cfg(test)]
+    pub async fn call_from_afar(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
+        use super::far::Half;
+        let Some(way) = &self.way else { return self.call(key, call) };
+        way.go(Half::There).await?;
+        let answer = self.call(key, call)?;
+        way.go(Half::Back).await?;
+        Ok(answer)
     }
 
     /// Applies a call to the key.

@@ -10,6 +10,8 @@ pub mod counters;
 pub mod distinct;
 mod encoding;
 mod error;
+#[cfg(test)]
+pub mod far;
 mod identify;
 pub mod identity;
 pub mod inspect;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         lease_metrics::LeaseMetrics,
         leasing::Leasing,
         retention::KeyRetentions,
+        run_time::RunTime,
         values::Values,
     },
     journal::Journal,
@@ -74,7 +75,7 @@ pub fn build(
         retentions,
         fence: Fence::default(),
         tasks: TaskTracker::new(),
-        started: Instant::now(),
+        time: RunTime::start(),
         denial_cache: base.settings.enforcement.denial_cache(),
         metrics: LeaseMetrics::register(),
     });

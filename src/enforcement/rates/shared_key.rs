@@ -188,7 +188,7 @@ impl SharedKey {
             slow.waiters.push_back(Waiter { permits, want, outcome: sender });
             self.drive_if_idle(&mut slow);
         }
-        // The driver answers everyone; it only vanishes with the process' tasks.
+        // The driver answers everyone; who is with a driver that dies is dropped.
         let outcome = receiver.await.unwrap_or(Outcome::Away);
         let decided_by = match &outcome {
             Outcome::Away => DecidedBy::Fallback,
@@ -236,11 +236,15 @@ impl SharedKey {
 
     /// Calls until nobody waits.
     async fn drive(self: Arc<Self>) {
+        let mut driving = Driving { key: &self, has_ended: false };
         let Some(redis) = &self.lender.redis else { return };
         loop {
             let (told, next) = self.next();
             tell(told);
-            let Some((call, batch)) = next else { return };
+            let Some((call, batch)) = next else {
+                driving.has_ended = true;
+                return;
+            };
             let reply = redis.rate(&self.name, &call, None).await;
             tell(self.settle(&call, batch, reply));
         }
@@ -321,6 +325,27 @@ impl SharedKey {
     }
 }
 
+/// A driver at work. Should it end before its time (its task is dropped, or panics), those who wait
+/// are answered, and the next who comes starts another.
+struct Driving<'a> {
+    key: &'a SharedKey,
+    has_ended: bool,
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let mut slow = self.key.lock();
+        slow.is_driven = false;
+        slow.purse.failed(self.key.now_ns());
+        let waiters = std::mem::take(&mut slow.waiters);
+        drop(slow);
+        tell(all(waiters, || Outcome::Away));
+    }
+}
+
 impl fmt::Debug for SharedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.name)
@@ -334,6 +359,6 @@ fn tell(told: Told) {
     }
 }
 
-fn all(batch: Vec<Waiter>, outcome: fn() -> SharedOutcome) -> Told {
+fn all(batch: impl IntoIterator<Item = Waiter>, outcome: fn() -> SharedOutcome) -> Told {
     batch.into_iter().map(|waiter| (waiter.outcome, outcome())).collect()
 }
