@@ -7,6 +7,7 @@
 mod catalogs;
 mod counters;
 mod known_grant;
+mod loads;
 mod settling_pools;
 mod snapshot;
 mod source;
@@ -28,6 +29,7 @@ use tokio::sync::RwLock;
 
 use self::{
     catalogs::CatalogInForce,
+    loads::Loads,
     settling_pools::SettlingPools,
     snapshot::{Snapshot, SnapshotParts},
     tenant_state::{TenantState, Terms},
@@ -70,6 +72,9 @@ pub struct Directory {
     plans: DashMap<PlanVersion, Arc<KnownPlan>, RandomState>,
     catalogs: DashMap<CatalogName, Arc<CatalogInForce>, RandomState>,
     unknown: UnknownTenants,
+    tenant_loads: Loads<TenantId, Option<Arc<TenantState>>>,
+    plan_loads: Loads<PlanVersion, Arc<CompiledPlan>>,
+    catalog_loads: Loads<CatalogName, Arc<CatalogInForce>>,
     settling: SettlingPools,
     source: Source,
     seed: CounterSeed,
@@ -93,6 +98,9 @@ impl Directory {
             plans: DashMap::with_hasher(RandomState::new()),
             catalogs: DashMap::with_hasher(RandomState::new()),
             unknown: UnknownTenants::new(UNKNOWN_FOR, UNKNOWN_MAX),
+            tenant_loads: Loads::default(),
+            plan_loads: Loads::default(),
+            catalog_loads: Loads::default(),
             settling: SettlingPools::default(),
             source,
             seed,
@@ -119,29 +127,42 @@ impl Directory {
         if let Some(state) = self.known(tenant) {
             return Ok(state);
         }
-        let unknown = || {
+        let found = match self.unknown.holds(tenant) {
+            true => None,
+            false => self.tenant_loads.one(tenant, || self.load(tenant)).await?,
+        };
+        found.ok_or_else(|| {
             let name = UnknownName::Tenant(tenant.clone());
             EngineError::from(Unknown { field: field.to_owned(), name })
-        };
-        if self.unknown.holds(tenant) {
-            return Err(unknown());
-        }
+        })
+    }
+
+    /// Looks a tenant up; `None` when there is none of that name. One at a time for each.
+    async fn load(&self, tenant: &TenantId) -> Result<Option<Arc<TenantState>>, EngineError> {
+        // By nobody who waits for another's look-up: a change that waits for this lock would keep
+        // that one from getting it.
         let _loading = self.loading.read().await;
+        if let Some(state) = self.known(tenant) {
+            return Ok(Some(state));
+        }
+        if self.unknown.holds(tenant) {
+            return Ok(None);
+        }
         if let Some(pool) = tenant.pool() {
             let stored = self.source.pool(pool).await?;
             let cell = stored.as_ref().and_then(|stored| stored.cell(tenant));
-            let (cell, definition) = cell.ok_or_else(unknown)?;
+            let Some((cell, definition)) = cell else { return Ok(None) };
             self.learn_cell(cell, &definition).await?;
-            return self.known(tenant).ok_or_else(unknown);
+            return Ok(self.known(tenant));
         }
         match self.source.tenant(tenant).await? {
             Some(loaded) => {
                 self.follow_pools(&loaded).await?;
-                self.admit(loaded).await
+                self.admit(loaded).await.map(Some)
             }
             None => {
                 self.unknown.remember(tenant.clone());
-                Err(unknown())
+                Ok(None)
             }
         }
     }
@@ -163,8 +184,14 @@ impl Directory {
         if let Some(known) = self.catalogs.get(name) {
             return Ok(known.clone());
         }
-        let (version, definition) = self.source.catalog(name).await?;
-        self.learn_catalog(name, version, definition)
+        let load = || async {
+            if let Some(known) = self.catalogs.get(name).map(|known| known.clone()) {
+                return Ok(known);
+            }
+            let (version, definition) = self.source.catalog(name).await?;
+            self.learn_catalog(name, version, definition)
+        };
+        self.catalog_loads.one(name, load).await
     }
 
     fn learn_catalog(
@@ -206,8 +233,14 @@ impl Directory {
         if let Some(known) = self.plans.get(version) {
             return Ok(known.compiled.clone());
         }
-        let definition = self.source.plan_definition(version).await?;
-        self.learn_plan(version.clone(), definition)
+        let load = || async {
+            if let Some(known) = self.plans.get(version).map(|known| known.compiled.clone()) {
+                return Ok(known);
+            }
+            let definition = self.source.plan_definition(version).await?;
+            self.learn_plan(version.clone(), definition)
+        };
+        self.plan_loads.one(version, load).await
     }
 
     fn learn_plan(
