@@ -77,6 +77,22 @@ pub struct Granted {
 }
 
 impl Granted {
+    /// Whether it can be the answer to `call`: it lends what was asked for and no more, and tells of
+    /// each window.
+    pub fn answers(&self, call: &RateCall) -> bool {
+        let least = call.granted.saturating_add(self.kept(call));
+        let windows = &self.instead.as_ref().unwrap_or(&call.terms).windows;
+        (least..=least.saturating_add(call.ahead)).contains(&self.granted)
+            && self.debts_ns.len() == windows.len()
+    }
+
+    /// Permits that were lent to requests which wait.
+    pub fn kept(&self, call: &RateCall) -> u64 {
+        let asks = call.asks.iter().enumerate();
+        let kept = asks.filter(|(number, ask)| ask.how == AskFor::Keeping && self.is_met(*number));
+        kept.map(|(_, ask)| u64::from(ask.permits)).sum()
+    }
+
     /// Whether the request of that number was met.
     pub fn is_met(&self, number: usize) -> bool {
         self.met >> number & 1 == 1

@@ -40,9 +40,11 @@
 //! call without one has nothing to be charged.
 //!
 //! **Clocks.** The time is Redis' own and no sidecar's; sidecars measure only the lapse, by a clock
-//! that runs on while the machine is suspended. Where Redis' clock goes back, debts stay and go on
-//! being paid off from there; where it jumps ahead by `j`, they are paid off by `j` too early. A
-//! Redis that lost its data begins each rate anew: at most another burst.
+//! that runs on while the machine is suspended, and end it a little early, so that one that is slow
+//! spends nothing late. Where Redis' clock goes back, debts stay and go on being paid off from
+//! there; where it jumps ahead by `j`, they are paid off by `j` too early, and what was lent counts
+//! as lapsed, by a lapse at most before it has. A Redis that lost its data begins each rate anew: at
+//! most another burst.
 //!
 //! **When a request counts.** At the instant at which its permits are granted or taken from what is
 //! in hand, which is between its arrival and its answer. Permits of a request that also asks other

@@ -24,6 +24,10 @@ const LOOK_BELIEVES_NS: u64 = 50_000_000;
 /// store that is away, each one anew.
 const AWAY_FOR_NS: u64 = 100_000_000;
 
+/// A clock may be slow by one part in so many, and what was lent is given up before it lapses all
+/// the same. Clocks that are kept in step are slewed by half of that at most.
+const CLOCK_SLOW_BY: u64 = 1_000;
+
 /// See the module. Times are nanoseconds of the caller's steady clock.
 #[derive(Debug)]
 pub struct Purse {
@@ -234,7 +238,7 @@ impl Purse {
                 let debt_ns = known.debts_ns.get(index).copied().unwrap_or_default();
                 debt_ns.saturating_sub(now_ns.saturating_sub(known.at_ns))
             });
-            (window, debt_ns.saturating_sub(in_hand * window.interval_ns()))
+            (window, debt_ns.saturating_sub(in_hand.saturating_mul(window.interval_ns())))
         })
     }
 
@@ -287,12 +291,13 @@ impl Purse {
             (self.spent, self.held) = (self.granted, 0);
             self.era.0 += 1;
         }
-        let kept = kept(call, granted);
+        let kept = granted.kept(call);
         self.lent = granted.granted.saturating_sub(call.granted + kept);
         self.granted = self.granted.max(granted.granted);
         self.held += kept;
         // From when it was sent: the shared state's lapse began later.
-        self.lapses_at_ns = flight.sent_at_ns + flight.lapse_ns;
+        let lapse_ns = flight.lapse_ns - flight.lapse_ns / CLOCK_SLOW_BY;
+        self.lapses_at_ns = flight.sent_at_ns + lapse_ns;
         let decided = granted.instead.as_ref().unwrap_or(&call.terms);
         if decided.version >= self.terms.version || decided.windows == self.terms.windows {
             if decided.windows != self.terms.windows {
@@ -340,13 +345,6 @@ impl Purse {
             self.spent += self.in_hand();
         }
     }
-}
-
-/// Permits that were lent to requests which wait.
-fn kept(call: &RateCall, granted: &Granted) -> u64 {
-    let asks = call.asks.iter().enumerate();
-    let kept = asks.filter(|(number, ask)| ask.how == AskFor::Keeping && granted.is_met(*number));
-    kept.map(|(_, ask)| u64::from(ask.permits)).sum()
 }
 
 #[cfg(test)]
@@ -441,6 +439,19 @@ mod tests {
             at_ms += 300;
             assert_eq!(go(&mut purse, vec![], at_ms), admitted);
         }
+    }
+
+    #[test]
+    fn what_is_lent_is_given_up_in_time_by_a_clock_that_is_slow() {
+        let windows = [window(1_000, 1)];
+        let mut purse = purse(&windows);
+        let call = purse.call(vec![], START_NS).unwrap();
+        purse.answered(&call, &granted(10, 0, vec![0]), START_NS);
+        let lapse_ns = call.lapse_us * 1_000;
+        assert_eq!(purse.offhand(ONE, START_NS + lapse_ns / 2), Offhand::Taken);
+        // In truth the lapse is over, and this clock has lost half a thousandth of it.
+        let late_ns = START_NS + lapse_ns - lapse_ns / 2_000;
+        assert_eq!(purse.offhand(ONE, late_ns), Offhand::Ask);
     }
 
     #[test]
