@@ -114,27 +114,14 @@ pub(super) fn lease_answer(value: &Value) -> Result<Answer, StoreError> {
             first,
             recalled,
             answered,
-        ] => outcome_of(outcome, first.cast_unsigned()).map(|outcome| {
-            Answer::Counted(Counted {
-                totals: Totals {
-                    granted: granted.cast_unsigned(),
-                    returned: returned.cast_unsigned(),
-                    consumed: consumed.cast_unsigned(),
-                    recorded: recorded.cast_unsigned(),
-                    undone: undone.cast_unsigned(),
-                },
-                free,
-                used,
-                forfeited: forfeited.cast_unsigned(),
-                others_outstanding: others_outstanding.cast_unsigned(),
-                ceiling: Ceiling {
-                    units: u64::try_from(ceiling).ok(),
-                    version: version.cast_unsigned(),
-                },
-                outcome,
-                recalled: recalled == 1,
-                answered: answered.cast_unsigned(),
-            })
+        ] => counted(
+            [granted, returned, consumed, recorded, undone, forfeited, others_outstanding],
+            Ceiling { units: u64::try_from(ceiling).ok(), version: version.cast_unsigned() },
+            (outcome, first),
+        )
+        .map(|counted| {
+            let answered = answered.cast_unsigned();
+            Answer::Counted(Counted { free, used, recalled: recalled == 1, answered, ..counted })
         }),
         [1, min] => Some(Answer::NeedFloor { closed_seq_min: min.cast_unsigned() }),
         [2, epoch] => Some(Answer::StaleEpoch { epoch: epoch.cast_unsigned() }),
@@ -145,9 +132,29 @@ pub(super) fn lease_answer(value: &Value) -> Result<Answer, StoreError> {
     answer.ok_or_else(|| unreadable("lease.lua", value))
 }
 
+/// `None` where an amount is negative: whoever took it for a large one would grant it.
+fn counted(amounts: [i64; 7], ceiling: Ceiling, outcome: (i64, i64)) -> Option<Counted> {
+    if amounts.iter().any(|amount| *amount < 0) {
+        return None;
+    }
+    let [granted, returned, consumed, recorded, undone, forfeited, others_outstanding] =
+        amounts.map(i64::cast_unsigned);
+    Some(Counted {
+        totals: Totals { granted, returned, consumed, recorded, undone },
+        free: 0,
+        used: 0,
+        forfeited,
+        others_outstanding,
+        ceiling,
+        outcome: outcome_of(outcome.0, outcome.1.cast_unsigned())?,
+        recalled: false,
+        answered: 0,
+    })
+}
+
 pub(super) fn close_answer(value: &Value) -> Result<CloseAnswer, StoreError> {
     match *numbers(value).as_slice() {
-        [0, known, taken] => {
+        [0, known, taken] if taken >= 0 => {
             Ok(CloseAnswer::Fenced { taken: (known == 1).then_some(taken.cast_unsigned()) })
         }
         [1] => Ok(CloseAnswer::Folded),
@@ -160,10 +167,10 @@ pub(super) fn close_answer(value: &Value) -> Result<CloseAnswer, StoreError> {
 
 pub(super) fn distinct_answer(value: &Value) -> Result<DistinctAnswer, StoreError> {
     match *numbers(value).as_slice() {
-        [0, admitted, count] => {
+        [0, admitted, count] if count >= 0 => {
             Ok(DistinctAnswer::Counted { admitted: admitted == 1, count: count.cast_unsigned() })
         }
-        [1, count] => Ok(DistinctAnswer::Recovering { count: count.cast_unsigned() }),
+        [1, count] if count >= 0 => Ok(DistinctAnswer::Recovering { count: count.cast_unsigned() }),
         [2] => Ok(DistinctAnswer::NeedFloor),
         [3, epoch] => Ok(DistinctAnswer::StaleEpoch { epoch: epoch.cast_unsigned() }),
         [4] => Ok(DistinctAnswer::EpochLost),
@@ -201,4 +208,106 @@ fn numbers(value: &Value) -> Vec<i64> {
 
 fn unreadable(script: &'static str, answer: &Value) -> StoreError {
     StoreError::Unreadable { script, answer: format!("{answer:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::ids::RunId,
+        leases::{
+            cell::Cell,
+            holder::{Holder, LeaseTimes, Step, Surroundings, Waiting},
+            message::Epoch,
+        },
+    };
+
+    /// Numbers at and around all that may overflow.
+    fn number() -> impl Strategy<Value = i64> {
+        let near = |at: i64| (-2_i64..=2).prop_map(move |off| at.saturating_add(off));
+        prop_oneof![
+            0_i64..20,
+            near(0),
+            near(AMOUNT_MAX.cast_signed()),
+            near(i64::MAX),
+            near(i64::MIN),
+            any::<i64>(),
+        ]
+    }
+
+    /// What a script that is not ours, or a proxy, may answer.
+    fn value() -> impl Strategy<Value = Value> {
+        let numbers = |most| proptest::collection::vec(number().prop_map(Value::Int), 0..=most);
+        let text = proptest::collection::vec(any::<u8>(), 0..20).prop_map(Value::BulkString);
+        let leaf = prop_oneof![
+            number().prop_map(Value::Int),
+            text,
+            Just(Value::Nil),
+            any::<f64>().prop_map(Value::Double),
+        ];
+        let nested = leaf.prop_recursive(3, 20, 5, |inner| {
+            proptest::collection::vec(inner, 0..5).prop_map(Value::Array)
+        });
+        prop_oneof![4 => numbers(17).prop_map(Value::Array), 1 => nested]
+    }
+
+    /// Of a lease, or nearly so.
+    fn lease_value() -> impl Strategy<Value = Value> {
+        let fields = proptest::collection::vec(number(), 15);
+        (fields, 0..7_i64).prop_map(|(mut fields, outcome)| {
+            fields.insert(0, 0);
+            fields[12] = outcome;
+            Value::Array(fields.into_iter().map(Value::Int).collect())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_script_answers_is_read_or_refused(value in value()) {
+            let _ = lease_answer(&value);
+            let _ = close_answer(&value);
+            let _ = distinct_answer(&value);
+        }
+
+        #[test]
+        fn no_answer_that_can_be_read_upsets_a_holder(
+            values in proptest::collection::vec(lease_value(), 1..6),
+            wanted in 1_u64..50,
+        ) {
+            let run = RunId(Uuid::nil());
+            let (cell, mut holder) = (Cell::new(), Holder::new(run, LeaseTimes::default()));
+            let ceiling = Ceiling { units: Some(10), version: 1 };
+            let epoch = Epoch { number: 1, recovered: true };
+            let waiting = Some(Waiting { head: wanted, total: wanted });
+            for (second, value) in (0..).zip(values) {
+                let now = Duration::from_secs(second);
+                let around = Surroundings { epoch, ceiling, now };
+                let Step::Send(call) = holder.next(&cell, waiting, &around) else { continue };
+                match lease_answer(&value) {
+                    Ok(answer) => {
+                        if let Answer::Counted(counted) = &answer {
+                            let amounts = counted.totals;
+                            prop_assert!(i64::try_from(amounts.granted).is_ok(), "{amounts:?}");
+                        }
+                        holder.answered(&cell, &call, &answer, now);
+                    }
+                    Err(_) => holder.failed(now),
+                }
+                let _ = (holder.unsettled(&cell), holder.outstanding(&cell), cell.used());
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_grants_less_than_nothing_is_refused() {
+        let mut fields = [0; 16];
+        assert!(lease_answer(&Value::Array(fields.map(Value::Int).to_vec())).is_ok());
+        fields[1] = -1;
+        assert!(lease_answer(&Value::Array(fields.map(Value::Int).to_vec())).is_err());
+    }
 }
