@@ -84,6 +84,29 @@ mod tests {
         assert!(past.problem.contains("2015-05-17T00:00:00Z is past"), "{past}");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_given_is_read_or_refused_with_a_remedy(
+            noise in ".{0,40}",
+            near in "-?[0-9]{0,30}(\\.[0-9]+)?[a-zA-Z:+-]{0,4}[0-9]{0,12}",
+        ) {
+            for text in [noise, near] {
+                let errors = [
+                    units(&text).err(),
+                    seconds(&text).err(),
+                    count(&text).err(),
+                    any_count(&text).err(),
+                    version(&text).err(),
+                    instant(&text).err(),
+                    span(&text).err(),
+                ];
+                for error in errors.into_iter().flatten() {
+                    proptest::prop_assert!(error.starts_with("give "), "{error}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_cannot_be_read_says_what_to_give_instead() {
         assert_eq!(units("-5"), Ok(-5));
