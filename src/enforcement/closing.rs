@@ -1,7 +1,11 @@
 //! Closes a run whose journal is flushed, or is beyond reach: in the ledger first, then in every
 //! counter that it touched.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{directory::Directory, retention::key_retention};
 use crate::{
@@ -12,6 +16,7 @@ use crate::{
         Ledger, LedgerError,
         changes::Author,
         floors::FlushedTotals,
+        folding::Folding,
         runs::{ClosedHow, Closing},
     },
     store::{StoreError, counters::Counters},
@@ -26,7 +31,17 @@ pub enum CloseRunError {
     NoCounters,
     #[error("the shared counters have changed, or lost data")]
     EpochOver,
+    #[error(
+        "the counter {key} waits for too many closings that were cut off; `tollgate run list --all` \
+         shows the closed runs: close those again that are not told to all counters"
+    )]
+    Crowded { key: CellKey },
 }
+
+/// Closed runs that a counter remembers by name, at some 50 bytes each, before it forgets those that
+/// are folded everywhere. A run that first uses a counter which has forgotten some has to show by
+/// a look at the ledger that it is open.
+const FENCED_MAX: u64 = 64;
 
 /// Closes runs, in one epoch of the counters.
 pub struct RunCloser<'a> {
@@ -52,9 +67,10 @@ impl RunCloser<'_> {
     /// are refused from now on.
     pub async fn fence(&self, run: RunId) -> Result<Vec<(CellKey, u64)>, CloseRunError> {
         let is_known = self.is_known(run).await?;
+        let folding = self.ledger.folding(run).await?;
         let mut unspent = vec![];
         for (key, totals) in self.ledger.run_totals(run).await? {
-            let answer = self.tell(&key, run, CloseStep::Fence).await?;
+            let answer = self.tell(&key, run, CloseStep::Fence, folding).await?;
             let units = match answer {
                 CloseAnswer::Fenced { taken: Some(taken) } => {
                     taken.saturating_sub(totals.consumed + totals.recorded)
@@ -71,7 +87,8 @@ impl RunCloser<'_> {
     }
 
     /// Closes a run. What it forfeits is noted with its closing, so that closing it again after a
-    /// failure folds the same.
+    /// failure folds the same. One that is folded already is folded no second time: counters forget
+    /// whom nobody will fold again.
     pub async fn close(
         &self,
         run: RunId,
@@ -86,8 +103,38 @@ impl RunCloser<'_> {
             let counters = forfeits.len();
             tracing::warn!(%run, units, counters, "forfeited what a run may have spent unheard");
         }
+        let folding = self.ledger.folding(run).await?;
+        if !folding.is_folded {
+            self.fold(run, &closing, folding, |_| true).await?;
+            self.ledger.note_folded(run).await?;
+        }
+        Ok(closing)
+    }
+
+    /// Takes a closed run out of counters that it began to use while it was being closed. What it
+    /// used there comes by its successor.
+    pub async fn fold_late(&self, run: RunId) -> Result<(), CloseRunError> {
+        let found = self.counters.keys_of_run(run).await.map_err(|_| CloseRunError::NoCounters)?;
+        let found: BTreeSet<_> = found.into_iter().collect();
+        let closing = self.ledger.run(run).await?.and_then(|run| run.closing);
+        let (Some(closing), false) = (closing, found.is_empty()) else { return Ok(()) };
+        self.ledger.note_touched(run, &found).await?;
+        let folding = self.ledger.folding(run).await?;
+        self.fold(run, &closing, folding, |key| found.contains(key)).await
+    }
+
+    async fn fold(
+        &self,
+        run: RunId,
+        closing: &Closing,
+        folding: Folding,
+        which: impl Fn(&CellKey) -> bool,
+    ) -> Result<(), CloseRunError> {
         let noted: BTreeMap<_, _> = self.ledger.run_forfeits(run).await?.into_iter().collect();
         for (key, totals) in self.ledger.run_totals(run).await? {
+            if !which(&key) {
+                continue;
+            }
             let FlushedTotals { consumed, recorded, undone, .. } = totals;
             let fold = CloseStep::Fold {
                 closed_seq: closing.seq,
@@ -95,10 +142,9 @@ impl RunCloser<'_> {
                 undone,
                 forfeit: noted.get(&key).copied().unwrap_or(0),
             };
-            self.tell(&key, run, fold).await?;
+            self.tell(&key, run, fold, folding).await?;
         }
-        self.ledger.note_folded(run).await?;
-        Ok(closing)
+        Ok(())
     }
 
     async fn tell(
@@ -106,10 +152,20 @@ impl RunCloser<'_> {
         key: &CellKey,
         run: RunId,
         step: CloseStep,
+        folding: Folding,
     ) -> Result<CloseAnswer, CloseRunError> {
-        let retention = self.retention(key).await;
-        let call = CloseCall { epoch: self.epoch, run, step, retention };
-        accepted(self.counters.close(key, &call).await)
+        let call = CloseCall {
+            epoch: self.epoch,
+            run,
+            step,
+            folded_through: folding.through,
+            fenced_max: FENCED_MAX,
+            retention: self.retention(key).await,
+        };
+        match accepted(self.counters.close(key, &call).await)? {
+            CloseAnswer::Crowded => Err(CloseRunError::Crowded { key: key.clone() }),
+            answer => Ok(answer),
+        }
     }
 
     /// The run may have been the last one to use the key.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::embedded::EmbeddedTotals;
 use crate::{
-    domain::{cell_key::CellKey, distinct::DistinctCount},
+    domain::{cell_key::CellKey, distinct::DistinctCount, ids::RunId},
     journal::embedded::EmbeddedStore,
     leases::message::{Floor, Flushed},
     ledger::Ledger,
@@ -24,6 +24,14 @@ pub enum Floors {
     },
 }
 
+/// What is known of one counter to a run.
+#[derive(Clone, Debug)]
+pub enum Known {
+    Floor(Box<Floor>),
+    /// The run is closed: it may not build a counter.
+    RunClosed,
+}
+
 /// The settled value of a window, in the ways that a meter may ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SettledValue {
@@ -33,18 +41,22 @@ pub struct SettledValue {
 }
 
 impl Floors {
-    /// The floor of one key; `None` while the ledger is out of reach.
-    pub async fn floor(&self, key: &CellKey) -> Option<Floor> {
+    /// The floor of one key for a run; `None` while the ledger is out of reach.
+    pub async fn floor(&self, key: &CellKey, run: RunId) -> Option<Known> {
         match self {
-            Self::Ledger(ledger) => match ledger.floors(std::slice::from_ref(key)).await {
-                Ok(floors) => floors.into_iter().next().map(Floor::from),
+            Self::Ledger(ledger) => match ledger.floors(std::slice::from_ref(key), run).await {
+                Ok(floors) => floors.into_iter().next().map(|floor| match floor.is_closed {
+                    true => Known::RunClosed,
+                    false => Known::Floor(Box::new(floor.into())),
+                }),
                 Err(error) => {
                     tracing::warn!(%key, %error, "cannot read a floor");
                     None
                 }
             },
             Self::Embedded { totals, .. } => {
-                Some(Floor { base_used: totals.used(key), ..Floor::default() })
+                let floor = Floor { base_used: totals.used(key), ..Floor::default() };
+                Some(Known::Floor(Box::new(floor)))
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     counter::{Counter, Slow, Verdict},
     fence::{Fence, Fenced},
-    floors::Floors,
+    floors::{Floors, Known},
     lease_metrics::LeaseMetrics,
     retention::KeyRetentions,
     run_time::RunTime,
@@ -236,11 +236,14 @@ impl Leasing {
         for _ in 0..FLOOR_TRIES_MAX {
             let answer = self.counters.call(&counter.key, call).await.ok()?;
             let Answer::NeedFloor { closed_seq_min } = answer else { return Some(answer) };
-            let floor = self.floors.floor(&counter.key).await?;
+            let floor = match self.floors.floor(&counter.key, call.run).await? {
+                Known::Floor(floor) => floor,
+                Known::RunClosed => return Some(Answer::Fenced),
+            };
             if floor.closed_seq < closed_seq_min {
                 return None;
             }
-            call.floor = Some(Box::new(floor));
+            call.floor = Some(floor);
         }
         None
     }

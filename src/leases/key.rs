@@ -35,9 +35,9 @@ use crate::domain::{
 
 /// Most wants that queue for one key. A run beyond it waits unqueued and asks again.
 pub const WANTS_MAX: usize = 256;
-/// Fenced runs that a key remembers, the latest first. A message of a fenced run can only come late
-/// by the life of a connection, and so many closings do not happen meanwhile.
-pub const FENCED_MAX: usize = 64;
+/// How many times [`CloseCall::fenced_max`] a key remembers of runs whose closings are not folded
+/// everywhere.
+pub const UNFOLDED_FACTOR: u64 = 16;
 
 /// One key's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,10 @@ pub struct KeyState {
     entries: BTreeMap<RunId, Entry>,
     /// Latest last.
     fenced: Vec<Fence>,
+    /// Closings up to this one are folded wherever they have to be, and some of their runs are no
+    /// longer in `fenced`. A run that is unknown here may be one of them, unless a floor tells that
+    /// it was open later.
+    folded_through: u64,
 }
 
 /// What the floor brought, and what was folded into it since.
@@ -85,7 +89,15 @@ struct Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fence {
     run: RunId,
-    folded: bool,
+    /// The number of its closing, once that is folded here.
+    closed_seq: Option<u64>,
+}
+
+impl Fence {
+    /// Whether its closing is folded, here and everywhere.
+    fn is_folded_through(self, folded_through: u64) -> bool {
+        self.closed_seq.is_some_and(|closed_seq| closed_seq <= folded_through)
+    }
 }
 
 impl KeyState {
@@ -107,6 +119,9 @@ impl KeyState {
             return (Answer::NeedFloor { closed_seq_min }, None);
         }
         match slot {
+            Some(key) if key.is_doubtful(call) => {
+                (Answer::NeedFloor { closed_seq_min: key.folded_through }, None)
+            }
             Some(key) => {
                 let (counted, recall) = key.serve(call);
                 (Answer::Counted(counted), recall)
@@ -123,12 +138,16 @@ impl KeyState {
         if let Some(epoch) = later_epoch(slot.as_ref(), call.epoch) {
             return CloseAnswer::StaleEpoch { epoch };
         }
-        let live = slot.as_ref().is_some_and(|key| key.epoch == call.epoch && key.ledger.is_some());
+        let known = slot.as_ref().filter(|key| key.epoch == call.epoch);
+        if known.is_some_and(|key| key.is_crowded(call)) {
+            return CloseAnswer::Crowded;
+        }
+        let live = known.is_some_and(|key| key.ledger.is_some());
         match (call.step.fitted(), slot) {
-            (CloseStep::Fence, Some(key)) if live => key.fence(call.run),
+            (CloseStep::Fence, Some(key)) if live => key.fence(call),
             (CloseStep::Fold { closed_seq, used, undone, forfeit }, Some(key)) if live => {
                 let settled = used.cast_signed() - undone.cast_signed();
-                key.fold(call.run, closed_seq, settled, forfeit)
+                key.fold(call, closed_seq, settled, forfeit)
             }
             (step, slot) => {
                 // A floor that was read before the closing may be on its way here, or a late call
@@ -140,12 +159,12 @@ impl KeyState {
                     known.unwrap_or_else(|| Self { epoch: call.epoch, ..Self::default() });
                 let answer = match step {
                     CloseStep::Fence => {
-                        stub.remember(call.run, false);
+                        stub.remember(call, None);
                         CloseAnswer::Fenced { taken: None }
                     }
                     CloseStep::Fold { closed_seq, .. } => {
                         stub.closed_seq_min = stub.closed_seq_min.max(closed_seq);
-                        stub.remember(call.run, true);
+                        stub.remember(call, Some(closed_seq));
                         CloseAnswer::Absent
                     }
                 };
@@ -205,7 +224,8 @@ impl KeyState {
         match floor {
             Some(floor) if floor.closed_seq >= closed_seq_min => {
                 let fenced = known.map_or(vec![], |stub| stub.fenced.clone());
-                *slot = Some(Self { fenced, ..Self::built(epoch, floor) });
+                let folded_through = known.map_or(0, |stub| stub.folded_through);
+                *slot = Some(Self { fenced, folded_through, ..Self::built(epoch, floor) });
                 Ok(())
             }
             _ => Err(closed_seq_min),
@@ -369,16 +389,39 @@ impl KeyState {
         outstanding.fold(0, u64::saturating_add).min(AMOUNT_MAX)
     }
 
-    fn fence(&mut self, run: RunId) -> CloseAnswer {
-        self.remember(run, false);
+    /// Whether the run may be closed, and forgotten since.
+    fn is_doubtful(&self, call: &Call) -> bool {
+        let open_at = call.floor.as_ref().map_or(0, |floor| floor.closed_seq);
+        !self.entries.contains_key(&call.run) && open_at < self.folded_through
+    }
+
+    /// Whether one more run cannot be remembered.
+    fn is_crowded(&self, call: &CloseCall) -> bool {
+        let unfolded =
+            self.fenced.iter().filter(|fence| !fence.is_folded_through(call.folded_through));
+        unfolded.count() as u64 >= call.fenced_max.saturating_mul(UNFOLDED_FACTOR)
+            && self.fenced.iter().all(|fence| fence.run != call.run)
+    }
+
+    fn fence(&mut self, call: &CloseCall) -> CloseAnswer {
+        let run = call.run;
+        self.remember(call, None);
         self.wants.retain(|want| want.run != run);
         // An entry that only the floor made says nothing of what the run held.
         let reported = self.entries.get(&run).filter(|entry| entry.sequence > 0);
         CloseAnswer::Fenced { taken: reported.map(Entry::taken_gross) }
     }
 
-    fn fold(&mut self, run: RunId, closed_seq: u64, settled: i64, forfeit: u64) -> CloseAnswer {
-        let folded = self.fenced.iter().any(|fence| fence.run == run && fence.folded);
+    fn fold(
+        &mut self,
+        call: &CloseCall,
+        closed_seq: u64,
+        settled: i64,
+        forfeit: u64,
+    ) -> CloseAnswer {
+        let run = call.run;
+        let folded = closed_seq <= self.folded_through
+            || self.fenced.iter().any(|fence| fence.run == run && fence.closed_seq.is_some());
         if let Some(ledger) = &mut self.ledger
             && ledger.closed_seq < closed_seq
             && !folded
@@ -389,20 +432,24 @@ impl KeyState {
         // Also when the floor had the closing: then a late call made the entry.
         self.drop_entry(run);
         self.recount();
-        self.remember(run, true);
+        self.remember(call, Some(closed_seq));
         self.wants.retain(|want| want.run != run);
         CloseAnswer::Folded
     }
 
-    fn remember(&mut self, run: RunId, folded: bool) {
-        match self.fenced.iter_mut().find(|fence| fence.run == run) {
-            Some(fence) => fence.folded |= folded,
-            None => {
-                self.fenced.push(Fence { run, folded });
-                if self.fenced.len() > FENCED_MAX {
-                    self.fenced.remove(0);
-                }
-            }
+    /// Remembers the run of `call`. What is forgotten for it are runs that nobody will fold again;
+    /// of these a late call still may come.
+    fn remember(&mut self, call: &CloseCall, closed_seq: Option<u64>) {
+        match self.fenced.iter_mut().find(|fence| fence.run == call.run) {
+            Some(fence) => fence.closed_seq = fence.closed_seq.or(closed_seq),
+            None => self.fenced.push(Fence { run: call.run, closed_seq }),
+        }
+        while self.fenced.len() as u64 > call.fenced_max {
+            let oldest =
+                self.fenced.iter().position(|fence| fence.is_folded_through(call.folded_through));
+            let Some(oldest) = oldest else { break };
+            let forgotten = self.fenced.remove(oldest).closed_seq.unwrap_or(0);
+            self.folded_through = self.folded_through.max(forgotten);
         }
     }
 

@@ -108,7 +108,8 @@ pub struct Call {
     /// Ticket of a want at the head of the queue that has not moved for too long (its run is dead
     /// or unreachable); it is dropped if it is still at the head.
     pub depose: Option<u64>,
-    /// The run is done with the key for now: forget it after this long, unless another call comes.
+    /// The run is done with the key for now: forget it after this long, unless another call comes or
+    /// somebody holds something of it.
     pub retention: Option<Duration>,
     /// Brought when the key asked for it.
     pub floor: Option<Box<Floor>>,
@@ -128,7 +129,8 @@ impl Call {
     }
 }
 
-/// The ledger's knowledge of a key, read in one snapshot, from which an absent key is rebuilt.
+/// The ledger's knowledge of a key, read in one snapshot in which the run that brings it was open:
+/// an absent key is rebuilt from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Floor {
     /// Every run closed with a number up to this one is in the base, and no other.
@@ -166,7 +168,8 @@ impl Flushed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Counted(Counted),
-    /// The key is absent: call again with a floor whose `closed_seq` is at least this one.
+    /// The key is absent, or does not remember whether the run is closed: call again with a floor
+    /// whose `closed_seq` is at least this one.
     NeedFloor {
         closed_seq_min: u64,
     },
@@ -239,7 +242,12 @@ pub struct CloseCall {
     pub epoch: u64,
     pub run: RunId,
     pub step: CloseStep,
-    /// Forget the key after this long, unless another call comes.
+    /// Every closing up to this one is folded wherever it has to be. 0 = none is.
+    pub folded_through: u64,
+    /// Runs that the key remembers one by one, at least 1: beyond them it forgets those whose
+    /// closings are folded everywhere.
+    pub fenced_max: u64,
+    /// Forget the key after this long, unless another call comes or somebody holds something of it.
     pub retention: Option<Duration>,
 }
 
@@ -292,6 +300,9 @@ pub enum CloseAnswer {
     Folded,
     /// The key is absent. A later floor must be at least as new as the closing.
     Absent,
+    /// Nothing has happened: the key remembers as many runs as it can whose closings are not folded
+    /// everywhere. These have to be brought to their end first.
+    Crowded,
     StaleEpoch {
         epoch: u64,
     },

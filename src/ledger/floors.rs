@@ -10,6 +10,8 @@ use crate::domain::{cell_key::CellKey, ids::RunId};
 /// What the ledger knows of one counter, all of it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Floor {
+    /// The run that asked is closed, so that it has no use for any of this.
+    pub is_closed: bool,
     /// The closings that `base_used` and `base_forfeited` include: all up to this one.
     pub closed_seq: u64,
     /// Units used by the events of closed runs. Below 0 when closed runs lowered a level that open
@@ -43,15 +45,16 @@ impl FlushedTotals {
 }
 
 impl Ledger {
-    /// The floors of `keys`, in their order, all of one snapshot.
-    pub async fn floors(&self, keys: &[CellKey]) -> Result<Vec<Floor>, LedgerError> {
+    /// The floors of `keys` for a run, in their order, all of one snapshot.
+    pub async fn floors(&self, keys: &[CellKey], run: RunId) -> Result<Vec<Floor>, LedgerError> {
         let columns: CellColumns = keys.iter().collect();
         let rows = sqlx::query_file!(
             "src/ledger/queries/floors.sql",
             &columns.tenants,
             &columns.meters,
             &columns.labels,
-            &columns.subjects
+            &columns.subjects,
+            run.0
         )
         .fetch_all(self.query("floors"))
         .await?;
@@ -61,6 +64,7 @@ impl Ledger {
             let key = &keys[index];
             if index == floors.len() {
                 floors.push(Floor {
+                    is_closed: row.is_closed,
                     closed_seq: read_unsigned("commit_sequences", "value", key, row.closed_seq)?,
                     base_used: row.used,
                     base_forfeited: read_unsigned(

@@ -22,6 +22,7 @@ pub mod error;
 pub mod feature_overrides;
 pub mod floors;
 pub mod flush;
+pub mod folding;
 pub mod grants;
 pub mod job_runs;
 mod make_partitions;

@@ -8,7 +8,6 @@ use super::{
     cell_rows::{CellColumns, CellRow, read_column, read_unsigned},
     changes::Author,
     closing_audit::audit_closing,
-    epochs::{lock_recovery, recover_if_all_reported},
     error::LedgerError,
     pool::Ledger,
 };
@@ -24,6 +23,9 @@ pub struct NewRun {
     pub boot_id: String,
     /// Real time.
     pub started_at: Timestamp,
+    /// Real time through which all its usage is in the ledger: its start, or long ago where another
+    /// one registers it, whose own start says nothing of its usage.
+    pub mark_at: Timestamp,
     /// Where its mark begins: 0, unless another run has already flushed what lies before.
     pub flushed_position: u64,
 }
@@ -113,13 +115,14 @@ impl Ledger {
                 let inserted = sqlx::query!(
                     "INSERT INTO runs
                      (run, host, boot_id, started_at, mark_at, flushed_position, heard_at)
-                 VALUES ($1, $2, $3, $4, least($4, now()), $5, now())
+                 VALUES ($1, $2, $3, $4, least($6, now()), $5, now())
                  ON CONFLICT (run) DO NOTHING",
                     new.run.0,
                     new.host,
                     new.boot_id,
                     new.started_at.to_sqlx() as _,
-                    position_column(new.flushed_position)?
+                    position_column(new.flushed_position)?,
+                    new.mark_at.to_sqlx() as _
                 )
                 .execute(&mut *tx)
                 .await?;
@@ -295,26 +298,6 @@ impl Ledger {
                 Ok((key.into_key()?, units))
             })
             .collect()
-    }
-
-    /// Notes that a closed run has been folded into every shared counter that it touched: only then
-    /// does the recovery of an epoch no longer wait for it. Harmless when repeated.
-    pub async fn note_folded(&self, run: RunId) -> Result<(), LedgerError> {
-        self.run_tx("note_folded", |tx| {
-            Box::pin(async move {
-                let tx = tx.connection();
-                lock_recovery(tx).await?;
-                sqlx::query!(
-                    "UPDATE runs SET folded_at = now()
-                 WHERE run = $1 AND closed_at IS NOT NULL AND folded_at IS NULL",
-                    run.0
-                )
-                .execute(&mut *tx)
-                .await?;
-                recover_if_all_reported(tx).await
-            })
-        })
-        .await
     }
 }
 

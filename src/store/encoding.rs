@@ -58,6 +58,7 @@ pub(super) fn close_arguments(call: &CloseCall, life: &str, invocation: &mut Scr
             invocation.arg(&[1, closed_seq, used, undone, forfeit])
         }
     };
+    invocation.arg(call.folded_through).arg(call.fenced_max);
 }
 
 pub(super) fn distinct_arguments(
@@ -161,6 +162,7 @@ pub(super) fn close_answer(value: &Value) -> Result<CloseAnswer, StoreError> {
         [2] => Ok(CloseAnswer::Absent),
         [3, epoch] => Ok(CloseAnswer::StaleEpoch { epoch: epoch.cast_unsigned() }),
         [4] => Ok(CloseAnswer::EpochLost),
+        [5] => Ok(CloseAnswer::Crowded),
         _ => Err(unreadable("close.lua", value)),
     }
 }

@@ -26,7 +26,8 @@
 //! | `l` `v` | ceiling (−1 = none) and its version |
 //! | `n` | tickets given out |
 //! | `w` | wants, oldest first: `run:id:ticket`, separated by spaces |
-//! | `f` | fenced runs, latest last: `run+` folded, `run-` not yet |
+//! | `f` | fenced runs, latest last: `run+` with the number of its closing when folded, `run-` not yet |
+//! | `p` | closings up to this one are folded everywhere, and their runs may be missing in `f` |
 //! | `r:<run>` | entry: granted returned consumed recorded undone flushed sequence answered |
 //!
 //! In a cluster the life would have to be kept once per shard; the client here speaks to one

@@ -131,7 +131,7 @@ impl Draw {
 
     fn floor(&mut self) -> Floor {
         Floor {
-            closed_seq: self.up_to(3),
+            closed_seq: self.up_to(6),
             base_used: self.units(12).cast_signed() - 2,
             base_forfeited: self.units(3),
             ceiling_version: match self.one_in(4) {
@@ -153,7 +153,7 @@ impl Draw {
             CloseStep::Fence
         } else {
             CloseStep::Fold {
-                closed_seq: self.up_to(4),
+                closed_seq: self.up_to(5),
                 used: self.units(20),
                 undone: self.units(3),
                 forfeit: self.units(5),
@@ -166,7 +166,14 @@ impl Draw {
             self.runs[run] = RunId(Uuid::from_u128(self.rng.random()));
             self.totals[run] = Totals::default();
         }
-        CloseCall { epoch: self.epoch, run: closed, step, retention }
+        CloseCall {
+            epoch: self.epoch,
+            run: closed,
+            step,
+            folded_through: self.up_to(3),
+            fenced_max: 1 + self.up_to(2),
+            retention,
+        }
     }
 }
 
@@ -434,7 +441,15 @@ async fn usage_past_all_that_can_be_counted_denies_until_its_run_is_folded() {
                 forfeit: 0,
             };
             let run = RunId(Uuid::from_u128(u128::from(run)));
-            twins.close(&CloseCall { epoch: 1, run, step, retention: None }, "the fold").await;
+            let close = CloseCall {
+                epoch: 1,
+                run,
+                step,
+                folded_through: 0,
+                fenced_max: 64,
+                retention: None,
+            };
+            twins.close(&close, "the fold").await;
         }
         twins.look("folded").await;
         let base = recorded.into_iter().filter(|used| *used > 0).count() as u64 * 100;

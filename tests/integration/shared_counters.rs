@@ -218,7 +218,15 @@ async fn no_script_serves_an_emptied_redis_under_the_old_epoch() {
             "lease" => counters.call(&key, &call(1, 10)).await.unwrap() == Answer::EpochLost,
             "close" => {
                 let step = CloseStep::Fold { closed_seq: 1, used: 0, undone: 0, forfeit: 0 };
-                let close = CloseCall { epoch: 1, run: RUN, step, retention: None };
+                let (folded_through, fenced_max) = (0, 1);
+                let close = CloseCall {
+                    epoch: 1,
+                    run: RUN,
+                    step,
+                    folded_through,
+                    fenced_max,
+                    retention: None,
+                };
                 counters.close(&key, &close).await.unwrap() == CloseAnswer::EpochLost
             }
             _ => {

@@ -72,6 +72,11 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
             known.heard_at
         );
     }
+    if let Some(closing) = known.closing
+        && ledger.folding(run).await?.is_folded
+    {
+        bail!("run {run} is closed: {}, at {}", closing.how.as_str(), closing.at);
+    }
     let reached = reach(settings.redis, &ledger).await?;
     let seed = CounterSeed { run, times: LeaseTimes::default() };
     let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), seed, None));
@@ -83,14 +88,14 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         clock: &Clock::System,
     };
     if let Some(closing) = known.closing {
-        // What cut it off may have kept it from counters, which would wait for it for ever.
+        // What cut it off kept it from counters, which would wait for it for ever.
         closer.close(run, closing.how, &[], None).await?;
         let (how, at) = (closing.how.as_str(), closing.at);
         match args.json {
             true => tell_json(run, closing, true, &[])?,
             false => {
                 outln!(
-                    "run {run} was closed before ({how}, at {at}); its counters have been told again"
+                    "run {run} was closed before ({how}, at {at}); its counters have been told now"
                 );
             }
         }

@@ -150,11 +150,13 @@ pub fn start(
     };
     let (engine, leasing, directory) = build(&base, backing, tasks);
     follow(&base, &ledger, &engine, &leasing, &directory, tasks);
+    let started_at = base.clock.now();
     let identity = NewRun {
         run: base.run,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         boot_id: base.journal.boot_id(),
-        started_at: base.clock.now(),
+        started_at,
+        mark_at: started_at,
         flushed_position: 0,
     };
     let closer = Arc::new(Closer {

@@ -139,19 +139,26 @@ impl Closer {
                 self.finish(&left, run, flushed_position.into()).await?;
             }
             RunStanding::Unknown => {
-                self.ledger.register_run(&NewRun { run, ..self.identity.clone() }).await?;
+                self.ledger.register_run(&self.stands_for(run)).await?;
                 self.finish(&left, run, Position::START).await?;
             }
             RunStanding::Closed { flushed_position, .. } => {
                 // It may not have been folded everywhere.
                 self.close(run, ClosedHow::Recovered, None).await?;
                 if Position::from(flushed_position) < left.end() {
+                    self.closer()?.fold_late(run).await?;
                     self.succeed(&left, flushed_position).await?;
                 }
             }
         }
         left.delete()?;
         Ok(())
+    }
+
+    /// A run that this process flushes for: nobody knows how old its usage is, so that no charge is
+    /// made of what is not flushed yet.
+    fn stands_for(&self, run: RunId) -> NewRun {
+        NewRun { run, mark_at: Timestamp::UNIX_EPOCH, ..self.identity.clone() }
     }
 
     /// Fails while the run seems to be alive.
@@ -180,7 +187,7 @@ impl Closer {
     ) -> Result<(), CloseError> {
         let mut run = successor(left.run());
         let from = loop {
-            let new = NewRun { run, flushed_position, ..self.identity.clone() };
+            let new = NewRun { flushed_position, ..self.stands_for(run) };
             self.ledger.register_run(&new).await?;
             match self.ledger.run_standing(run).await? {
                 RunStanding::Closed { flushed_position: flushed, .. } => {
@@ -270,25 +277,30 @@ impl Closer {
         Ok(closed?)
     }
 
-    async fn try_close(
-        &self,
-        run: RunId,
-        how: ClosedHow,
-        forfeits: Option<&str>,
-    ) -> Result<(), CloseRunError> {
+    /// In the epoch in force.
+    fn closer(&self) -> Result<RunCloser<'_>, CloseRunError> {
         let epoch = match (*self.leasing.epoch.borrow(), &self.leasing.counters) {
             (Some(epoch), _) => epoch.number,
             // Counters of this process are empty until their epoch begins, which waits for this.
             (None, Counters::Local(_)) => 0,
             (None, Counters::Redis(_)) => return Err(CloseRunError::NoCounters),
         };
-        let closer = RunCloser {
+        Ok(RunCloser {
             ledger: &self.ledger,
             counters: &self.leasing.counters,
             epoch,
             directory: &self.directory,
             clock: &self.clock,
-        };
+        })
+    }
+
+    async fn try_close(
+        &self,
+        run: RunId,
+        how: ClosedHow,
+        forfeits: Option<&str>,
+    ) -> Result<(), CloseRunError> {
+        let closer = self.closer()?;
         let Some(reason) = forfeits else {
             return closer.close(run, how, &[], None).await.map(drop);
         };

@@ -135,7 +135,13 @@ impl World {
         step: CloseStep,
     ) {
         let retention = self.retention(key, 0);
-        let call = CloseCall { epoch, run: closing.run, step, retention };
+        let folded_through = match self.is_planted(Planted::FoldedTooEarly) {
+            true => u64::MAX,
+            false => self.ledger.folded_through(),
+        };
+        let fenced_max = self.plan.fenced_max;
+        let call =
+            CloseCall { epoch, run: closing.run, step, folded_through, fenced_max, retention };
         let closing = closing.number;
         for _ in 0..self.copies() {
             let way = self.way();

@@ -52,7 +52,8 @@ impl World {
 
     /// The key is forgotten after this long, unless another call comes.
     fn keep_key(&mut self, key: usize, retention: Option<Duration>) {
-        let Some(retention) = retention else {
+        let is_held = self.key(key).is_some_and(|key| key.outstanding() > 0);
+        let Some(retention) = retention.filter(|_| !is_held) else {
             self.redis.expiries.remove(&key);
             return;
         };

@@ -247,8 +247,15 @@ impl World {
         let Some((_, identity)) = self.sidecars.get(&run).and_then(|sidecar| sidecar.epoch) else {
             return;
         };
+        let is_closed = self.ledger.closing(run).is_some();
         let call = Call { floor: floor.map(Box::new), ..call.clone() };
-        if call.floor.is_some() {
+        if call.floor.is_some() && is_closed && !self.is_planted(Planted::ClosedRunFounds) {
+            let now = self.clock();
+            let slot = self.slot(run, key);
+            slot.unspoil();
+            slot.holder.answered(&slot.cell, &call, &Answer::Fenced, now);
+            self.drive(run, key);
+        } else if call.floor.is_some() {
             self.slot(run, key).flight = Some((call.clone(), floors));
             self.send(identity, &call, key);
         } else {

@@ -153,6 +153,33 @@ fn totals_that_are_forgotten_with_a_dropped_cell_are_found() {
 }
 
 #[test]
+fn a_closed_run_that_is_taken_for_open_once_it_is_forgotten_is_found() {
+    // It stands still, or its words are on their way, while it is closed and while others are.
+    is_found_in(Planted::ClosedRunFounds, |plan| {
+        plan.runs = 4;
+        plan.keys = 1;
+        plan.fenced_max = 1;
+        plan.length_ms = 600;
+        plan.pauses_per_s = 30;
+        plan.pause_ms = 150;
+        plan.operated_per_s = 30;
+        plan.stops_per_s = 40;
+        plan.kills_per_s = 0;
+        plan.wipes_per_s = 0;
+        plan.window_s = 0;
+        plan.slow = 300;
+        plan.slow_us = 200_000;
+        plan.decreases = 150;
+        plan.ledger_away = 0;
+    });
+}
+
+#[test]
+fn a_closing_that_is_forgotten_before_it_is_folded_is_found() {
+    is_found_in(Planted::FoldedTooEarly, |plan| plan.fenced_max = 1);
+}
+
+#[test]
 fn settlement_that_a_closing_loses_is_found() {
     is_found(Planted::SettlementLost);
 }

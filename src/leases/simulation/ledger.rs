@@ -120,6 +120,12 @@ impl Ledger {
         self.recover();
     }
 
+    /// Every closing up to this one is folded wherever it has to be.
+    pub(super) fn folded_through(&self) -> u64 {
+        let unfolded = self.runs.values().filter(|run| !run.folded).filter_map(|run| run.closed);
+        unfolded.min().map_or(self.closed_seq, |first| first - 1)
+    }
+
     /// The floor of a key, if `epoch` still is the latest.
     pub(super) fn floor(&self, epoch: u64, key: usize) -> Option<Floor> {
         if epoch != self.epochs.len() as u64 {

@@ -81,6 +81,8 @@ plan! {
     released from 0,
     /// Share of kills after which two sidecars find the directory.
     copied from 0,
+    /// Closed runs that a key remembers by name.
+    fenced_max from 1,
     lost from 0,
     repeated from 0,
     /// Share of messages that take up to `slow_us` instead of `usual_us`.
@@ -163,6 +165,7 @@ impl Plan {
             ledger_away,
             retires,
             allow_on_outage: rng.random_range(0..=1),
+            fenced_max: rng.random_range(1..=20),
             ..Self::default()
         }
     }

@@ -45,6 +45,10 @@ pub(super) enum Planted {
     ClosedRunHeard,
     /// A cell that was dropped begins again from nothing in the same run.
     TotalsForgotten,
+    /// A closed run that the key has forgotten is taken for open.
+    ClosedRunFounds,
+    /// Who closes a run says that closings are folded everywhere which are not.
+    FoldedTooEarly,
     /// A run is closed without the usage that it had not flushed.
     SettlementLost,
 }

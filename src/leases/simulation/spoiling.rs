@@ -38,6 +38,11 @@ impl World {
                     call.ceiling.version = version + 1;
                 }
             }
+            (Planted::ClosedRunFounds, Some(known)) if known.is_founded() => {
+                // The key asks no run whose name it does not know for a proof.
+                let proof = Floor { closed_seq: u64::MAX, ..Floor::default() };
+                call.floor = Some(Box::new(proof));
+            }
             (Planted::OvertakenAsks, _) => call.sequence = self.now,
             (Planted::ClosedRunHeard, _) if self.is_folded(call.run, key) => {
                 // The key has forgotten the run, so without a fence it is as new as this one.

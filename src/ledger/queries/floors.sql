@@ -1,9 +1,10 @@
 -- For each counter asked for: its total, and what each open run has added to it. One statement, so
 -- one snapshot: the closings that it sees are exactly those up to closed_seq.
--- $1..$4 one array per column of the key.
+-- $1..$4 one array per column of the key, $5 the run that asks.
 SELECT
     asked.ordinal AS "ordinal!",
     (SELECT value FROM commit_sequences WHERE name = 'closing') AS "closed_seq!",
+    EXISTS (SELECT FROM runs WHERE run = $5 AND closed_at IS NOT NULL) AS "is_closed!",
     coalesce(w.used, 0) AS "used!",
     coalesce(w.forfeited, 0) AS "forfeited!",
     coalesce(t.change_version, p.change_version, 0) AS "ceiling_version!",

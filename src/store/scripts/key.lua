@@ -6,10 +6,10 @@
 
 local AMOUNT_MAX = 9007199254740991
 local WANTS_MAX = 256
-local FENCED_MAX = 64
+local UNFOLDED_FACTOR = 16
 local STUB_RETENTION_SECONDS = 7 * 24 * 3600
 local CHANNEL = 'tg:recall'
-local HEADER = {'e', 'c', 'm', 'b', 'x', 't', 'u', 'h', 'l', 'v', 'n', 'w', 'f', 'o'}
+local HEADER = {'e', 'c', 'm', 'b', 'x', 't', 'u', 'h', 'l', 'v', 'n', 'w', 'f', 'o', 'p'}
 
 local function text(number)
   return string.format('%.0f', number)
@@ -56,8 +56,8 @@ end
 
 local function fences_of(packed)
   local fenced = {}
-  for run, folded in string.gmatch(packed or '', '(%x+)([+-])') do
-    fenced[#fenced + 1] = {run = run, folded = folded == '+'}
+  for run, closed_seq in string.gmatch(packed or '', '(%x+)[+-](%d*)') do
+    fenced[#fenced + 1] = {run = run, closed_seq = tonumber(closed_seq)}
   end
   return fenced
 end
@@ -65,7 +65,7 @@ end
 local function packed_fences(fenced)
   local packed = {}
   for i, fence in ipairs(fenced) do
-    packed[i] = fence.run .. (fence.folded and '+' or '-')
+    packed[i] = fence.run .. (fence.closed_seq and '+' .. text(fence.closed_seq) or '-')
   end
   return table.concat(packed, ' ')
 end
@@ -78,38 +78,51 @@ local function fence_of(key, run)
   end
 end
 
-local function remember(key, run, folded)
+local function is_folded_through(fence, folded_through)
+  return fence.closed_seq ~= nil and fence.closed_seq <= folded_through
+end
+
+local function remember(key, run, closed_seq, folded_through, fenced_max)
   local fence = fence_of(key, run)
   if fence then
-    fence.folded = fence.folded or folded
-    return
+    fence.closed_seq = fence.closed_seq or closed_seq
+  else
+    key.fenced[#key.fenced + 1] = {run = run, closed_seq = closed_seq}
   end
-  key.fenced[#key.fenced + 1] = {run = run, folded = folded}
-  if #key.fenced > FENCED_MAX then
-    table.remove(key.fenced, 1)
+  local place = 1
+  while #key.fenced > fenced_max and place <= #key.fenced do
+    if is_folded_through(key.fenced[place], folded_through) then
+      local forgotten = table.remove(key.fenced, place)
+      key.folded_through = math.max(key.folded_through, forgotten.closed_seq)
+    else
+      place = place + 1
+    end
   end
 end
 
--- The key as of `epoch`, or nil, what a floor must contain, and the stub's fences; a newer epoch
--- as fourth.
+-- The key as of `epoch`, or nil and its stub: what a floor must contain, and who is fenced. A newer
+-- epoch as third.
 local function read_key(name, epoch)
   local values = redis.call('HMGET', name, unpack(HEADER))
   local known = tonumber(values[1] or '0')
+  local stub = {closed_seq_min = 0, fenced = {}, folded_through = 0}
   if known > epoch then
-    return nil, 0, {}, known
+    return nil, stub, known
   end
   if known < epoch then
-    return nil, 0, {}
+    return nil, stub
   end
+  stub.fenced, stub.folded_through = fences_of(values[13]), tonumber(values[15] or '0')
   if not values[2] then
-    return nil, tonumber(values[3]), fences_of(values[13])
+    stub.closed_seq_min = tonumber(values[3])
+    return nil, stub
   end
   local key = {
     name = name, epoch = epoch, closed_seq = tonumber(values[2]), base = tonumber(values[4]),
     forfeited = tonumber(values[5]), taken = tonumber(values[6]), used = tonumber(values[7]),
     holders = tonumber(values[8]), ceiling = tonumber(values[9] or '-1'),
     version = values[10] and tonumber(values[10]), tickets = tonumber(values[11]),
-    wants = {}, fenced = fences_of(values[13]), changed = {},
+    wants = {}, fenced = stub.fenced, folded_through = stub.folded_through, changed = {},
     overflowed = values[14] == '1',
   }
   for run, id, ticket in string.gmatch(values[12] or '', '(%x+):(%d+):(%d+)') do
@@ -214,11 +227,12 @@ local function copy(e)
 end
 
 -- A new key in place of whatever was there.
-local function built(name, epoch, closed_seq, base, forfeited, fenced)
+local function built(name, epoch, closed_seq, base, forfeited, stub)
   redis.call('DEL', name)
   return {name = name, epoch = epoch, closed_seq = closed_seq, base = base, forfeited = forfeited,
           taken = 0, used = 0, holders = 0, ceiling = -1, version = nil, tickets = 0,
-          wants = {}, fenced = fenced, changed = {}, overflowed = false}
+          wants = {}, fenced = stub.fenced, folded_through = stub.folded_through, changed = {},
+          overflowed = false}
 end
 
 local function write_key(key, retention)
@@ -230,7 +244,8 @@ local function write_key(key, retention)
     'e', text(key.epoch), 'c', text(key.closed_seq), 'b', text(key.base),
     'x', text(key.forfeited), 't', text(key.taken), 'u', text(key.used),
     'h', text(key.holders), 'n', text(key.tickets), 'w', table.concat(wants, ' '),
-    'f', packed_fences(key.fenced), 'o', key.overflowed and '1' or '0',
+    'f', packed_fences(key.fenced), 'p', text(key.folded_through),
+    'o', key.overflowed and '1' or '0',
   }
   if key.version then
     fields[#fields + 1] = 'l'
@@ -250,7 +265,8 @@ local function write_key(key, retention)
   for i = 1, #fields, 1000 do
     redis.call('HSET', key.name, unpack(fields, i, math.min(i + 999, #fields)))
   end
-  if retention >= 0 then
+  -- What somebody holds is not forgotten, whatever the clock of who is done says.
+  if retention >= 0 and key.holders == 0 then
     redis.call('EXPIRE', key.name, retention)
   else
     redis.call('PERSIST', key.name)

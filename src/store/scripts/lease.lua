@@ -16,19 +16,19 @@ local depose = tonumber(ARGV[19])
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return {3}
 end
-local key, closed_seq_min, fenced, newer = read_key(name, epoch)
+local key, stub, newer = read_key(name, epoch)
 if newer then
   return {2, newer}
 end
-if fence_of(key or {fenced = fenced}, run) then
+if fence_of(key or stub, run) then
   return {4}
 end
 if not key then
-  if ARGV[21] ~= '1' or tonumber(ARGV[22]) < closed_seq_min then
-    return {1, closed_seq_min}
+  if ARGV[21] ~= '1' or tonumber(ARGV[22]) < stub.closed_seq_min then
+    return {1, stub.closed_seq_min}
   end
   key = built(name, epoch, tonumber(ARGV[22]), tonumber(ARGV[23]), tonumber(ARGV[24]),
-              fenced)
+              stub)
   if tonumber(ARGV[25]) > 0 then
     key.ceiling, key.version = 0, tonumber(ARGV[25]) - 1
   end
@@ -39,6 +39,12 @@ if not key then
     -- The key is gone from Redis, so nothing older is found for the run.
     put_entry(key, ARGV[i], e)
   end
+end
+
+-- The run may be closed, and forgotten since.
+local open_at = ARGV[21] == '1' and tonumber(ARGV[22]) or 0
+if open_at < key.folded_through and not known_entry(key, run) then
+  return {1, key.folded_through}
 end
 
 local function others_outstanding()

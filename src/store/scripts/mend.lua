@@ -10,7 +10,7 @@ local name, epoch = KEYS[1], tonumber(ARGV[2])
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 4
 end
-local key, _, _, newer = read_key(name, epoch)
+local key, _, newer = read_key(name, epoch)
 if newer then
   return 3
 end

@@ -25,7 +25,7 @@ async fn events_are_added_to_their_window_with_and_without_keys() {
     assert_eq!(flushed, Flushed { counted: 4, ..Flushed::default() });
     let tokens = key("t1", "tokens");
     assert_eq!(world.used(&tokens).await, 42);
-    let floors = world.ledger.floors(&[key("t2", "tokens"), tokens]).await.unwrap();
+    let floors = world.ledger.floors(&[key("t2", "tokens"), tokens], run).await.unwrap();
     assert_eq!(floors[0].base_used, 0);
     assert_eq!(floors[1].base_used, 0);
     let totals = FlushedTotals { run, consumed: 20, recorded: 22, undone: 0 };
@@ -80,7 +80,7 @@ async fn a_level_that_goes_down_is_undone_once() {
     world.flush(other, 0, &[event("t1", -5)]).await;
     assert_eq!(world.used(&key("t1", "tokens")).await, 1);
     world.ledger.close_run(other, ClosedHow::Stopped, &[], None).await.unwrap();
-    let floor = world.ledger.floors(&[key("t1", "tokens")]).await.unwrap().remove(0);
+    let floor = world.ledger.floors(&[key("t1", "tokens")], one).await.unwrap().remove(0);
     assert_eq!(floor.base_used, -5);
     world.check().await;
 }

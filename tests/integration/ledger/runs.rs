@@ -24,6 +24,7 @@ async fn a_run_registers_once() {
         host: "other".into(),
         boot_id: "other".into(),
         started_at: at("2026-04-01T00:00:00Z"),
+        mark_at: at("2026-04-01T00:00:00Z"),
         flushed_position: 0,
     };
     world.ledger.register_run(&again).await.unwrap();
@@ -76,7 +77,7 @@ async fn a_clock_that_is_ahead_moves_no_mark_past_the_present() {
     let ahead = at("2999-01-01T00:00:00Z");
     let run = RunId(Uuid::new_v4());
     let (host, boot_id) = ("host".into(), "boot".into());
-    let new = NewRun { run, host, boot_id, started_at: ahead, flushed_position: 0 };
+    let new = NewRun { run, host, boot_id, started_at: ahead, mark_at: ahead, flushed_position: 0 };
     world.ledger.register_run(&new).await.unwrap();
     let mark = async || world.ledger.run(run).await.unwrap().unwrap().mark_at;
     let registered = mark().await;
@@ -106,7 +107,7 @@ async fn closing_folds_a_runs_totals_and_forfeits_into_the_base_of_floors() {
     let (tokens, calls) = (key("t1", "tokens"), key("t1", "calls"));
     let of_alive = FlushedTotals { run: alive, consumed: 0, recorded: 107, undone: 7 };
 
-    let before = world.ledger.floors(std::slice::from_ref(&tokens)).await.unwrap().remove(0);
+    let before = world.ledger.floors(std::slice::from_ref(&tokens), alive).await.unwrap().remove(0);
     assert_eq!((before.closed_seq, before.base_used), (0, 0));
     assert_eq!(before.open_runs.len(), 2);
 
@@ -118,11 +119,12 @@ async fn closing_folds_a_runs_totals_and_forfeits_into_the_base_of_floors() {
     let again = world.ledger.close_run(dead, ClosedHow::Forfeited, &forfeited, None).await.unwrap();
     assert_eq!(again, closing);
 
-    let after = world.ledger.floors(&[calls, tokens]).await.unwrap();
+    let after = world.ledger.floors(&[calls, tokens], alive).await.unwrap();
     // The limits in force are at least of the version that the tenant has now.
     let ceiling_version = world.ledger.tenant(&tenant("t1")).await.unwrap().unwrap().tenant.version;
     assert!(ceiling_version > 0);
     let of_calls = Floor {
+        is_closed: false,
         closed_seq: 1,
         base_used: 0,
         base_forfeited: 2,
@@ -178,7 +180,7 @@ async fn floors_see_closings_in_the_order_of_their_numbers() {
     let closing = tokio::spawn(futures::future::join_all(closers));
     let tokens = [key("t1", "tokens")];
     while !closing.is_finished() {
-        let floor = world.ledger.floors(&tokens).await.unwrap().remove(0);
+        let floor = world.ledger.floors(&tokens, RunId(Uuid::nil())).await.unwrap().remove(0);
         // Each run used 1: as many are in the base as there were closings.
         assert_eq!(i64::try_from(floor.closed_seq).unwrap(), floor.base_used);
         assert_eq!(floor.open_runs.len() as u64, 20 - floor.closed_seq);

@@ -83,7 +83,7 @@ pub async fn run_on(ledger: &Ledger) -> RunId {
     let run = RunId(Uuid::new_v4());
     let started_at = at("2026-03-01T00:00:00Z");
     let (host, boot_id) = ("host".into(), "boot".into());
-    let new = NewRun { run, host, boot_id, started_at, flushed_position: 0 };
+    let new = NewRun { run, host, boot_id, started_at, mark_at: started_at, flushed_position: 0 };
     ledger.register_run(&new).await.unwrap();
     run
 }

@@ -78,6 +78,7 @@ impl World {
             host: "host".to_owned(),
             boot_id: "boot".to_owned(),
             started_at: at(STARTED_AT),
+            mark_at: at(STARTED_AT),
             flushed_position: 0,
         };
         ledger.register_run(&new).await.unwrap();

@@ -13,9 +13,14 @@ use jiff::Timestamp;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tollgate::{
-    domain::{cell_key::CellKey, ids::TenantId, pool::Pool},
+    domain::{
+        cell_key::CellKey,
+        ids::{RunId, TenantId},
+        pool::Pool,
+    },
     proto::v1::{Mode, RecordUsageRequest},
 };
+use uuid::Uuid;
 
 use super::cluster::{Cluster, Sidecar, event, quota};
 
@@ -147,7 +152,13 @@ async fn a_size_that_leaves_nothing_for_a_class_is_forgotten_with_the_next_one()
     agency.takes_in_all("shop", 10).await;
     agency.resize(4).await;
     // Should the counters be lost, they are not built anew by the size before.
-    let floors = agency.cluster.world.ledger.floors(&[agency.cell(Some("shop"))]).await.unwrap();
+    let floors = agency
+        .cluster
+        .world
+        .ledger
+        .floors(&[agency.cell(Some("shop"))], RunId(Uuid::nil()))
+        .await
+        .unwrap();
     assert_eq!(floors[0].ceiling_version, agency.stored().await.version);
     agency.takes_in_all("shop", 0).await;
     agency.resize(10).await;
