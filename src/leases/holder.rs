@@ -463,8 +463,9 @@ impl Holder {
                 let (why, remaining) = if flight.last {
                     (Denial::RecallTimedOut, in_reach)
                 } else {
-                    let remaining = in_reach.saturating_add(counted.others_outstanding);
-                    (Denial::Exhausted, remaining)
+                    // Below zero, free takes from what others return.
+                    let free = counted.free.saturating_add_unsigned(counted.others_outstanding);
+                    (Denial::Exhausted, free.max(0).cast_unsigned() + in_hand)
                 };
                 if in_hand > flight.in_hand && flight.waiting.is_some_and(|w| w.head <= remaining) {
                     // What was given back here since is missing no longer: ask for the rest.

@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::{
     cell::Cell,
-    holder::{Holder, LeaseTimes, Step, Surroundings, Waiting},
-    message::{Ceiling, Epoch, Recall},
+    holder::{Denial, Holder, LeaseTimes, Step, Surroundings, Waiting},
+    key::KeyState,
+    message::{Answer, Call, Ceiling, Epoch, Floor, Recall},
 };
 use crate::domain::ids::RunId;
 
@@ -35,4 +36,39 @@ fn a_return_that_fails_keeps_nobody_waiting() {
     let later = Surroundings { now: around.now + times.retry, ..around };
     let Step::Send(call) = holder.next(&cell, None, &later) else { panic!("not sent again") };
     assert!(call.closed, "the recall is still to be answered");
+}
+
+#[test]
+fn what_was_used_beyond_the_ceiling_is_not_said_to_remain() {
+    let around = Surroundings {
+        epoch: Epoch { number: 1, recovered: true },
+        ceiling: Ceiling { units: Some(10), version: 1 },
+        now: Duration::from_secs(1),
+    };
+    let mut key = None;
+    let mut ask = |call: &Call| {
+        let call = Call { floor: Some(Box::new(Floor::default())), ..call.clone() };
+        KeyState::apply(&mut key, true, &call).0
+    };
+    let mut holders = [1, 2]
+        .map(|run| (Holder::new(RunId(Uuid::from_u128(run)), LeaseTimes::default()), Cell::new()));
+    let [(holder, cell), (other, others)] = &mut holders;
+    // The other holds 8, and 5 more are recorded after the fact: 3 beyond what is free.
+    let eight = Some(Waiting { head: 8, total: 8 });
+    let Step::Send(call) = other.next(others, eight, &around) else { panic!("not sent") };
+    let answer = ask(&call);
+    other.answered(others, &call, &answer, around.now);
+    assert_eq!(others.available(), 8);
+    cell.record(5);
+    let ten = Some(Waiting { head: 10, total: 10 });
+    // Twice: what is beyond the ceiling is a recall, too, which it answers before all else.
+    for _ in 0..2 {
+        let Step::Send(call) = holder.next(cell, ten, &around) else { panic!("not sent") };
+        let answer = ask(&call);
+        let Answer::Counted(counted) = &answer else { panic!("{answer:?}") };
+        assert_eq!((counted.free, counted.others_outstanding), (-3, 8));
+        holder.answered(cell, &call, &answer, around.now);
+    }
+    let denied = Step::Deny { why: Denial::Exhausted, remaining: 5, at_hand: 0 };
+    assert_eq!(holder.next(cell, ten, &around), denied);
 }
