@@ -4,10 +4,7 @@ use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +12,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, body::Body};
 use tower::Service;
@@ -23,11 +20,11 @@ use tower::Service;
 use super::{
     config::GrpcConfig,
     heavy::{Bounds, WeighedBody, Weight},
-    seldom::Seldom,
+    room::{Kind, Room, Rooms},
 };
 use crate::{
     api::{
-        refusal::{OVERLOADED_RETRY, Refusal},
+        refusal::Refusal,
         status::{is_malformed, status},
     },
     proto::calls,
@@ -82,12 +79,7 @@ pub struct Calls<S> {
 
 /// What bounds the calls of all connections together.
 struct Shared {
-    /// Calls that are not answered yet.
-    in_flight: AtomicUsize,
-    in_flight_max: usize,
-    /// Calls refused because there were too many.
-    shed: metrics::Counter,
-    told: Seldom,
+    rooms: Arc<Rooms>,
     /// Memory for large messages in flight, in units of [`BUDGET_UNIT_BYTES`].
     large_messages: Arc<Semaphore>,
     large_messages_max: usize,
@@ -99,10 +91,7 @@ impl<S: GrpcService> Calls<S> {
         let units = config.large_messages_bytes_max.div_ceil(BUDGET_UNIT_BYTES);
         let units = units.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let shared = Shared {
-            in_flight: AtomicUsize::new(0),
-            in_flight_max: config.calls_max,
-            shed: metrics::counter!("tollgate_grpc_calls_shed_total"),
-            told: Seldom::default(),
+            rooms: Arc::new(Rooms::new(config.calls_max)),
             large_messages: Arc::new(Semaphore::new(units)),
             large_messages_max: units,
         };
@@ -128,20 +117,21 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
     fn call(&self, request: Request<Incoming>) -> Call {
         let weight = Weight::default();
         let path = request.uri().path();
-        // Health answers however much there is to do: whoever asks it decides over this process. Nor is
-        // it counted: strangers ask it, and would take the room of those who have shown a token.
-        let in_flight = InFlight::of(&self.shared, is_open(path));
-        if in_flight.is_beyond() {
-            return Call { place: Place::Refused(self.shared.refuse()), weight, in_flight };
+        let kind = Kind::of(path);
+        let room = self.shared.rooms.take(kind);
+        let shared = self.shared.clone();
+        if room.is_refused_at_once() {
+            let place = Place::Refused(room.refuse());
+            return Call { place, weight, room: Some(room), shared };
         }
         let bounds = Bounds {
-            weighed_bytes_max: if is_open(path) { 0 } else { self.message_bytes_max },
+            weighed_bytes_max: if kind.is_open() { 0 } else { self.message_bytes_max },
             wait_max: (!takes_stream(path)).then_some(self.message_wait_max),
         };
         let request = request.map(|body| Body::new(WeighedBody::new(body, weight.clone(), bounds)));
         // The contract asks for `poll_ready` first; a `GrpcService` is always ready.
         let answer = self.service.clone().call(request);
-        Call { place: Place::Connection(answer), weight, in_flight }
+        Call { place: Place::Connection(answer), weight, room: Some(room), shared }
     }
 }
 
@@ -149,53 +139,9 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
 pub struct Call {
     place: Place,
     weight: Weight,
-    in_flight: InFlight,
-}
-
-impl Shared {
-    /// The answer to a call that is one too many.
-    fn refuse(&self) -> Box<Response<Body>> {
-        self.shed.increment(1);
-        let calls_max = self.in_flight_max;
-        if let Some(calls) = self.told.due(Instant::now()) {
-            tracing::warn!(calls, calls_max, "gRPC calls were refused: too many wait for answers");
-        }
-        let told = format!("{calls_max} calls (grpc.calls_max) wait for their answers");
-        let refusal = Refusal {
-            retry_after: Some(OVERLOADED_RETRY),
-            ..Refusal::new(Code::ResourceExhausted, "OVERLOADED", told)
-        };
-        Box::new(status(refusal).into_http())
-    }
-}
-
-/// Counts a call from its arrival to its answer, or until its caller gives up.
-struct InFlight {
+    /// Absent once it is answered.
+    room: Option<Room>,
     shared: Arc<Shared>,
-    /// How many there are with it; 0 = it is not counted.
-    number: usize,
-}
-
-impl InFlight {
-    fn of(shared: &Arc<Shared>, is_open: bool) -> Self {
-        let number = match is_open {
-            true => 0,
-            false => shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1,
-        };
-        Self { shared: shared.clone(), number }
-    }
-
-    fn is_beyond(&self) -> bool {
-        self.number > self.shared.in_flight_max
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if self.number > 0 {
-            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
 enum Place {
@@ -224,11 +170,18 @@ impl Future for Call {
                 }
                 Ok(Poll::Ready(Ok(response))) => {
                     this.place = Place::Nowhere;
-                    return Poll::Ready(Ok(with_reason(response)));
+                    let response = with_reason(response);
+                    return Poll::Ready(Ok(match this.room.take() {
+                        Some(room) => room.kept_by(response),
+                        None => response,
+                    }));
                 }
-                Ok(Poll::Pending) => match this.weight.get() {
-                    None => return Poll::Pending,
-                    Some(bytes) => this.move_out(bytes),
+                Ok(Poll::Pending) => match (this.weight.get(), &this.room) {
+                    (_, Some(room)) if room.is_beyond() => {
+                        this.place = Place::Refused(room.refuse());
+                    }
+                    (None, _) => return Poll::Pending,
+                    (Some(bytes), _) => this.move_out(bytes),
                 },
             }
         }
@@ -253,7 +206,7 @@ impl Call {
         };
         // A message above the whole budget is above the largest allowed one: its length is refused
         // before it is read.
-        let shared = &self.in_flight.shared;
+        let shared = &self.shared;
         let units = (bytes as usize).div_ceil(BUDGET_UNIT_BYTES).min(shared.large_messages_max);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let large_messages = shared.large_messages.clone();
@@ -275,12 +228,6 @@ impl Call {
         });
         self.place = Place::Own(AbortOnDropHandle::new(task));
     }
-}
-
-/// Whether a path is of health or reflection, which answer strangers too and take small messages
-/// only: nobody may occupy the room for large ones who has not shown a token.
-fn is_open(path: &str) -> bool {
-    path.starts_with("/grpc.")
 }
 
 macro_rules! streams {
@@ -367,7 +314,5 @@ mod tests {
         assert!(takes_stream("/tollgate.v1.TollgateService/RecordUsageStream"));
         assert!(!takes_stream("/tollgate.v1.TollgateService/RecordUsage"));
         assert!(!takes_stream("/tollgate.v1.TollgateService/WatchUsage"));
-        assert!(is_open("/grpc.health.v1.Health/Check"));
-        assert!(!is_open("/tollgate.v1.TollgateService/Check"));
     }
 }

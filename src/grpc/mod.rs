@@ -16,6 +16,7 @@ mod inline;
 pub mod listen;
 mod preface;
 pub mod rls;
+pub mod room;
 mod seldom;
 pub mod serve;
 

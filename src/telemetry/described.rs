@@ -36,7 +36,7 @@ const COUNTERS: &[Described] = &[
     ),
     (
         "tollgate_grpc_calls_shed_total",
-        "Calls refused at once because too many waited for their answers",
+        "Calls refused at once because too many waited for their answers, or were open streams of health",
     ),
     (
         "tollgate_grpc_connections_refused_total",

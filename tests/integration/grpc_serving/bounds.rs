@@ -1,6 +1,10 @@
 //! What a client can take of the gRPC face: calls beyond the bound, beginnings that never go on.
 
 use tokio::net::UnixStream;
+use tollgate::grpc::room::OPEN_STREAMS_MAX;
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+};
 use tonic_types::StatusExt;
 
 use super::*;
@@ -45,6 +49,39 @@ async fn who_watches_the_health_takes_no_room_of_calls() {
     let mut client = served.client().await;
     assert!(in_time(client.check_quota(check("fast"))).await.is_ok());
     drop(watching);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_have_so_many_streams_and_leave_room_for_checks() {
+    let served = served(GrpcConfig::default()).await;
+    let channel = || Endpoint::new(format!("http://{}", served.address)).unwrap();
+    let mut watcher = HealthClient::new(channel().connect().await.unwrap());
+    let mut watching = vec![];
+    for _ in 0..OPEN_STREAMS_MAX {
+        // Each is answered, so that its call has begun to answer and is counted all the same.
+        watching.push(in_time(watcher.watch(HealthCheckRequest::default())).await.unwrap());
+    }
+    let mut other = HealthClient::new(channel().connect().await.unwrap());
+    let refused = in_time(other.watch(HealthCheckRequest::default())).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let reason = refused.get_details_error_info().map(|info| info.reason);
+    assert_eq!(reason.as_deref(), Some("OVERLOADED"));
+    let mut reflection = ServerReflectionClient::new(channel().connect().await.unwrap());
+    let silent = futures::stream::pending::<ServerReflectionRequest>();
+    let refused = in_time(reflection.server_reflection_info(silent)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+
+    assert!(in_time(other.check(HealthCheckRequest::default())).await.is_ok(), "it has its place");
+    let mut client = served.client().await;
+    assert!(in_time(client.check_quota(check("fast"))).await.is_ok(), "nor are calls concerned");
+
+    watching.pop();
+    in_time(async {
+        while other.watch(HealthCheckRequest::default()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
