@@ -4,7 +4,7 @@ use std::{pin::pin, time::Instant};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 
-use super::{engine::Engine, error::EngineError, settling::Decided};
+use super::{engine::Engine, error::EngineError, owed::Decided};
 use crate::domain::{
     any_check::{AnyAnswer, AnyCheck},
     invalid::Problems,

@@ -28,7 +28,7 @@ use crate::{
         usage::Durability,
         window::{Window, WindowLabel},
     },
-    journal::{Journal, error::AppendError, position::Position},
+    journal::{Journal, error::AppendError, position::RecordPlace},
     leases::holds::Holds,
 };
 
@@ -40,7 +40,7 @@ pub struct Engine {
     pub(super) directory: Arc<Directory>,
     pub(super) leasing: Arc<Leasing>,
     pub(super) journal: Journal,
-    pub(super) repeats: Repeats<Position>,
+    pub(super) repeats: Repeats<RecordPlace>,
     pub(super) holds: Holds<Held>,
     pub(super) values: Arc<Values>,
     pub(super) rates: Rates,

@@ -24,6 +24,8 @@ mod flights;
 pub mod floors;
 mod flush_lag;
 pub mod flusher;
+#[cfg(test)]
+mod full_disk_tests;
 mod held;
 mod labelling;
 pub mod lease_metrics;
@@ -33,6 +35,7 @@ mod metrics;
 mod operation;
 mod operation_parts;
 mod operation_quotas;
+mod owed;
 mod pool_draw;
 mod pooled;
 mod quota;

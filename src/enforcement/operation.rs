@@ -17,10 +17,11 @@ use super::{
     error::{EngineError, Unknown, UnknownName},
     features,
     operation_parts::{Part, parts},
+    owed::{Decided, Owed},
     quota::{conflict, missing_meter},
     rates::{RateAdmission, RatesAsked},
     repeats::{Begun, Content, Patience, Remembered, Verb},
-    settling::{Decided, Owed, Settling},
+    settling::Settling,
 };
 use crate::domain::{
     catalog::{
@@ -206,14 +207,14 @@ impl Engine {
             QuotaMode::Check | QuotaMode::Consume => Verb::Use,
         };
         let mut patience = Patience::default();
-        match self.repeats.begin(&request.tenant, verb, key, &content, &mut patience).await? {
+        match self.claim((&request.tenant, key), verb, &content, &mut patience).await? {
             Begun::Fresh(claim) => Ok(Ok(Settling::new(vec![claim]))),
             Begun::Conflict(other) => {
                 Err(EngineError::IdempotencyConflict(conflict("idempotency_key", &other).into()))
             }
             Begun::Repeat(first) => {
-                if let Some(position) = first.position {
-                    self.wait_durable(position, durability).await?;
+                if let Some(place) = first.place {
+                    self.wait_durable(place, durability).await?;
                 }
                 self.metrics.events_repeated.increment(1);
                 match first.answer {
@@ -277,9 +278,9 @@ impl Engine {
         }
         let answer = answer.decided();
         let remembered = Remembered::Operation(Arc::new(answer.clone()));
-        settling.answered(Some(remembered), Some(pending.position()));
+        settling.answered(Some(remembered), Some(pending.place()));
         settling.counted(counted);
-        Ok(Decided { answer, owed: Some(Owed { pending, settling, events: count }) })
+        Ok(Decided { answer, owed: Some(Owed::new(self, pending, settling, count)) })
     }
 }
 

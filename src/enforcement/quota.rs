@@ -12,8 +12,9 @@ use super::{
     engine::{Engine, effective_durability},
     error::EngineError,
     labelling,
+    owed::{Decided, Owed},
     repeats::{Patience, Remembered, Verb},
-    settling::{Decided, Owed, Settling},
+    settling::Settling,
 };
 use crate::domain::{
     amount::check_amount,
@@ -120,9 +121,9 @@ impl Engine {
         // A negative amount counts when the ledger has it.
         let counted = admitted.counted(asked);
         let answer = admitted.settle(self, asked, pending.position());
-        settling.answered(Some(Remembered::Quota(answer.clone())), Some(pending.position()));
+        settling.answered(Some(Remembered::Quota(answer.clone())), Some(pending.place()));
         settling.counted(counted);
-        Ok(Decided { answer, owed: Some(Owed { pending, settling, events: 1 }) })
+        Ok(Decided { answer, owed: Some(Owed::new(self, pending, settling, 1)) })
     }
 
     pub(super) fn durability(
@@ -153,14 +154,14 @@ impl Engine {
         };
         let tenant = &asked.terms.tenant.id;
         let mut patience = Patience::default();
-        match self.repeats.begin(tenant, verb, key, &content, &mut patience).await? {
+        match self.claim((tenant, key), verb, &content, &mut patience).await? {
             super::repeats::Begun::Fresh(claim) => Ok(Ok(Settling::new(vec![claim]))),
             super::repeats::Begun::Conflict(other) => {
                 Err(EngineError::IdempotencyConflict(conflict("idempotency_key", &other).into()))
             }
             super::repeats::Begun::Repeat(first) => {
-                if let Some(position) = first.position {
-                    self.wait_durable(position, durability).await?;
+                if let Some(place) = first.place {
+                    self.wait_durable(place, durability).await?;
                 }
                 self.metrics.events_repeated.increment(1);
                 let answer = match first.answer {

@@ -10,6 +10,7 @@ use super::{
     error::{EngineError, Unknown},
     held::Held,
     labelling::{self, Refused},
+    owed::Owed,
     pooled::NoDraw,
     quota::conflict,
     repeats::{Begun, Content, Patience, Verb},
@@ -25,7 +26,7 @@ use crate::{
         usage::{Durability, Part, RecordReceipt, UsageEvent, UsageReport},
         window::Window,
     },
-    journal::position::Position,
+    journal::position::{Position, RecordPlace},
     leases::holds::Settled,
 };
 
@@ -96,8 +97,8 @@ impl Engine {
         let (labelled, repeats, mut settling, latest) = self.claim_all(labelled).await?;
         let (accepted, duplicates) = (labelled.len() as u64, repeats as u64);
         let receipt = RecordReceipt { accepted, duplicates, late: 0 };
-        if let Some(position) = latest {
-            self.wait_durable(position, durability).await?;
+        if let Some(place) = latest {
+            self.wait_durable(place, durability).await?;
         }
         if labelled.is_empty() {
             return Ok(receipt);
@@ -112,9 +113,9 @@ impl Engine {
         let events = labelled.iter().map(|one| one.event.clone()).collect();
         let pending = self.hand_over(events, durability)?;
         let counted = self.count(labelled, holds, counters, pending.position());
-        settling.answered(None, Some(pending.position()));
+        settling.answered(None, Some(pending.place()));
         settling.counted(counted);
-        self.acknowledge(pending, settling).await?;
+        Owed::new(self, pending, settling, accepted).acknowledged().await?;
         Ok(receipt)
     }
 
@@ -163,17 +164,17 @@ impl Engine {
     async fn claim_all(
         &self,
         labelled: Vec<Labelled>,
-    ) -> Result<(Vec<Labelled>, usize, Settling, Option<Position>), EngineError> {
+    ) -> Result<(Vec<Labelled>, usize, Settling, Option<RecordPlace>), EngineError> {
         let (keys, mut drop_numbers) = batch_keys(&labelled)?;
         let mut claims = Vec::with_capacity(keys.len());
         let mut conflicts = Problems::default();
-        let mut latest = None;
+        let mut latest: Option<RecordPlace> = None;
         let mut patience = Patience::default();
         for ((tenant, key), (number, content)) in &keys {
-            match self.repeats.begin(tenant, Verb::Use, key, content, &mut patience).await? {
+            match self.claim((tenant, key), Verb::Use, content, &mut patience).await? {
                 Begun::Fresh(claim) => claims.push(claim),
                 Begun::Repeat(first) => {
-                    latest = latest.max(first.position);
+                    latest = latest.into_iter().chain(first.place).reduce(RecordPlace::and);
                     drop_numbers.push(*number);
                 }
                 Begun::Conflict(other) => {

@@ -86,7 +86,7 @@ pub struct FirstAnswer<P> {
     pub answer: Option<Remembered>,
     /// Where the journal holds it: a repeat is acknowledged no earlier than the first was. `None`
     /// when nothing was journalled.
-    pub position: Option<P>,
+    pub place: Option<P>,
 }
 
 /// How a request with a key has to go on.
@@ -174,7 +174,7 @@ struct Generations<P> {
     old: Arc<Generation<P>>,
 }
 
-/// The index. `P` is a position in the journal.
+/// The index. `P` is a place in the journal.
 #[derive(Debug)]
 pub struct Repeats<P> {
     generations: ArcSwap<Generations<P>>,
@@ -251,6 +251,25 @@ impl<P: Clone> Repeats<P> {
         Ok(Begun::Fresh(Claim { generation: young.clone(), key, content, settled, done: false }))
     }
 
+    /// Frees a key again whose first answer told of something that `is_lost`.
+    pub fn forget(
+        &self,
+        tenant: &TenantId,
+        verb: Verb,
+        key: &IdempotencyKey,
+        is_lost: impl Fn(&P) -> bool,
+    ) {
+        let generations = self.generations.load_full();
+        let key = (tenant.clone(), verb, key.clone());
+        let goes = |entry: &Entry<P>| match entry {
+            Entry::Done { first, .. } => first.place.as_ref().is_some_and(&is_lost),
+            Entry::Pending { .. } => false,
+        };
+        for generation in [&generations.old, &generations.young] {
+            generation.entries.remove_if(&key, |_, entry| goes(entry));
+        }
+    }
+
     fn rotate(&self, full: &Arc<Generations<P>>) {
         let _guard = self.rotation.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if Arc::ptr_eq(&self.generations.load(), full) {
@@ -319,7 +338,7 @@ mod tests {
     }
 
     fn first(position: u64) -> FirstAnswer<u64> {
-        FirstAnswer { answer: None, position: Some(position) }
+        FirstAnswer { answer: None, place: Some(position) }
     }
 
     async fn begin(repeats: &Repeats<u64>, verb: Verb, name: &str, amount: i64) -> Begun<u64> {
@@ -340,7 +359,7 @@ mod tests {
         let repeats = Repeats::new(100);
         claim(&repeats, "a").await.answer(first(7));
         let begun = begin(&repeats, Verb::Use, "a", 1).await;
-        assert!(matches!(begun, Begun::Repeat(FirstAnswer { position: Some(7), .. })));
+        assert!(matches!(begun, Begun::Repeat(FirstAnswer { place: Some(7), .. })));
     }
 
     #[tokio::test]
@@ -394,6 +413,21 @@ mod tests {
         assert!(matches!(latest, Begun::Repeat(_)));
         let forgotten = begin(&repeats, Verb::Use, "k0", 1).await;
         assert!(matches!(forgotten, Begun::Fresh(_)));
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_is_forgotten_and_nothing_else() {
+        let repeats = Repeats::new(6);
+        claim(&repeats, "lost").await.answer(first(7));
+        claim(&repeats, "kept").await.answer(first(6));
+        let held = claim(&repeats, "held").await;
+        for name in ["lost", "kept", "held"] {
+            repeats.forget(&tenant(), Verb::Use, &key(name), |place| *place > 6);
+        }
+        assert!(matches!(begin(&repeats, Verb::Use, "lost", 1).await, Begun::Fresh(_)));
+        assert!(matches!(begin(&repeats, Verb::Use, "kept", 1).await, Begun::Repeat(_)));
+        assert!(repeats.try_begin(&tenant(), Verb::Use, &key("held"), &content(1)).is_err());
+        drop(held);
     }
 
     #[tokio::test]

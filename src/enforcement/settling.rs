@@ -1,4 +1,4 @@
-//! From the hand-over to the journal to the acknowledgement.
+//! The keys of a request, from the claim over the hand-over to the journal to their answer.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -7,22 +7,25 @@ use super::{
     engine::Engine,
     error::EngineError,
     leasing::Leasing,
-    repeats::{Claim, FirstAnswer, Remembered},
+    repeats::{Begun, Claim, Content, FirstAnswer, Patience, Remembered, StillInHand, Verb},
 };
 use crate::{
-    domain::usage::{Durability, UsageEvent},
-    journal::{Pending, position::Position, record::Record, shared::Health},
+    domain::{
+        ids::{IdempotencyKey, TenantId},
+        usage::{Durability, UsageEvent},
+    },
+    journal::{Pending, position::RecordPlace, record::Record, shared::Health},
 };
 
 /// The keys of a request on their way from claim to answer.
 ///
-/// Once the journal has the record, the answer stands, whether or not the caller waits for it: a
-/// settling that is dropped then (the caller hung up) answers its keys. Before that, or after the
-/// journal has certainly refused the record, dropping it frees them.
+/// A settling that is dropped before the journal has the record, or after the journal has certainly
+/// refused it, frees its keys; otherwise it answers them. See [`super::owed::Owed`] for who holds it
+/// until the record's fate is known.
 #[derive(Debug)]
 pub struct Settling {
-    claims: Vec<Claim<Position>>,
-    first: Option<FirstAnswer<Position>>,
+    claims: Vec<Claim<RecordPlace>>,
+    first: Option<FirstAnswer<RecordPlace>>,
     /// Of one event; a check has no more, and needs no vector for it.
     first_counted: Option<Counted>,
     /// Of the further events of a batch.
@@ -38,13 +41,20 @@ pub struct Counted {
 
 impl Settling {
     /// Of a request with these keys; none is fine.
-    pub fn new(claims: Vec<Claim<Position>>) -> Self {
+    pub fn new(claims: Vec<Claim<RecordPlace>>) -> Self {
         Self { claims, first: None, first_counted: None, more_counted: vec![] }
     }
 
     /// The journal has the record: from now on this is the answer.
-    pub fn answered(&mut self, answer: Option<Remembered>, position: Option<Position>) {
-        self.first = Some(FirstAnswer { answer, position });
+    pub fn answered(&mut self, answer: Option<Remembered>, place: Option<RecordPlace>) {
+        self.first = Some(FirstAnswer { answer, place });
+    }
+
+    /// The record is as durable as was asked, and this is known of its place.
+    pub fn kept(mut self, place: RecordPlace) {
+        if let Some(first) = &mut self.first {
+            first.place = Some(place);
+        }
     }
 
     /// What the record stands for was counted.
@@ -55,7 +65,7 @@ impl Settling {
     }
 
     /// The record is certainly not kept: the keys are free again, and its units do not count.
-    fn refused(mut self, leasing: &Arc<Leasing>) {
+    pub fn refused(mut self, leasing: &Arc<Leasing>) {
         self.first = None;
         for Counted { counter, units } in self.first_counted.iter().chain(&self.more_counted) {
             counter.refuse(*units);
@@ -74,36 +84,28 @@ impl Drop for Settling {
     }
 }
 
-/// An answer, and what it has to wait for before it may leave.
-#[derive(Debug)]
-pub struct Decided<A> {
-    pub answer: A,
-    /// Absent: nothing was journalled for it.
-    pub owed: Option<Owed>,
-}
-
-/// A record that an answer tells of.
-#[derive(Debug)]
-pub struct Owed {
-    pub pending: Pending,
-    pub settling: Settling,
-    pub events: u64,
-}
-
-impl<A> From<A> for Decided<A> {
-    fn from(answer: A) -> Self {
-        Self { answer, owed: None }
-    }
-}
-
 impl Engine {
-    /// Waits until what was decided is as durable as was asked.
-    pub(super) async fn acknowledged<A>(&self, decided: Decided<A>) -> Result<A, EngineError> {
-        if let Some(Owed { pending, settling, events }) = decided.owed {
-            self.acknowledge(pending, settling).await?;
-            self.metrics.events_recorded.increment(events);
+    /// Claims a key, or says what became of it, as [`super::repeats::Repeats::begin`] does. What
+    /// was answered first and may be lost since is forgotten: the ledger finds it if it is not.
+    pub(super) async fn claim(
+        &self,
+        (tenant, key): (&TenantId, &IdempotencyKey),
+        verb: Verb,
+        content: &Content,
+        patience: &mut Patience,
+    ) -> Result<Begun<RecordPlace>, StillInHand> {
+        loop {
+            let begun = self.repeats.begin(tenant, verb, key, content, patience).await?;
+            let rewinds = match &begun {
+                Begun::Repeat(FirstAnswer { place: Some(place), .. })
+                    if self.may_be_lost(*place) =>
+                {
+                    *self.journal.rewinds().borrow()
+                }
+                _ => return Ok(begun),
+            };
+            self.repeats.forget(tenant, verb, key, |place| place.may_be_lost(rewinds));
         }
-        Ok(decided.answer)
     }
 
     /// Hands events to the journal as one record.
@@ -117,27 +119,14 @@ impl Engine {
         Ok(pending)
     }
 
-    /// Waits until the record is as durable as was asked.
-    pub(super) async fn acknowledge(
-        &self,
-        pending: Pending,
-        settling: Settling,
-    ) -> Result<(), EngineError> {
-        match pending.await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                if error.is_certain() {
-                    settling.refused(&self.leasing);
-                }
-                Err(error.into())
-            }
-        }
+    fn may_be_lost(&self, place: RecordPlace) -> bool {
+        place.rewinds.is_some() && place.may_be_lost(*self.journal.rewinds().borrow())
     }
 
-    /// Waits until what was journalled at `position` is as durable as a repeat asks.
+    /// Waits until what was journalled at `place` is as durable as a repeat asks.
     pub(super) async fn wait_durable(
         &self,
-        position: Position,
+        place: RecordPlace,
         durability: Durability,
     ) -> Result<(), EngineError> {
         if durability == Durability::Memory {
@@ -145,15 +134,24 @@ impl Engine {
         }
         let mut synced = self.journal.synced();
         let mut health = self.journal.health();
+        let mut rewinds = self.journal.rewinds();
         let stopped = || EngineError::JournalStopped("the first request's fate is unknown".into());
         tokio::select! {
             biased;
-            reached = synced.wait_for(|synced| *synced >= position) => {
-                reached.map(drop).map_err(|_| stopped())
+            reached = synced.wait_for(|synced| *synced >= place.position) => {
+                reached.map(drop).map_err(|_| stopped())?;
             }
-            _ = health.wait_for(|health| *health != Health::Running) => {
-                Err(stopped())
-            }
+            _ = health.wait_for(|health| *health != Health::Running) => return Err(stopped()),
+            _ = rewinds.wait_for(|rewinds| place.may_be_lost(*rewinds)) => {}
+        }
+        // Also what is synced may be another record, which was given the place since.
+        match self.may_be_lost(place) {
+            false => Ok(()),
+            true => Err(EngineError::Unavailable(
+                "the disk had no room for the first request with this idempotency key; send it \
+                 again with that key"
+                    .into(),
+            )),
         }
     }
 }

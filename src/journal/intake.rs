@@ -17,7 +17,7 @@ use super::{
     disk_use::DiskUse,
     error::AppendError,
     frame::{self, FrameSeed, Kind},
-    position::Position,
+    position::{Position, RecordPlace},
     segment::HEADER_BYTES,
 };
 use crate::domain::usage::Durability;
@@ -75,6 +75,8 @@ struct State {
     bytes: usize,
     /// Where the next frame goes.
     tail: Position,
+    /// How often places were taken back.
+    rewinds: u64,
     segment_bytes: u32,
     segments: BTreeMap<u32, SegmentUse>,
     closed: Option<Arc<str>>,
@@ -104,6 +106,7 @@ impl Intake {
             records: 0,
             bytes: 0,
             tail: Position::START,
+            rewinds: 0,
             segment_bytes: 0,
             segments: BTreeMap::new(),
             closed: None,
@@ -136,7 +139,7 @@ impl Intake {
         level: Durability,
         synced: Position,
         done: Option<oneshot::Sender<Result<Position, AppendError>>>,
-    ) -> Result<Position, AppendError> {
+    ) -> Result<RecordPlace, AppendError> {
         let body_bytes = bytes.len() - frame::FRAME_HEADER_BYTES;
         if body_bytes > RECORD_BYTES_MAX as usize {
             return Err(AppendError::TooLarge {
@@ -158,11 +161,11 @@ impl Intake {
         if state.tail.offset.saturating_add(frame_bytes) > state.segment_bytes {
             self.begin_segment(&mut state, frame_bytes, synced)?;
         }
-        let end = self.place(&mut state, bytes, level, done);
+        let position = self.place(&mut state, bytes, level, done);
         if mem::take(&mut state.writer_sleeps) {
             self.wake.notify_one();
         }
-        Ok(end)
+        Ok(RecordPlace { position, rewinds: Some(state.rewinds) })
     }
 
     /// Opens the next segment, if the disk budget has room for it, with its `Start` frame.
@@ -300,14 +303,15 @@ impl Intake {
     }
 
     /// Takes back every place that was given out from `end` on, because segment `end.segment + 1`
-    /// cannot be created; what waits is returned, to be refused.
-    pub fn rewind(&self, end: Position) -> Vec<Chunk> {
+    /// cannot be created; what waits is returned, to be refused, and how often this happened.
+    pub fn rewind(&self, end: Position) -> (Vec<Chunk>, u64) {
         let mut state = self.state();
         let never_created = state.segments.split_off(&(end.segment + 1));
         for segment in never_created.values() {
             self.disk.give_back(u64::from(segment.bytes));
         }
         state.tail = end;
+        state.rewinds += 1;
         state.segment_bytes = match state.segments.get_mut(&end.segment) {
             Some(segment) => {
                 segment.end = None;
@@ -317,7 +321,7 @@ impl Intake {
         };
         state.records = 0;
         state.bytes = 0;
-        mem::take(&mut state.chunks)
+        (mem::take(&mut state.chunks), state.rewinds)
     }
 
     /// The segments that are complete and lie before `mark`; they are the caller's to delete.

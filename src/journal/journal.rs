@@ -23,7 +23,7 @@ use super::{
     intake::Intake,
     leftover::{self, LeftoverRun, delete_segment},
     metrics::Outcome,
-    position::Position,
+    position::{Position, RecordPlace},
     reader::{Reader, Source},
     record::Record,
     run_file::{RunFile, runs_dir},
@@ -133,11 +133,11 @@ impl Journal {
             SCRATCH.set(bytes);
         }
         match pushed {
-            Ok(position) => {
+            Ok(place) => {
                 if waits.is_none() {
                     shared.metrics.appended(level, Outcome::Kept, 1);
                 }
-                Ok(Pending { position, waits })
+                Ok(Pending { place, waits })
             }
             Err(error) => {
                 shared.metrics.appended(level, Outcome::Refused, 1);
@@ -164,6 +164,12 @@ impl Journal {
     /// Follows whether the journal takes records.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.handle.shared.health.subscribe()
+    }
+
+    /// Follows how often places were taken back, because the disk had no room: what a
+    /// [`RecordPlace`] is to be compared with once the journal is synced as far.
+    pub fn rewinds(&self) -> watch::Receiver<u64> {
+        self.handle.shared.rewinds.subscribe()
     }
 
     /// Reads this run's synced records from `from` on.
@@ -277,14 +283,20 @@ fn lock(
 #[derive(Debug)]
 #[must_use = "an acknowledgement may only leave once this has resolved"]
 pub struct Pending {
-    position: Position,
+    place: RecordPlace,
     waits: Option<oneshot::Receiver<Result<Position, AppendError>>>,
 }
 
 impl Pending {
     /// Where the record is, or will be: known at once, durable only when the future has resolved.
     pub fn position(&self) -> Position {
-        self.position
+        self.place.position
+    }
+
+    /// The same, and whether it is final: it is once the future has resolved well, except for a
+    /// record that is acknowledged from memory.
+    pub fn place(&self) -> RecordPlace {
+        self.place
     }
 }
 
@@ -292,10 +304,13 @@ impl Future for Pending {
     type Output = Result<Position, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(waits) = &mut self.waits else { return Poll::Ready(Ok(self.position)) };
+        let Some(waits) = &mut self.waits else { return Poll::Ready(Ok(self.place.position)) };
         Pin::new(waits).poll(context).map(|answer| {
             let gone = || AppendError::Uncertain { reason: "the writer is gone".into() };
-            answer.unwrap_or_else(|_| Err(gone()))
+            let position = answer.unwrap_or_else(|_| Err(gone()))?;
+            // Whoever is waited for is told after the write.
+            self.place.rewinds = None;
+            Ok(position)
         })
     }
 }

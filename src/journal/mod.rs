@@ -51,7 +51,7 @@ mod disk_use;
 pub mod embedded;
 pub mod error;
 #[cfg(test)]
-mod faulty;
+pub(crate) mod faulty;
 pub mod files;
 pub mod frame;
 #[cfg(test)]
@@ -68,7 +68,7 @@ pub mod reader;
 pub mod record;
 mod run_file;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod segment;
 pub mod shared;
 mod writer;

@@ -33,6 +33,31 @@ impl From<u64> for Position {
     }
 }
 
+/// Where one record is, or will be.
+///
+/// A place beyond what is written is taken back when the disk has no room for the next segment; the
+/// record is gone then, and the place is given to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    pub position: Position,
+    /// How often places had been taken back when this one was given: another time, and this one may
+    /// be among them. `None` = the record is written, and the place its own.
+    pub rewinds: Option<u64>,
+}
+
+impl RecordPlace {
+    /// What both records can be waited for by.
+    pub fn and(self, other: Self) -> Self {
+        let rewinds = self.rewinds.into_iter().chain(other.rewinds).min();
+        Self { position: self.position.max(other.position), rewinds }
+    }
+
+    /// Whether the record may be gone, after places were taken back so often.
+    pub fn may_be_lost(&self, rewinds: u64) -> bool {
+        self.rewinds.is_some_and(|before| rewinds > before)
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.segment, self.offset)

@@ -11,7 +11,11 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    disk_use::DiskUse, files::Files, frame::FrameSeed, intake::Intake, metrics::JournalMetrics,
+    disk_use::DiskUse,
+    files::Files,
+    frame::FrameSeed,
+    intake::{Chunk, Intake},
+    metrics::JournalMetrics,
     position::Position,
 };
 use crate::domain::{ids::RunId, usage::Durability};
@@ -40,6 +44,8 @@ pub struct Shared {
     pub metrics: JournalMetrics,
     pub synced: watch::Sender<Position>,
     pub health: watch::Sender<Health>,
+    /// How often places were taken back.
+    pub rewinds: watch::Sender<u64>,
     /// `synced` again, readable without a lock.
     synced_mark: AtomicU64,
     /// The weakest level that `run.json` admits to, as a number that grows with strength.
@@ -67,6 +73,7 @@ impl Shared {
             metrics: JournalMetrics::register(),
             synced: watch::Sender::new(Position::START),
             health: watch::Sender::new(Health::Running),
+            rewinds: watch::Sender::new(0),
             synced_mark: AtomicU64::new(0),
             weakest: AtomicU64::new(Durability::Sync as u64),
         }
@@ -81,6 +88,16 @@ impl Shared {
     pub fn set_synced(&self, position: Position) {
         self.synced_mark.store(position.into(), Ordering::Release);
         self.synced.send_replace(position);
+    }
+
+    /// Takes back every place that was given out from `end` on; see [`Intake::rewind`].
+    ///
+    /// It is told here, before anything is written, and so before anything is synced, that has got
+    /// one of these places since.
+    pub fn rewind(&self, end: Position) -> Vec<Chunk> {
+        let (behind, rewinds) = self.intake.rewind(end);
+        self.rewinds.send_replace(rewinds);
+        behind
     }
 
     /// Whether `run.json` admits to acknowledgements at `level`.

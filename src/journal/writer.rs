@@ -151,7 +151,7 @@ impl Writer {
                 }
                 Err(WriteError::NoSpace(problem)) => {
                     tracing::warn!(%problem, "no room on the disk for the journal");
-                    let behind = self.shared.intake.rewind(self.written);
+                    let behind = self.shared.rewind(self.written);
                     let error = AppendError::NoSpace { problem };
                     let refused = [chunk].into_iter().chain(chunks).chain(behind);
                     self.has_lost_acknowledged |= refuse(&self.shared, refused, &error) > 0;

@@ -1,0 +1,100 @@
+//! From the hand-over to the journal to the acknowledgement.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::runtime::Handle;
+
+use super::{engine::Engine, error::EngineError, leasing::Leasing, settling::Settling};
+use crate::journal::{Pending, error::AppendError};
+
+/// An answer, and what it has to wait for before it may leave.
+pub struct Decided<A> {
+    pub answer: A,
+    /// Absent: nothing was journalled for it.
+    pub owed: Option<Owed>,
+}
+
+impl<A> From<A> for Decided<A> {
+    fn from(answer: A) -> Self {
+        Self { answer, owed: None }
+    }
+}
+
+/// A record that an answer tells of.
+///
+/// What the record took stands, or is given back, by what becomes of it, whether or not the caller
+/// waits for that: dropped before it is known (the caller hung up), a task goes on waiting. There
+/// are never more of these tasks than records that the journal has not written, which are bounded.
+pub struct Owed {
+    /// Absent once the record's fate is known.
+    open: Option<Open>,
+    pub events: u64,
+}
+
+/// A record whose fate is not known yet.
+struct Open {
+    pending: Pending,
+    settling: Settling,
+    leasing: Arc<Leasing>,
+}
+
+impl Open {
+    /// Draws the consequences.
+    fn end(self, outcome: Result<(), AppendError>) -> Result<(), EngineError> {
+        match &outcome {
+            Ok(()) => self.settling.kept(self.pending.place()),
+            Err(error) if error.is_certain() => self.settling.refused(&self.leasing),
+            // It may be on disk: the keys are answered, and repeats wait for what never comes.
+            Err(_) => {}
+        }
+        outcome.map_err(EngineError::from)
+    }
+
+    async fn wait(mut self) -> Result<(), EngineError> {
+        let outcome = (&mut self.pending).await.map(drop);
+        self.end(outcome)
+    }
+}
+
+impl Owed {
+    /// `settling` waits for `pending`, which holds so many events.
+    pub fn new(engine: &Engine, pending: Pending, settling: Settling, events: u64) -> Self {
+        let open = Open { pending, settling, leasing: engine.leasing.clone() };
+        Self { open: Some(open), events }
+    }
+
+    /// Waits until the record is as durable as was asked.
+    pub async fn acknowledged(mut self) -> Result<(), EngineError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let outcome = (&mut open.pending).await.map(drop);
+        self.open.take().map_or(Ok(()), |open| open.end(outcome))
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        if let Some(outcome) = (&mut open.pending).now_or_never() {
+            // Nobody is there to be told.
+            let _ = open.end(outcome.map(drop));
+        } else if Handle::try_current().is_ok() {
+            let tasks = open.leasing.tasks.clone();
+            tasks.spawn(open.wait());
+        }
+        // Without a runtime, or when it ends, so does this run; its keys are answered as far as it
+        // is known.
+    }
+}
+
+impl Engine {
+    /// Waits until what was decided is as durable as was asked.
+    pub(super) async fn acknowledged<A>(&self, decided: Decided<A>) -> Result<A, EngineError> {
+        if let Some(owed) = decided.owed {
+            let events = owed.events;
+            owed.acknowledged().await?;
+            self.metrics.events_recorded.increment(events);
+        }
+        Ok(decided.answer)
+    }
+}
