@@ -7,10 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -26,6 +23,7 @@ use super::{
     lease_metrics::LeaseMetrics,
     leasing::Leasing,
     retention::KeyRetentions,
+    run_time::RunTime,
     values::Values,
 };
 use crate::{
@@ -112,7 +110,7 @@ impl World {
             },
             fence: Fence::default(),
             tasks: TaskTracker::new(),
-            started: Instant::now(),
+            time: RunTime::start(),
             denial_cache: config.denial_cache(),
             metrics: LeaseMetrics::register(),
         });
