@@ -75,7 +75,12 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(closing) = known.closing
         && ledger.folding(run).await?.is_folded
     {
-        bail!("run {run} is closed: {}, at {}", closing.how.as_str(), closing.at);
+        let (how, at) = (closing.how.as_str(), closing.at);
+        match args.json {
+            true => tell_json(run, closing, true, &[])?,
+            false => outln!("run {run} is closed already ({how}, at {at})"),
+        }
+        return Ok(());
     }
     let reached = reach(settings.redis, &ledger).await?;
     let seed = CounterSeed { run, times: LeaseTimes::default() };
