@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 
 use super::{
     entry::Entry,
+    fences::Fences,
     message::{
         Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Floor, Flushed, Outcome,
         Recall, Totals,
@@ -35,9 +36,6 @@ use crate::domain::{
 
 /// Most wants that queue for one key. A run beyond it waits unqueued and asks again.
 pub const WANTS_MAX: usize = 256;
-/// How many times [`CloseCall::fenced_max`] a key remembers of runs whose closings are not folded
-/// everywhere.
-pub const UNFOLDED_FACTOR: u64 = 16;
 
 /// One key's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,12 +60,7 @@ pub struct KeyState {
     /// Oldest first.
     wants: Vec<Want>,
     entries: BTreeMap<RunId, Entry>,
-    /// Latest last.
-    fenced: Vec<Fence>,
-    /// Closings up to this one are folded wherever they have to be, and some of their runs are no
-    /// longer in `fenced`. A run that is unknown here may be one of them, unless a floor tells that
-    /// it was open later.
-    folded_through: u64,
+    fences: Fences,
 }
 
 /// What the floor brought, and what was folded into it since.
@@ -86,20 +79,6 @@ struct Want {
     ticket: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fence {
-    run: RunId,
-    /// The number of its closing, once that is folded here.
-    closed_seq: Option<u64>,
-}
-
-impl Fence {
-    /// Whether its closing is folded, here and everywhere.
-    fn is_folded_through(self, folded_through: u64) -> bool {
-        self.closed_seq.is_some_and(|closed_seq| closed_seq <= folded_through)
-    }
-}
-
 impl KeyState {
     /// Applies a call to the key in `slot` (absent = `None`). `alive`: the counters still are the
     /// ones that the call's epoch was made for.
@@ -111,7 +90,7 @@ impl KeyState {
             return (Answer::StaleEpoch { epoch }, None);
         }
         let known = slot.as_ref().filter(|key| key.epoch == call.epoch.number);
-        if known.is_some_and(|key| key.fenced.iter().any(|fence| fence.run == call.run)) {
+        if known.is_some_and(|key| key.fences.has(call.run)) {
             return (Answer::Fenced, None);
         }
         if let Err(closed_seq_min) = Self::establish(slot, call.epoch.number, call.floor.as_deref())
@@ -119,13 +98,7 @@ impl KeyState {
             return (Answer::NeedFloor { closed_seq_min }, None);
         }
         match slot {
-            Some(key) if key.is_doubtful(call) => {
-                (Answer::NeedFloor { closed_seq_min: key.folded_through }, None)
-            }
-            Some(key) => {
-                let (counted, recall) = key.serve(call);
-                (Answer::Counted(counted), recall)
-            }
+            Some(key) => key.serve_if_open(call),
             None => (Answer::NeedFloor { closed_seq_min: 0 }, None),
         }
     }
@@ -139,7 +112,7 @@ impl KeyState {
             return CloseAnswer::StaleEpoch { epoch };
         }
         let known = slot.as_ref().filter(|key| key.epoch == call.epoch);
-        if known.is_some_and(|key| key.is_crowded(call)) {
+        if known.is_some_and(|key| key.fences.is_crowded(call)) {
             return CloseAnswer::Crowded;
         }
         let live = known.is_some_and(|key| key.ledger.is_some());
@@ -159,12 +132,12 @@ impl KeyState {
                     known.unwrap_or_else(|| Self { epoch: call.epoch, ..Self::default() });
                 let answer = match step {
                     CloseStep::Fence => {
-                        stub.remember(call, None);
+                        stub.fences.remember(call, None);
                         CloseAnswer::Fenced { taken: None }
                     }
                     CloseStep::Fold { closed_seq, .. } => {
                         stub.closed_seq_min = stub.closed_seq_min.max(closed_seq);
-                        stub.remember(call, Some(closed_seq));
+                        stub.fences.remember(call, Some(closed_seq));
                         CloseAnswer::Absent
                     }
                 };
@@ -223,9 +196,8 @@ impl KeyState {
         let closed_seq_min = known.map_or(0, |key| key.closed_seq_min);
         match floor {
             Some(floor) if floor.closed_seq >= closed_seq_min => {
-                let fenced = known.map_or(vec![], |stub| stub.fenced.clone());
-                let folded_through = known.map_or(0, |stub| stub.folded_through);
-                *slot = Some(Self { fenced, folded_through, ..Self::built(epoch, floor) });
+                let fences = known.map_or_else(Fences::default, |stub| stub.fences.clone());
+                *slot = Some(Self { fences, ..Self::built(epoch, floor) });
                 Ok(())
             }
             _ => Err(closed_seq_min),
@@ -253,6 +225,18 @@ impl KeyState {
             key.put(run, Entry { totals, flushed, ..Entry::default() });
         }
         key
+    }
+
+    fn serve_if_open(&mut self, call: &Call) -> (Answer, Option<Recall>) {
+        match self.fences.asks_proof(call) {
+            Some(closed_seq_min) if !self.entries.contains_key(&call.run) => {
+                (Answer::NeedFloor { closed_seq_min }, None)
+            }
+            _ => {
+                let (counted, recall) = self.serve(call);
+                (Answer::Counted(counted), recall)
+            }
+        }
     }
 
     fn serve(&mut self, call: &Call) -> (Counted, Option<Recall>) {
@@ -389,23 +373,9 @@ impl KeyState {
         outstanding.fold(0, u64::saturating_add).min(AMOUNT_MAX)
     }
 
-    /// Whether the run may be closed, and forgotten since.
-    fn is_doubtful(&self, call: &Call) -> bool {
-        let open_at = call.floor.as_ref().map_or(0, |floor| floor.closed_seq);
-        !self.entries.contains_key(&call.run) && open_at < self.folded_through
-    }
-
-    /// Whether one more run cannot be remembered.
-    fn is_crowded(&self, call: &CloseCall) -> bool {
-        let unfolded =
-            self.fenced.iter().filter(|fence| !fence.is_folded_through(call.folded_through));
-        unfolded.count() as u64 >= call.fenced_max.saturating_mul(UNFOLDED_FACTOR)
-            && self.fenced.iter().all(|fence| fence.run != call.run)
-    }
-
     fn fence(&mut self, call: &CloseCall) -> CloseAnswer {
         let run = call.run;
-        self.remember(call, None);
+        self.fences.remember(call, None);
         self.wants.retain(|want| want.run != run);
         // An entry that only the floor made says nothing of what the run held.
         let reported = self.entries.get(&run).filter(|entry| entry.sequence > 0);
@@ -420,8 +390,7 @@ impl KeyState {
         forfeit: u64,
     ) -> CloseAnswer {
         let run = call.run;
-        let folded = closed_seq <= self.folded_through
-            || self.fenced.iter().any(|fence| fence.run == run && fence.closed_seq.is_some());
+        let folded = self.fences.is_folded(run, closed_seq);
         if let Some(ledger) = &mut self.ledger
             && ledger.closed_seq < closed_seq
             && !folded
@@ -432,25 +401,9 @@ impl KeyState {
         // Also when the floor had the closing: then a late call made the entry.
         self.drop_entry(run);
         self.recount();
-        self.remember(call, Some(closed_seq));
+        self.fences.remember(call, Some(closed_seq));
         self.wants.retain(|want| want.run != run);
         CloseAnswer::Folded
-    }
-
-    /// Remembers the run of `call`. What is forgotten for it are runs that nobody will fold again;
-    /// of these a late call still may come.
-    fn remember(&mut self, call: &CloseCall, closed_seq: Option<u64>) {
-        match self.fenced.iter_mut().find(|fence| fence.run == call.run) {
-            Some(fence) => fence.closed_seq = fence.closed_seq.or(closed_seq),
-            None => self.fenced.push(Fence { run: call.run, closed_seq }),
-        }
-        while self.fenced.len() as u64 > call.fenced_max {
-            let oldest =
-                self.fenced.iter().position(|fence| fence.is_folded_through(call.folded_through));
-            let Some(oldest) = oldest else { break };
-            let forgotten = self.fenced.remove(oldest).closed_seq.unwrap_or(0);
-            self.folded_through = self.folded_through.max(forgotten);
-        }
     }
 
     fn counted(&self, call: &Call, outcome: Outcome) -> Counted {

@@ -159,6 +159,7 @@ mod demand;
 pub mod denials;
 pub mod dropped;
 mod entry;
+mod fences;
 mod flight;
 pub mod holder;
 pub mod holds;

@@ -218,15 +218,8 @@ async fn no_script_serves_an_emptied_redis_under_the_old_epoch() {
             "lease" => counters.call(&key, &call(1, 10)).await.unwrap() == Answer::EpochLost,
             "close" => {
                 let step = CloseStep::Fold { closed_seq: 1, used: 0, undone: 0, forfeit: 0 };
-                let (folded_through, fenced_max) = (0, 1);
-                let close = CloseCall {
-                    epoch: 1,
-                    run: RUN,
-                    step,
-                    folded_through,
-                    fenced_max,
-                    retention: None,
-                };
+                let (epoch, run, folded_through, fenced_max, retention) = (1, RUN, 0, 1, None);
+                let close = CloseCall { epoch, run, step, folded_through, fenced_max, retention };
                 counters.close(&key, &close).await.unwrap() == CloseAnswer::EpochLost
             }
             _ => {

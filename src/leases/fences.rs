@@ -1,0 +1,81 @@
+//! Which runs a key listens to no more, and how long it has to remember them by name.
+//!
+//! A call of a closed run may come at any time, and so may a second telling that it is closed: whoever
+//! sends it may have stood still for ever so long. A run is forgotten only when its closing, and every
+//! one before it, is folded wherever it has to be. What remains of those that are forgotten is one
+//! number: a telling of a closing up to it is no news, and a run without an entry has to show by a later
+//! floor that it is open.
+
+use super::message::{Call, CloseCall};
+use crate::domain::ids::RunId;
+
+/// How many times [`CloseCall::fenced_max`] a key remembers of runs whose closings are not folded
+/// everywhere.
+pub const UNFOLDED_FACTOR: u64 = 16;
+
+/// The closed runs of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fences {
+    /// Latest last.
+    fences: Vec<Fence>,
+    /// Closings up to this one are folded everywhere, and some of their runs are not in `fences`.
+    folded_through: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fence {
+    run: RunId,
+    /// The number of its closing, once that is folded here.
+    closed_seq: Option<u64>,
+}
+
+impl Fence {
+    /// Whether its closing is folded, here and everywhere.
+    fn is_folded_through(self, folded_through: u64) -> bool {
+        self.closed_seq.is_some_and(|closed_seq| closed_seq <= folded_through)
+    }
+}
+
+impl Fences {
+    /// Whether the run is known to be closed.
+    pub fn has(&self, run: RunId) -> bool {
+        self.fences.iter().any(|fence| fence.run == run)
+    }
+
+    /// The closing that a floor has to be as late as, for a run without an entry: it may be closed, and
+    /// forgotten since. `None`: the floor of `call` is, or nobody was forgotten.
+    pub fn asks_proof(&self, call: &Call) -> Option<u64> {
+        let open_at = call.floor.as_ref().map_or(0, |floor| floor.closed_seq);
+        (open_at < self.folded_through).then_some(self.folded_through)
+    }
+
+    /// Whether this closing is folded here.
+    pub fn is_folded(&self, run: RunId, closed_seq: u64) -> bool {
+        closed_seq <= self.folded_through
+            || self.fences.iter().any(|fence| fence.run == run && fence.closed_seq.is_some())
+    }
+
+    /// Whether one more run cannot be remembered.
+    pub fn is_crowded(&self, call: &CloseCall) -> bool {
+        let unfolded =
+            self.fences.iter().filter(|fence| !fence.is_folded_through(call.folded_through));
+        unfolded.count() as u64 >= call.fenced_max.saturating_mul(UNFOLDED_FACTOR)
+            && !self.has(call.run)
+    }
+
+    /// Remembers the run of `call`, with the number of its closing if that is folded here now, and
+    /// forgets whom it may for it.
+    pub fn remember(&mut self, call: &CloseCall, closed_seq: Option<u64>) {
+        match self.fences.iter_mut().find(|fence| fence.run == call.run) {
+            Some(fence) => fence.closed_seq = fence.closed_seq.or(closed_seq),
+            None => self.fences.push(Fence { run: call.run, closed_seq }),
+        }
+        while self.fences.len() as u64 > call.fenced_max {
+            let oldest =
+                self.fences.iter().position(|fence| fence.is_folded_through(call.folded_through));
+            let Some(oldest) = oldest else { break };
+            let forgotten = self.fences.remove(oldest).closed_seq.unwrap_or(0);
+            self.folded_through = self.folded_through.max(forgotten);
+        }
+    }
+}
