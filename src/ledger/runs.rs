@@ -224,8 +224,8 @@ impl Ledger {
     /// Closes a run after everything in its journal has been flushed: nothing of it is taken any
     /// more, and its totals become part of the base of every floor. `forfeited` are the units of
     /// its escrow, per counter, that count as spent although no event accounts for them. `author` is
-    /// who closes it, for the audit log; a run that returns what it had leaves no entry. Closing a closed run again changes nothing and
-    /// gives the same answer.
+    /// who closes it, for the audit log; a run that returns what it had leaves no entry. Closing a
+    /// closed run again changes nothing and gives the same answer.
     pub async fn close_run(
         &self,
         run: RunId,

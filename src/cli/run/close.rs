@@ -75,12 +75,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(closing) = known.closing
         && ledger.folding(run).await?.is_folded
     {
-        let (how, at) = (closing.how.as_str(), closing.at);
-        match args.json {
-            true => tell_json(run, closing, true, &[])?,
-            false => outln!("run {run} is closed already ({how}, at {at})"),
-        }
-        return Ok(());
+        return tell_closed(args, run, closing, "is closed already");
     }
     let reached = reach(settings.redis, &ledger).await?;
     let seed = CounterSeed { run, times: LeaseTimes::default() };
@@ -95,16 +90,12 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(closing) = known.closing {
         // What cut it off kept it from counters, which would wait for it for ever.
         closer.close(run, closing.how, &[], None).await?;
-        let (how, at) = (closing.how.as_str(), closing.at);
-        match args.json {
-            true => tell_json(run, closing, true, &[])?,
-            false => {
-                outln!(
-                    "run {run} was closed before ({how}, at {at}); its counters have been told now"
-                );
-            }
-        }
-        return Ok(());
+        return tell_closed(
+            args,
+            run,
+            closing,
+            "was closed before; its counters have been told now",
+        );
     }
     if !args.forfeit && !args.release {
         let held = held(&reached.counters, run).await?;
@@ -143,6 +134,15 @@ async fn held(counters: &Counters, run: RunId) -> anyhow::Result<String> {
         units = units.saturating_add(entry.map_or(0, |entry| entry.outstanding()));
     }
     Ok(format!("{units} units of {} shared counters", keys.len()))
+}
+
+/// Tells of a run that somebody had closed before.
+fn tell_closed(args: &Args, run: RunId, closing: Closing, what: &str) -> anyhow::Result<()> {
+    if args.json {
+        return tell_json(run, closing, true, &[]);
+    }
+    outln!("run {run} {what} ({}, at {})", closing.how.as_str(), closing.at);
+    Ok(())
 }
 
 fn tell_json(

@@ -7,6 +7,7 @@ use tollgate::{
         LedgerError, Refusal,
         floors::{Floor, FlushedTotals},
         flush::FlushBatch,
+        folding::Folding,
         runs::{ClosedHow, NewRun, RunStanding},
     },
 };
@@ -119,6 +120,8 @@ async fn closing_folds_a_runs_totals_and_forfeits_into_the_base_of_floors() {
     let again = world.ledger.close_run(dead, ClosedHow::Forfeited, &forfeited, None).await.unwrap();
     assert_eq!(again, closing);
 
+    let of_dead = world.ledger.floors(std::slice::from_ref(&calls), dead).await.unwrap().remove(0);
+    assert!(of_dead.is_closed, "a closed run cannot show that it is open");
     let after = world.ledger.floors(&[calls, tokens], alive).await.unwrap();
     // The limits in force are at least of the version that the tenant has now.
     let ceiling_version = world.ledger.tenant(&tenant("t1")).await.unwrap().unwrap().tenant.version;
@@ -135,6 +138,39 @@ async fn closing_folds_a_runs_totals_and_forfeits_into_the_base_of_floors() {
         Floor { base_used: 10, base_forfeited: 40, open_runs: vec![of_alive], ..of_calls.clone() };
     assert_eq!(after, [of_calls, of_tokens]);
     world.check().await;
+}
+
+#[tokio::test]
+async fn closings_are_folded_through_the_first_that_is_not() {
+    let world = World::new().await;
+    let (first, second) = (world.run().await, world.run().await);
+    let folding = async |run| world.ledger.folding(run).await.unwrap();
+    assert_eq!(folding(first).await, Folding { is_folded: false, through: 0 });
+    for run in [first, second] {
+        world.ledger.close_run(run, ClosedHow::Stopped, &[], None).await.unwrap();
+    }
+    world.ledger.note_folded(second).await.unwrap();
+    assert_eq!(folding(second).await, Folding { is_folded: true, through: 0 });
+    assert_eq!(folding(first).await, Folding { is_folded: false, through: 0 });
+    world.ledger.note_folded(first).await.unwrap();
+    assert_eq!(folding(first).await, Folding { is_folded: true, through: 2 });
+}
+
+#[tokio::test]
+async fn a_run_that_another_one_registers_is_waited_for_by_charges() {
+    let world = World::new().await;
+    let run = RunId(Uuid::new_v4());
+    let new = NewRun {
+        run,
+        host: "host".into(),
+        boot_id: "boot".into(),
+        started_at: at("2026-03-01T00:00:00Z"),
+        mark_at: jiff::Timestamp::UNIX_EPOCH,
+        flushed_position: 0,
+    };
+    world.ledger.register_run(&new).await.unwrap();
+    let oldest = world.ledger.oldest_open_mark().await.unwrap();
+    assert_eq!(oldest, Some(jiff::Timestamp::UNIX_EPOCH), "not the start of who registers it");
 }
 
 #[tokio::test]
