@@ -1,12 +1,15 @@
 //! Catalog files, and files of tenants beside them.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tollgate::domain::catalog::{
     Catalog, compiled_catalog::CompiledCatalog, compiled_plan::CompiledPlan, error::CatalogError,
     plan_definition::PlanDefinition,
 };
-use tollgate_fuzz::{Answer, Target};
+use tollgate_fuzz::{Answer, Target, memory};
 
 /// A catalog of 10 kB becomes 1 MB of tree, definition and errors.
 const MEMORY_MAX: (usize, usize) = (32 << 20, 4 << 10);
@@ -77,4 +80,52 @@ fn tenants_files() {
             Err(errors) => refused(&errors),
         }
     });
+}
+
+/// Files of a few kB that stand for far more: aliases of aliases, one list named often, a mapping
+/// merged into many, and lists without an end.
+fn bombs() -> Vec<(&'static str, String)> {
+    let laughs =
+        (1..=30).fold("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, level| {
+            let below = vec![format!("*a{}", level - 1); 10].join(", ");
+            format!("{text}a{level}: &a{level} [{below}]\n")
+        });
+    let often = format!(
+        "big: &big [{}]\nmany: [{}]\n",
+        vec!["word"; 2_000].join(", "),
+        vec!["*big"; 2_000].join(", ")
+    );
+    let entries: String = (0..500).map(|number| format!("  key{number}: word\n")).collect();
+    let merges: String = (0..500).map(|number| format!("m{number}: {{<<: *base}}\n")).collect();
+    vec![
+        ("aliases of aliases", laughs),
+        ("one list often", often),
+        ("one mapping merged often", format!("base: &base\n{entries}{merges}")),
+        ("lists in lists", "[".repeat(100_000)),
+        ("mappings in mappings", "{a: ".repeat(50_000)),
+        ("itself", "a: &a [*a]\n".to_owned()),
+        ("steps without an end", (0..3_000).map(|depth| " ".repeat(depth) + "a:\n").collect()),
+    ]
+}
+
+#[test]
+fn files_that_stand_for_far_more_are_refused_fast_and_cost_little() {
+    // As busy machines need; each takes milliseconds.
+    const TIME_MAX: Duration = Duration::from_secs(20);
+    let assistant = String::from_utf8(shipped().swap_remove(0)).unwrap();
+    for (name, text) in bombs() {
+        for text in [text.clone(), format!("{assistant}\n{text}")] {
+            let began = Instant::now();
+            let (errors, bytes) = memory::peak_of(|| Catalog::parse("fuzz", &text).unwrap_err());
+            assert!(!refused(&errors).is_empty());
+            let mut catalog = Catalog::parse("assistant", &assistant).unwrap();
+            let (errors, more) =
+                memory::peak_of(|| catalog.add_tenants("fuzz", &text).unwrap_err());
+            assert!(!refused(&errors).is_empty());
+            let (base, each) = MEMORY_MAX;
+            assert!(bytes.max(more) <= base + each * text.len(), "{name}: {bytes}, {more} bytes");
+            assert!(began.elapsed() < TIME_MAX, "{name}: {:?}", began.elapsed());
+            println!("{name}: {} bytes become {bytes} and {more}", text.len());
+        }
+    }
 }
