@@ -90,6 +90,9 @@ fn bombs() -> Vec<(&'static str, String)> {
             let below = vec![format!("*a{}", level - 1); 10].join(", ");
             format!("{text}a{level}: &a{level} [{below}]\n")
         });
+    let chain = (1..=3_000).fold("a0: &a0 [x]\n".to_owned(), |text, level| {
+        format!("{text}a{level}: &a{level} [*a{}]\n", level - 1)
+    });
     let often = format!(
         "big: &big [{}]\nmany: [{}]\n",
         vec!["word"; 2_000].join(", "),
@@ -99,6 +102,7 @@ fn bombs() -> Vec<(&'static str, String)> {
     let merges: String = (0..500).map(|number| format!("m{number}: {{<<: *base}}\n")).collect();
     vec![
         ("aliases of aliases", laughs),
+        ("a chain of aliases", chain),
         ("one list often", often),
         ("one mapping merged often", format!("base: &base\n{entries}{merges}")),
         ("lists in lists", "[".repeat(100_000)),

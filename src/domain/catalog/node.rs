@@ -9,6 +9,13 @@ use serde::{
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
+/// How deep lists and mappings may stand in one another: three times as deep as a catalog goes. All
+/// that reads a tree calls itself once per level, on a stack that ends.
+const DEPTH_MAX: usize = 24;
+
+/// How many values aliases may stand for, all of a file's together: it would rather be written out.
+const ALIASED_VALUES_MAX: usize = 20_000;
+
 /// A line and a column, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -48,7 +55,13 @@ impl Node {
     /// Reads the one document of `text`; the error is the library's, with its place.
     pub(super) fn parse(text: &str) -> Result<Self, (Place, String)> {
         // YAML 1.2's booleans: `yes`, `no`, `on` and `off` are texts.
-        let options = serde_saphyr::options! { strict_booleans: true };
+        let options = serde_saphyr::options! {
+            strict_booleans: true,
+            budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
+            alias_limits: serde_saphyr::alias_limits! {
+                max_total_replayed_events: ALIASED_VALUES_MAX,
+            },
+        };
         let raw: Spanned<Raw> =
             serde_saphyr::from_str_with_options(text, options).map_err(|error| {
                 let place = error.location().map(Place::of).unwrap_or_default();
@@ -270,6 +283,15 @@ mod tests {
         let (place, message) = Node::parse("a: [1, 2\nb: 3\n").unwrap_err();
         assert!(place.line >= 1, "{place:?} {message}");
         assert!(!message.contains('\n') && !message.is_empty(), "{message:?}");
+    }
+
+    #[test]
+    fn a_file_that_goes_too_deep_says_where() {
+        let lists = |levels| format!("a: {}{}\n", "[".repeat(levels), "]".repeat(levels));
+        Node::parse(&lists(DEPTH_MAX - 1)).unwrap();
+        let (place, message) = Node::parse(&lists(DEPTH_MAX)).unwrap_err();
+        assert_eq!(place.line, 1);
+        assert!(message.contains("depth"), "{message}");
     }
 
     #[test]
