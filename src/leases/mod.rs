@@ -161,6 +161,7 @@ pub mod dropped;
 mod entry;
 mod fences;
 mod flight;
+pub mod heir;
 pub mod holder;
 pub mod holds;
 pub mod key;

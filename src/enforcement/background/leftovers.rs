@@ -11,12 +11,14 @@
 //! the closed one's, which begins where that one's mark stands and is closed like any other. However
 //! often this is interrupted, it is the same successor with the same mark, so every event counts once.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::inheritance::{self, Used};
 use crate::{
     clock::Clock,
     domain::{cell_key::CellKey, ids::RunId},
@@ -216,9 +218,6 @@ impl Closer {
     ) -> Result<(), CloseError> {
         // A copy that was made before the last flush: what came later is not in it.
         let is_behind = left.end() < from;
-        if !is_behind {
-            self.flush(left, run, from).await?;
-        }
         let why = match (is_behind, left.may_have_lost_acknowledged(), left.gone()) {
             (true, ..) => Some("the run flushed more than its directory holds, which is a copy"),
             (false, true, Gone::Unknown) => Some("its directory is a copy, and it may live on"),
@@ -227,7 +226,58 @@ impl Closer {
             }
             (false, false, _) => None,
         };
+        match (why, left.gone()) {
+            (None, Gone::Surely) => self.flush_and_tell(left, run, from).await?,
+            _ if is_behind => {}
+            _ => self.flush(left, run, from).await?,
+        }
         self.close(run, ClosedHow::Recovered, why).await
+    }
+
+    /// As [`Closer::flush`], of a run whose journal has all that it used: the shared counters are told
+    /// of that meanwhile. If it takes longer than the flush, the closing tells them.
+    async fn flush_and_tell(
+        &self,
+        left: &LeftoverRun,
+        run: RunId,
+        from: Position,
+    ) -> Result<(), CloseError> {
+        let Some(used) = self.used(left, run, from).await? else {
+            return self.flush(left, run, from).await;
+        };
+        let telling = pin!(inheritance::tell(&self.leasing, run, used));
+        match select(telling, pin!(self.flush(left, run, from))).await {
+            Either::Left((counters, flushing)) => {
+                tracing::info!(%run, counters, "told what a leftover run used");
+                flushing.await
+            }
+            Either::Right((flushed, _)) => flushed,
+        }
+    }
+
+    /// What a run used. Read before anything more of it is flushed: that deletes what is read here.
+    /// `None` where nobody is to be told ahead of the closing.
+    async fn used(
+        &self,
+        left: &LeftoverRun,
+        run: RunId,
+        from: Position,
+    ) -> Result<Option<Used>, CloseError> {
+        if matches!(self.leasing.counters, Counters::Local(_)) {
+            // Counters of this process begin when all leftover runs are closed.
+            return Ok(None);
+        }
+        let flushed = self.ledger.run_totals(run).await?;
+        let (unflushed, end) = (left.reader(from), left.end());
+        match tokio::task::spawn_blocking(move || Used::read(flushed, unflushed, end)).await {
+            Ok(Ok(used)) => Ok(Some(used)),
+            Ok(Err(error)) => {
+                // If it does not pass, the flush meets it, too.
+                tracing::warn!(%run, %error, "cannot tell what a leftover run used before it is flushed");
+                Ok(None)
+            }
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     async fn flush(

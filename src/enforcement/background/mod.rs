@@ -7,6 +7,7 @@ pub mod drift;
 pub mod embedded;
 pub mod epochs;
 pub mod housekeeping;
+mod inheritance;
 pub mod leftovers;
 pub mod own_epoch;
 pub mod pools;

@@ -42,6 +42,9 @@ impl World {
             if self.now < closing.from || !latest || closing.is_done() {
                 continue;
             }
+            if self.inherit(&closing, to, epoch) {
+                continue;
+            }
             match closing.closed_seq {
                 None if closing.unspent == Unspent::Forfeited
                     && closing.fenced.len() < closing.keys.len() =>

@@ -37,6 +37,10 @@ pub(super) struct Closing {
     pub keys: BTreeMap<usize, u64>,
     /// Nothing before this: nobody has noticed the death yet.
     pub from: u64,
+    /// For how long, in microseconds, an heir tells the keys what the run used before it is closed.
+    pub inherits_us: u64,
+    /// Keys that know from the heir what was used, and have back what was not.
+    pub inherited: BTreeSet<usize>,
     /// Fenced keys and what was taken there.
     pub fenced: BTreeMap<usize, Option<u64>>,
     /// After the ledger closed it.

@@ -220,6 +220,9 @@ impl World {
     pub(super) fn answer_arrives(&mut self, call: &Call, key: usize, answer: &Answer) {
         let (run, now) = (call.run, self.clock());
         let answer = &self.as_heard(answer);
+        if self.dead.contains_key(&run) {
+            return self.heir_answered(call, key, answer);
+        }
         let Some(slot) = self.sidecars.get_mut(&run).and_then(|one| one.slots.get_mut(&key)) else {
             return;
         };

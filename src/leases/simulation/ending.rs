@@ -14,6 +14,8 @@ use crate::domain::{
 
 /// Longest time until somebody closes a run that was killed.
 const CLOSING_DELAY_US_MAX: u64 = 300_000;
+/// Longest time that the flush of a killed run's journal takes.
+const INHERITING_US_MAX: u64 = 100_000;
 /// Longest time that a stopping run has to return what it holds.
 const STOP_US_MAX: u64 = 60_000;
 
@@ -180,6 +182,8 @@ impl World {
         from: u64,
     ) {
         let number = self.closings.len();
+        let inherits = self.plan.inherits;
+        let inherits_us = if self.share(inherits) { self.up_to(INHERITING_US_MAX) } else { 0 };
         self.closings.push(Closing {
             number,
             run,
@@ -187,6 +191,8 @@ impl World {
             unspent,
             keys,
             from,
+            inherits_us,
+            inherited: Default::default(),
             fenced: Default::default(),
             closed_seq: None,
             folded: Default::default(),

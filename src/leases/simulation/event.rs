@@ -151,6 +151,7 @@ seen! {
     jumps,
     wipes,
     expired,
+    inherited,
     keys,
     calls,
     events,

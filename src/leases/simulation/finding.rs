@@ -180,6 +180,11 @@ fn a_closing_that_is_forgotten_before_it_is_folded_is_found() {
 }
 
 #[test]
+fn an_heir_that_gives_back_what_the_journal_knows_to_be_used_is_found() {
+    is_found(Planted::HeirKnowsFlushed);
+}
+
+#[test]
 fn settlement_that_a_closing_loses_is_found() {
     is_found(Planted::SettlementLost);
 }

@@ -1,6 +1,7 @@
 //! A seeded simulation of the protocol: several runs, several keys, a network that loses, repeats,
 //! delays and reorders, a Redis that is emptied, restarted and restored, runs that are killed and
-//! closed from what is left of their journals, runs that stop in good order, runs that never come
+//! closed from what is left of their journals, by heirs that tell what they used before that is
+//! flushed, runs that stop in good order, runs that never come
 //! back until an operator closes them or do so after that, runs that stand still, that are closed by
 //! hand or from a copy of their directory while they live, wall clocks that are off and set, windows
 //! that end, plans and grants that change. It drives the real cell, holder, key, holds and window
@@ -29,6 +30,7 @@ mod driving;
 mod ending;
 mod event;
 mod finding;
+mod heirs;
 mod ledger;
 mod network;
 mod plan;

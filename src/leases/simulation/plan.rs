@@ -81,6 +81,8 @@ plan! {
     released from 0,
     /// Share of kills after which two sidecars find the directory.
     copied from 0,
+    /// Share of closings before which an heir tells what the run used.
+    inherits from 0,
     /// Closed runs that a key remembers by name.
     fenced_max from 1,
     lost from 0,
@@ -124,6 +126,7 @@ impl Plan {
         let (unkeyed, resets) = (some(1_000), some(300));
         let (pauses, copies, operated, jumps) = (some(8), some(3), some(3), some(8));
         let (skew_s, window_s) = (some(400), some(300));
+        let inherits = some(1_000);
         Self {
             pauses_per_s: pauses,
             pause_ms: rng.random_range(5..=150),
@@ -138,6 +141,7 @@ impl Plan {
             back,
             released,
             copied,
+            inherits,
             unkeyed,
             runs: rng.random_range(1..=4),
             keys: rng.random_range(1..=2),

@@ -49,6 +49,8 @@ pub(super) enum Planted {
     ClosedRunFounds,
     /// Who closes a run says that closings are folded everywhere which are not.
     FoldedTooEarly,
+    /// Who inherits a dead run gives back what only its journal knows to be used.
+    HeirKnowsFlushed,
     /// A run is closed without the usage that it had not flushed.
     SettlementLost,
 }

@@ -18,6 +18,7 @@ use tollgate::{
     proto::v1::{CheckQuotaRequest, CheckQuotaResponse, Mode, RecordUsageRequest, UsageEvent},
 };
 use tonic::Status;
+use uuid::Uuid;
 
 use super::{
     number,
@@ -65,6 +66,8 @@ struct Size {
     keyed_senders: u64,
     right_within: Duration,
     flushed_within: Duration,
+    /// Whether the flush has to wait until answers are right.
+    flushes_late: bool,
 }
 
 /// What senders know: units by tenant.
@@ -95,13 +98,14 @@ impl Known {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_killed_sidecar_flushes_its_journal_once_whatever_was_in_flight() {
+async fn a_killed_sidecars_usage_is_known_before_it_is_flushed_and_flushed_once() {
     let size = Size {
         bytes: MIB_IN_TESTS << 20,
         segment_bytes: SEGMENT_BYTES_IN_TESTS,
         keyed_senders: SENDERS / 2,
         right_within: FLUSHED_IN_TESTS_WITHIN,
         flushed_within: FLUSHED_IN_TESTS_WITHIN,
+        flushes_late: true,
     };
     restart(&size).await;
 }
@@ -118,6 +122,7 @@ async fn a_killed_sidecar_with_a_large_journal_is_soon_right() {
             keyed_senders,
             right_within: RIGHT_WITHIN,
             flushed_within: FLUSHED_WITHIN,
+            flushes_late: false,
         };
         restart(&size).await;
     }
@@ -142,6 +147,7 @@ async fn restart(size: &Size) {
         assert!(consume(&client, tenant, 1).await.allowed, "before Postgres is away");
     }
 
+    let killed = stage.run_of(0).unwrap();
     stage.sidecars[0].to_postgres.set(WayMode::Reset);
     let journal = stage.dir().join("sidecar-0/runs");
     let filling = Instant::now();
@@ -157,6 +163,13 @@ async fn restart(size: &Size) {
         *known.acknowledged.entry((*tenant).to_owned()).or_default() += 1;
     }
 
+    // Nothing of the killed run is flushed while its row is locked.
+    let mut lock = stage.world.pool.begin().await.unwrap();
+    if size.flushes_late {
+        let run: Uuid = killed.parse().unwrap();
+        let locked = sqlx::query("SELECT 1 FROM runs WHERE run = $1 FOR UPDATE").bind(run);
+        assert_eq!(locked.execute(&mut *lock).await.unwrap().rows_affected(), 1);
+    }
     stage.sidecars[0].to_postgres.set(WayMode::Pass);
     let started = Instant::now();
     let row = |what: &str| println!("  {what:<44}{:>10.2?}", started.elapsed());
@@ -177,6 +190,10 @@ async fn restart(size: &Size) {
     until(&client, rest, size.flushed_within, |answer| answer.allowed).await;
     row("all that is left can be had");
     assert!(!consume(&client, HOLDER, 1).await.allowed, "nothing is left");
+    if size.flushes_late {
+        assert_eq!(runs_in(&journal).len(), 2, "all of this was known before the flush");
+    }
+    lock.rollback().await.unwrap();
     known.acknowledged.insert(HOLDER.to_owned(), LIMIT);
     while runs_in(&journal).len() > 1 {
         assert!(started.elapsed() < size.flushed_within, "not flushed");
