@@ -101,28 +101,41 @@ pub struct Counter {
     has_next: AtomicBool,
 }
 
+/// What a counter that was dropped in mid-window leaves behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    totals: Totals,
+    refused: u64,
+    /// Whether the journal says that this run touches the key.
+    is_opened: bool,
+}
+
 impl Counter {
     /// A counter with nothing in hand.
     pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: CounterSeed) -> Self {
         Self::with(key, window, ceiling, Cell::new(), Holder::new(seed.run, seed.times))
     }
 
-    /// The counter of a key that this run has had before: `totals` and `refused` are what the
-    /// dropped counter left behind.
+    /// The counter of a key that this run has had before.
     pub fn resumed(
         key: CellKey,
         window: Window,
         ceiling: Ceiling,
         seed: CounterSeed,
-        totals: Totals,
-        refused: u64,
+        left: Left,
     ) -> Self {
         let cell = Cell::new();
-        let holder = Holder::resumed(seed.run, seed.times, &cell, totals);
+        let holder = Holder::resumed(seed.run, seed.times, &cell, left.totals);
         let counter = Self::with(key, window, ceiling, cell, holder);
-        counter.slow().is_opened = true;
-        counter.refused.store(refused, Ordering::Relaxed);
+        counter.slow().is_opened = left.is_opened;
+        counter.refused.store(left.refused, Ordering::Relaxed);
         counter
+    }
+
+    /// What has to be kept of it when it is dropped in mid-window.
+    pub fn left(&self) -> Left {
+        let is_opened = self.slow().is_opened;
+        Left { totals: self.totals(), refused: self.refused(), is_opened }
     }
 
     fn with(key: CellKey, window: Window, ceiling: Ceiling, cell: Cell, holder: Holder) -> Self {

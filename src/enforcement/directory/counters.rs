@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{cell_key::CellKey, ids::MeterName, window::Window},
-    enforcement::counter::{Counter, CounterSeed},
+    enforcement::counter::{Counter, CounterSeed, Left},
     leases::{
         dropped::{Dropped, Past},
-        message::{Ceiling, Totals},
+        message::Ceiling,
     },
 };
 
@@ -42,13 +42,6 @@ struct Kept {
     live: AHashMap<CellKey, Arc<Counter>>,
     live_of_meter: AHashMap<MeterName, usize>,
     dropped: Dropped<CellKey, Left>,
-}
-
-/// What a counter that was dropped in mid-window leaves behind.
-#[derive(Clone, Copy, Debug)]
-struct Left {
-    totals: Totals,
-    refused: u64,
 }
 
 impl Counters {
@@ -90,9 +83,7 @@ impl Counters {
         kept.dropped.resume(key);
         let counter = Arc::new(match left {
             None => Counter::new(key.clone(), window, ceiling(), self.seed),
-            Some(Left { totals, refused }) => {
-                Counter::resumed(key.clone(), window, ceiling(), self.seed, totals, refused)
-            }
+            Some(left) => Counter::resumed(key.clone(), window, ceiling(), self.seed, left),
         });
         kept.live.insert(key.clone(), counter.clone());
         Ok(counter)
@@ -122,8 +113,7 @@ impl Counters {
             if let Some(live) = live_of_meter.get_mut(&key.meter) {
                 *live = live.saturating_sub(1);
             }
-            let left = Left { totals: counter.totals(), refused: counter.refused() };
-            dropped.leave(key.clone(), counter.window, now, left);
+            dropped.leave(key.clone(), counter.window, now, counter.left());
             false
         });
         dropped.forget_past(now);
@@ -192,6 +182,19 @@ mod tests {
         assert_eq!((again.cell.counts().recorded, again.cell.counts().undone), (10, 5));
         assert_eq!(again.undo_to(1), 0, "what was refused is not the ledger's");
         assert_eq!(again.undo_to(3), 2);
+    }
+
+    #[test]
+    fn a_counter_that_was_dropped_unopened_is_not_taken_for_opened() {
+        let counters = counters();
+        let opened = make(&counters, "opened", 9).unwrap();
+        opened.slow().is_opened = true;
+        drop(opened);
+        make(&counters, "unopened", 9).unwrap();
+        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        let is_opened = |subject| make(&counters, subject, 9).unwrap().slow().is_opened;
+        assert!(is_opened("opened"), "it is journalled again and again");
+        assert!(!is_opened("unopened"), "whoever closes the run would not know of the key");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Runs that an operator closes, because their sidecar will not come back.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use tollgate::proto::v1::Mode;
 
@@ -9,6 +11,14 @@ use super::{
 };
 
 const LIMIT: i64 = 10_000;
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The open run that is not among `others`.
+fn open_run_but(cluster: &Cluster, others: &[&str]) -> String {
+    let open: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
+    let mut runs = open.as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap());
+    runs.find(|run| !others.contains(run)).unwrap().to_owned()
+}
 
 /// A survivor, and what the dead one's run is called. The dead one admitted 1,000, of which the
 /// ledger knows nothing.
@@ -16,17 +26,15 @@ async fn bereaved() -> (Cluster, Sidecar, String) {
     let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
     cluster.world.tenant("acme", "basic").await;
     let survivor = cluster.start("a").await;
-    let alive: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
+    let alive = open_run_but(&cluster, &[]);
     cluster.flag("--enforcement-flush-interval-ms", "60000");
     let dead = cluster.start("b").await;
     for _ in 0..20 {
         assert!(dead.check(Mode::Consume, "acme", "calls", 50).await.unwrap().allowed);
     }
     dead.process.kill();
-    let open: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
-    let is_dead = |run: &&Value| run["run"] != alive[0]["run"];
-    let run = open.as_array().unwrap().iter().find(is_dead).unwrap()["run"].clone();
-    (cluster, survivor, run.as_str().unwrap().to_owned())
+    let run = open_run_but(&cluster, &[&alive]);
+    (cluster, survivor, run)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,6 +85,37 @@ async fn what_a_forfeited_run_held_stays_counted_and_its_usage_is_flushed_when_i
         |how: &str| all.as_array().unwrap().iter().filter(|run| run["closed_how"] == how).count();
     assert_eq!((closed("forfeited"), closed("recovered")), (1, 1), "{all:#}");
     back.process.stop();
+    survivor.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_held_in_a_redis_that_forgot_is_forfeited_also_where_a_clock_says_that_it_is_past()
+ {
+    let cluster = Cluster::with_catalog("proving", CATALOG).await;
+    let begin = "2015-05-20T00:00:00Z".parse().unwrap();
+    cluster.world.tenants_at(Some(begin), [("late", "basic")]).await;
+    let survivor = cluster.start("a").await;
+    let alive = open_run_but(&cluster, &[]);
+    let dead = cluster.start("b").await;
+    assert!(dead.check(Mode::Consume, "late", "calls", 100).await.unwrap().allowed);
+    let key = current_key(&cluster.world, "late", "calls").await;
+    cluster.wait_until_ledger_has(&key, 100).await;
+    dead.process.kill();
+    // This clock may be wrong, and made right again.
+    cluster.operate(&["account", "clock", "late", "--set", "2015-06-20T00:00:00Z"]);
+    let epoch = cluster.world.ledger.latest_epoch().await.unwrap().unwrap().number;
+    let () = redis::cmd("FLUSHALL").query(&mut cluster.redis_connection()).unwrap();
+    let started = Instant::now();
+    while cluster.world.ledger.latest_epoch().await.unwrap().unwrap().number == epoch {
+        assert!(started.elapsed() < WAIT_MAX, "no new epoch");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let run = open_run_but(&cluster, &[&alive]);
+    let told = cluster.operate(&["run", "close", &run, "--forfeit", "--force", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let held = told["held"].as_array().unwrap();
+    let of_late = held.iter().find(|held| held["tenant"] == "late");
+    assert_eq!(of_late.map(|held| &held["units"]), Some(&(LIMIT - 100).into()), "{told:#}");
     survivor.process.stop();
 }
 

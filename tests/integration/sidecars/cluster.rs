@@ -212,6 +212,11 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// A connection to Redis, for what no sidecar does.
+    pub fn redis_connection(&self) -> redis::Connection {
+        redis::Client::open(self.redis.url()).unwrap().get_connection().unwrap()
+    }
+
     /// A counter in Redis, if it is there.
     pub async fn inspect(&self, key: &CellKey) -> Option<Inspection> {
         self.counters.inspect(key).await.unwrap()

@@ -75,10 +75,6 @@ impl Cluster {
         assert!(done.rows_affected() > 0, "{sql}");
     }
 
-    fn redis_connection(&self) -> redis::Connection {
-        redis::Client::open(self.redis.url()).unwrap().get_connection().unwrap()
-    }
-
     /// Changes a field of a counter; what it was.
     fn plant(&self, key: &CellKey, field: &str, value: &str) -> String {
         let mut connection = self.redis_connection();
