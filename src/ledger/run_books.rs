@@ -1,13 +1,15 @@
 //! What the ledger has of one run's journal.
 
-use super::{error::LedgerError, floors::FlushedTotals, pool::Ledger, runs::RunStanding};
+use super::{
+    cell_rows::{CellRow, read_unsigned},
+    error::LedgerError,
+    pool::Ledger,
+};
 use crate::domain::{
     cell_key::CellKey,
     ids::{IdempotencyKey, RunId, TenantId},
 };
 
-/// How often a run's mark and totals are read until the mark has stood still meanwhile.
-const LOOKS_MAX: u32 = 50;
 /// Keys that are looked for at once.
 pub const KEYS_MAX: usize = 1_000;
 
@@ -30,28 +32,43 @@ pub struct RunUnits {
 }
 
 impl Ledger {
-    /// What the ledger has of a run's journal; `None` when the run is not registered, or flushes so
-    /// often that it cannot be read in between.
+    /// What the ledger has of a run's journal; `None` when the run is not registered.
     pub async fn run_journal_books(
         &self,
         run: RunId,
     ) -> Result<Option<RunJournalBooks>, LedgerError> {
-        for _ in 0..LOOKS_MAX {
-            let before = self.run_standing(run).await?;
-            let Some(mark) = mark_of(before) else { return Ok(None) };
-            let totals = self.run_totals(run).await?;
-            // A flush moves the mark and adds to the totals in one transaction.
-            if self.run_standing(run).await? != before {
+        // A flush moves the mark and adds to the totals in one transaction, so one statement reads both.
+        let rows = sqlx::query!(
+            r#"SELECT r.flushed_position, rt.tenant AS "tenant?", rt.meter AS "meter?",
+                   rt.label AS "label?", rt.subject AS "subject?", rt.consumed AS "consumed?",
+                   rt.recorded AS "recorded?"
+               FROM runs r LEFT JOIN run_totals rt ON rt.run = r.run
+               WHERE r.run = $1 ORDER BY rt.tenant, rt.meter, rt.label, rt.subject"#,
+            run.0
+        )
+        .fetch_all(self.query("run_journal_books"))
+        .await?;
+        let Some(mark) = rows.first().map(|row| row.flushed_position) else { return Ok(None) };
+        let mut counted = Vec::with_capacity(rows.len());
+        let table = "run_totals";
+        for row in rows {
+            // A run without totals has one row that names no counter.
+            let (Some(tenant), Some(meter), Some(label), Some(subject)) =
+                (row.tenant, row.meter, row.label, row.subject)
+            else {
                 continue;
-            }
-            let units = |totals: FlushedTotals| RunUnits {
-                consumed: totals.consumed.into(),
-                recorded: totals.recorded.into(),
             };
-            let counted = totals.into_iter().map(|(key, totals)| (key, units(totals))).collect();
-            return Ok(Some(RunJournalBooks { flushed_position: mark, counted }));
+            let read = |column, value: Option<i64>| {
+                read_unsigned(table, column, run, value.unwrap_or(0)).map(i128::from)
+            };
+            let units = RunUnits {
+                consumed: read("consumed", row.consumed)?,
+                recorded: read("recorded", row.recorded)?,
+            };
+            counted.push((CellRow { table, tenant, meter, label, subject }.into_key()?, units));
         }
-        Ok(None)
+        let flushed_position = read_unsigned("runs", "flushed_position", run, mark)?;
+        Ok(Some(RunJournalBooks { flushed_position, counted }))
     }
 
     /// Which of `keys`, at most [`KEYS_MAX`], the ledger knows nothing of: indexes.
@@ -81,14 +98,5 @@ impl Ledger {
         .await?;
         // ORDINALITY counts from 1.
         Ok(rows.into_iter().map(|row| row.ordinal as usize - 1).collect())
-    }
-}
-
-fn mark_of(standing: RunStanding) -> Option<u64> {
-    match standing {
-        RunStanding::Open { flushed_position } | RunStanding::Closed { flushed_position, .. } => {
-            Some(flushed_position)
-        }
-        RunStanding::Unknown => None,
     }
 }

@@ -223,3 +223,50 @@ async fn floors_see_closings_in_the_order_of_their_numbers() {
     }
     closing.await.unwrap();
 }
+
+#[tokio::test]
+async fn the_books_of_a_run_that_never_stands_still_are_of_one_moment() {
+    let world = World::new().await;
+    let run = world.run().await;
+    world.flush(run, 0, &[event("t1", 1)]).await;
+    let pool = world.database.pool().await;
+    // So many that a flush gets in wherever a look leaves room for one.
+    sqlx::query(
+        "INSERT INTO run_totals (tenant, meter, label, subject, run, consumed, recorded, undone)
+         SELECT tenant, meter, label, 's' || number, run, 0, 0, 0
+         FROM run_totals, generate_series(1, 3000) AS number WHERE run = $1",
+    )
+    .bind(run.0)
+    .execute(&pool)
+    .await
+    .unwrap();
+    let flushes = format!(
+        "DO $$ DECLARE until timestamptz := clock_timestamp() + interval '1 minute';
+         BEGIN WHILE clock_timestamp() < until
+                 AND (SELECT host = 'host' FROM runs WHERE run = '{0}') LOOP
+             UPDATE runs SET flushed_position = flushed_position + 1 WHERE run = '{0}';
+             UPDATE run_totals SET consumed = consumed + 1 WHERE run = '{0}' AND subject = '';
+             COMMIT;
+         END LOOP; END $$",
+        run.0
+    );
+    let flushing = tokio::spawn({
+        let pool = pool.clone();
+        async move { sqlx::raw_sql(sqlx::AssertSqlSafe(flushes)).execute(&pool).await.unwrap() }
+    });
+    let mut marks = std::collections::BTreeSet::new();
+    while marks.len() < 10 && !flushing.is_finished() {
+        let books = world.ledger.run_journal_books(run).await.unwrap();
+        let books = books.expect("it is registered");
+        let counted: i128 =
+            books.counted.iter().map(|(_, units)| units.consumed + units.recorded).sum();
+        assert_eq!(i128::from(books.flushed_position), counted);
+        marks.insert(books.flushed_position);
+    }
+    sqlx::query("UPDATE runs SET host = 'done' WHERE run = $1")
+        .bind(run.0)
+        .execute(&pool)
+        .await
+        .unwrap();
+    flushing.await.unwrap();
+}
