@@ -6,7 +6,7 @@
 //! number: a telling of a closing up to it is no news, and a run without an entry has to show by a later
 //! floor that it is open.
 
-use super::message::{Call, CloseCall};
+use super::message::{Call, CloseCall, CloseStep};
 use crate::domain::ids::RunId;
 
 /// How many times [`CloseCall::fenced_max`] a key remembers of runs whose closings are not folded
@@ -55,8 +55,13 @@ impl Fences {
             || self.fences.iter().any(|fence| fence.run == run && fence.closed_seq.is_some())
     }
 
-    /// Whether one more run cannot be remembered.
+    /// Whether one more run cannot be remembered. The closing that all later ones wait for always can:
+    /// once it is folded everywhere, others are forgotten.
     pub fn is_crowded(&self, call: &CloseCall) -> bool {
+        let next = call.folded_through.saturating_add(1);
+        if matches!(call.step, CloseStep::Fold { closed_seq, .. } if closed_seq <= next) {
+            return false;
+        }
         let unfolded =
             self.fences.iter().filter(|fence| !fence.is_folded_through(call.folded_through));
         unfolded.count() as u64 >= call.fenced_max.saturating_mul(UNFOLDED_FACTOR)
@@ -77,5 +82,41 @@ impl Fences {
             let forgotten = self.fences.remove(oldest).closed_seq.unwrap_or(0);
             self.folded_through = self.folded_through.max(forgotten);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// The closing of a run of this number, with 1 fence kept and none folded everywhere.
+    fn step(number: u64, step: CloseStep) -> CloseCall {
+        let run = RunId(Uuid::from_u128(number.into()));
+        CloseCall { epoch: 1, run, step, folded_through: 0, fenced_max: 1, retention: None }
+    }
+
+    fn fold(closed_seq: u64) -> CloseCall {
+        let fold = CloseStep::Fold { closed_seq, used: 0, undone: 0, forfeit: 0 };
+        step(closed_seq, fold)
+    }
+
+    #[test]
+    fn a_crowded_key_lets_the_closing_in_that_all_others_wait_for() {
+        let mut fences = Fences::default();
+        for later in 2..2 + UNFOLDED_FACTOR {
+            assert!(!fences.is_crowded(&fold(later)), "{later}");
+            fences.remember(&fold(later), Some(later));
+        }
+        assert!(fences.is_crowded(&fold(99)));
+        assert!(fences.is_crowded(&step(99, CloseStep::Fence)));
+        assert!(!fences.is_crowded(&fold(1)));
+        fences.remember(&fold(1), Some(1));
+        // Now all are folded, and the next makes room for itself.
+        let next = CloseCall { folded_through: 1 + UNFOLDED_FACTOR, ..fold(99) };
+        assert!(!fences.is_crowded(&next));
+        fences.remember(&next, Some(99));
+        assert_eq!((fences.fences.len(), fences.folded_through), (1, 1 + UNFOLDED_FACTOR));
     }
 }

@@ -323,6 +323,30 @@ async fn usage_past_all_that_can_be_counted_denies_until_its_run_is_folded() {
 }
 
 #[tokio::test]
+async fn a_crowded_key_lets_the_closing_in_that_all_others_wait_for() {
+    let scripts = Scripts::start().await;
+    let mut twins = scripts.twins(key(0));
+    let close = |closed_seq: u64, folded_through| CloseCall {
+        epoch: 1,
+        run: RunId(Uuid::from_u128(u128::from(closed_seq))),
+        step: CloseStep::Fold { closed_seq, used: 0, undone: 0, forfeit: 0 },
+        folded_through,
+        fenced_max: 1,
+        retention: None,
+    };
+    for later in 2..18 {
+        twins.close(&close(later, 0), "a closing before which one is not folded").await;
+    }
+    let late = twins.close(&close(18, 0), "one too many").await;
+    assert_eq!(late, CloseAnswer::Crowded);
+    let awaited = twins.close(&close(1, 0), "the one that is not").await;
+    assert_eq!(awaited, CloseAnswer::Absent);
+    let late = twins.close(&close(18, 17), "and then the others").await;
+    assert_eq!(late, CloseAnswer::Absent);
+    scripts.stop().await;
+}
+
+#[tokio::test]
 async fn a_rebuilt_key_takes_no_ceiling_that_has_been_replaced() {
     let scripts = Scripts::start().await;
     let mut twins = scripts.twins(key(0));

@@ -16,7 +16,9 @@ local key, stub, newer = read_key(name, epoch)
 if newer then
   return {3, newer}
 end
-if not fence_of(key or stub, run) then
+-- The closing that all later ones wait for is let in: once it is folded everywhere, others are forgotten.
+local is_next = fold and closed_seq <= folded_through + 1
+if not is_next and not fence_of(key or stub, run) then
   local unfolded = 0
   for _, fence in ipairs((key or stub).fenced) do
     unfolded = unfolded + (is_folded_through(fence, folded_through) and 0 or 1)
