@@ -19,7 +19,7 @@ use crate::{
         folding::Folding,
         runs::{ClosedHow, Closing},
     },
-    store::{StoreError, counters::Counters},
+    store::{StoreError, counters::Counters, keys::counter_name},
 };
 
 /// Why a run could not be closed, or not in all counters.
@@ -32,10 +32,26 @@ pub enum CloseRunError {
     #[error("the shared counters have changed, or lost data")]
     EpochOver,
     #[error(
-        "the counter {key} waits for too many closings that were cut off; `tollgate run list --all` \
-         shows the closed runs: close those again that are not told to all counters"
+        "the counter {key} waits for too many closings that were cut off; sidecars finish them within \
+         minutes, or log what keeps them from it"
     )]
     Crowded { key: CellKey },
+}
+
+/// A run that is closed.
+#[derive(Debug)]
+pub struct Closed {
+    pub closing: Closing,
+    /// Counters that could not be told, because what Redis has in their place is no counter: the run
+    /// is not folded until they are deleted, and rebuilt.
+    pub damaged: Vec<CellKey>,
+}
+
+/// What a counter says to a step of a closing.
+enum Told {
+    Answer(CloseAnswer),
+    /// What Redis has in its place is no counter.
+    Damaged(StoreError),
 }
 
 /// Closed runs that a counter remembers by name, at some 50 bytes each, before it forgets those that
@@ -63,20 +79,19 @@ impl RunCloser<'_> {
     }
 
     /// What a run may have spent without a trace in the ledger: all that it held and did not
-    /// consume there, or all that is free, where the counters do not know what it held. Its calls
-    /// are refused from now on.
+    /// consume there, or all that is free, where the counters do not know what it held, or are no
+    /// counters any more. Its calls are refused from now on.
     pub async fn fence(&self, run: RunId) -> Result<Vec<(CellKey, u64)>, CloseRunError> {
         let is_known = self.is_known(run).await?;
         let folding = self.ledger.folding(run).await?;
         let mut unspent = vec![];
         for (key, totals) in self.ledger.run_totals(run).await? {
-            let answer = self.tell(&key, run, CloseStep::Fence, folding).await?;
-            let units = match answer {
-                CloseAnswer::Fenced { taken: Some(taken) } => {
+            let units = match self.tell(&key, run, CloseStep::Fence, folding).await? {
+                Told::Answer(CloseAnswer::Fenced { taken: Some(taken) }) => {
                     taken.saturating_sub(totals.consumed + totals.recorded)
                 }
                 // It never asked for anything here.
-                _ if is_known => 0,
+                Told::Answer(_) if is_known => 0,
                 _ => self.free_in_ledger(&key).await?,
             };
             if units > 0 {
@@ -95,7 +110,7 @@ impl RunCloser<'_> {
         how: ClosedHow,
         forfeits: &[(CellKey, u64)],
         author: Option<Author<'_>>,
-    ) -> Result<Closing, CloseRunError> {
+    ) -> Result<Closed, CloseRunError> {
         let closing = self.ledger.close_run(run, how, forfeits, author).await?;
         let units: u64 = forfeits.iter().map(|(_, units)| units).sum();
         metrics::counter!("tollgate_forfeited_units_total").increment(units);
@@ -104,11 +119,15 @@ impl RunCloser<'_> {
             tracing::warn!(%run, units, counters, "forfeited what a run may have spent unheard");
         }
         let folding = self.ledger.folding(run).await?;
+        let mut damaged = vec![];
         if !folding.is_folded {
-            self.fold(run, &closing, folding, |_| true).await?;
-            self.ledger.note_folded(run).await?;
+            damaged = self.fold(run, &closing, folding, |_| true).await?;
+            // A counter that came back as it was would count nothing of a run that is taken for folded.
+            if damaged.is_empty() {
+                self.ledger.note_folded(run).await?;
+            }
         }
-        Ok(closing)
+        Ok(Closed { closing, damaged })
     }
 
     /// Takes a closed run out of counters that it began to use while it was being closed. What it
@@ -120,16 +139,18 @@ impl RunCloser<'_> {
         let (Some(closing), false) = (closing, found.is_empty()) else { return Ok(()) };
         self.ledger.note_touched(run, &found).await?;
         let folding = self.ledger.folding(run).await?;
-        self.fold(run, &closing, folding, |key| found.contains(key)).await
+        self.fold(run, &closing, folding, |key| found.contains(key)).await.map(drop)
     }
 
+    /// Tells all counters that can be told; which could not because they are damaged.
     async fn fold(
         &self,
         run: RunId,
         closing: &Closing,
         folding: Folding,
         which: impl Fn(&CellKey) -> bool,
-    ) -> Result<(), CloseRunError> {
+    ) -> Result<Vec<CellKey>, CloseRunError> {
+        let (mut damaged, mut crowded) = (vec![], None);
         let noted: BTreeMap<_, _> = self.ledger.run_forfeits(run).await?.into_iter().collect();
         for (key, totals) in self.ledger.run_totals(run).await? {
             if !which(&key) {
@@ -142,9 +163,23 @@ impl RunCloser<'_> {
                 undone,
                 forfeit: noted.get(&key).copied().unwrap_or(0),
             };
-            self.tell(&key, run, fold, folding).await?;
+            match self.tell(&key, run, fold, folding).await {
+                Ok(Told::Answer(_)) => {}
+                Ok(Told::Damaged(error)) => {
+                    let name = counter_name(&key);
+                    metrics::counter!("tollgate_damaged_counters_total").increment(1);
+                    tracing::error!(
+                        %run, name, %error,
+                        "cannot tell a counter that a run is closed: what Redis has in its place is no \
+                         counter; DEL it and tg:life in Redis, which begins a new epoch"
+                    );
+                    damaged.push(key);
+                }
+                Err(error @ CloseRunError::Crowded { .. }) => crowded = Some(error),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        crowded.map_or(Ok(damaged), Err)
     }
 
     async fn tell(
@@ -153,7 +188,7 @@ impl RunCloser<'_> {
         run: RunId,
         step: CloseStep,
         folding: Folding,
-    ) -> Result<CloseAnswer, CloseRunError> {
+    ) -> Result<Told, CloseRunError> {
         let call = CloseCall {
             epoch: self.epoch,
             run,
@@ -163,8 +198,8 @@ impl RunCloser<'_> {
             retention: self.retention(key).await,
         };
         match accepted(self.counters.close(key, &call).await)? {
-            CloseAnswer::Crowded => Err(CloseRunError::Crowded { key: key.clone() }),
-            answer => Ok(answer),
+            Told::Answer(CloseAnswer::Crowded) => Err(CloseRunError::Crowded { key: key.clone() }),
+            told => Ok(told),
         }
     }
 
@@ -201,12 +236,13 @@ impl RunCloser<'_> {
 }
 
 /// A counter that does not answer says nothing of the epoch.
-fn accepted(answer: Result<CloseAnswer, StoreError>) -> Result<CloseAnswer, CloseRunError> {
+fn accepted(answer: Result<CloseAnswer, StoreError>) -> Result<Told, CloseRunError> {
     match answer {
         Ok(CloseAnswer::StaleEpoch { .. } | CloseAnswer::EpochLost) => {
             Err(CloseRunError::EpochOver)
         }
-        Ok(answer) => Ok(answer),
+        Ok(answer) => Ok(Told::Answer(answer)),
+        Err(error) if error.is_about_content() => Ok(Told::Damaged(error)),
         Err(error) => {
             tracing::debug!(%error, "a run cannot be closed in its counters now");
             Err(CloseRunError::NoCounters)
@@ -226,6 +262,8 @@ mod tests {
         for silent in [StoreError::Unreachable, StoreError::Overloaded, StoreError::Timeout(1)] {
             assert!(matches!(accepted(Err(silent)), Err(CloseRunError::NoCounters)));
         }
-        assert_eq!(accepted(Ok(CloseAnswer::Folded)).unwrap(), CloseAnswer::Folded);
+        assert!(matches!(accepted(Ok(CloseAnswer::Folded)), Ok(Told::Answer(CloseAnswer::Folded))));
+        let unreadable = StoreError::Unreadable { script: "close", answer: "7".into() };
+        assert!(matches!(accepted(Err(unreadable)), Ok(Told::Damaged(_))));
     }
 }

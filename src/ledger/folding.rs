@@ -1,5 +1,7 @@
 //! Folding: whether the shared counters have heard of a closing, all those that the run touched.
 
+use jiff::SignedDuration;
+
 use super::{
     cell_rows::read_unsigned,
     epochs::{lock_recovery, recover_if_all_reported},
@@ -17,7 +19,43 @@ pub struct Folding {
     pub through: u64,
 }
 
+/// Closings that some shared counter may not have heard of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unfolded {
+    /// How many there are in all.
+    pub closings: u64,
+    /// Runs of some of them, the earliest closed first.
+    pub runs: Vec<RunId>,
+}
+
 impl Ledger {
+    /// The closings that are not folded although they are older than `age` by Postgres' clock;
+    /// `count_max` of them at most, and none of the runs in `but`.
+    pub async fn unfolded(
+        &self,
+        age: SignedDuration,
+        but: &[RunId],
+        count_max: u32,
+    ) -> Result<Unfolded, LedgerError> {
+        let but: Vec<_> = but.iter().map(|run| run.0).collect();
+        let rows = sqlx::query!(
+            r#"WITH late AS (
+                   SELECT run, closed_seq, count(*) OVER () AS closings FROM runs
+                   WHERE folded_at IS NULL AND closed_at < now() - make_interval(secs => $1))
+               SELECT run, closings AS "closings!", run = ANY($2) AS "is_left!" FROM late
+               ORDER BY run = ANY($2), closed_seq LIMIT $3"#,
+            age.as_secs_f64(),
+            &but,
+            i64::from(count_max)
+        )
+        .fetch_all(self.query("unfolded"))
+        .await?;
+        let Some(first) = rows.first() else { return Ok(Unfolded::default()) };
+        let closings = read_unsigned("runs", "count", "unfolded closings", first.closings)?;
+        let runs = rows.into_iter().filter(|row| !row.is_left).map(|row| RunId(row.run)).collect();
+        Ok(Unfolded { closings, runs })
+    }
+
     /// How far closings, and that of `run` among them, have been folded.
     pub async fn folding(&self, run: RunId) -> Result<Folding, LedgerError> {
         let row = sqlx::query!(

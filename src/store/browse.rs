@@ -88,7 +88,8 @@ impl Browser {
         Ok(KeyPage { keys: names.iter().filter_map(|name| counter_of_name(name)).collect(), next })
     }
 
-    /// The counters that have an entry of `run`: looks at every counter, page by page.
+    /// The counters that have an entry of `run`, or may have had one before something of another type
+    /// took their place: looks at every counter, page by page.
     pub(super) async fn keys_of_run(&self, run: RunId) -> Result<Vec<CellKey>, StoreError> {
         let field = format!("{ENTRY_PREFIX}{run}");
         let mut found = BTreeSet::new();
@@ -96,14 +97,21 @@ impl Browser {
         loop {
             let (names, next) = self.names(cursor).await?;
             let mut questions = pipe();
+            questions.ignore_errors();
             for name in &names {
                 questions.cmd("HEXISTS").arg(name).arg(&field);
             }
             if !names.is_empty() {
-                let touched: Vec<bool> =
+                let answers: Vec<RedisResult<bool>> =
                     self.ask(async |connection| questions.query_async(connection).await).await?;
-                let touched = names.iter().zip(touched).filter(|(_, touched)| *touched);
-                found.extend(touched.filter_map(|(name, _)| counter_of_name(name)));
+                for (name, answer) in names.iter().zip(answers) {
+                    let is_touched = match answer.map_err(StoreError::from) {
+                        Ok(is_touched) => is_touched,
+                        Err(error) if error.is_about_content() => true,
+                        Err(error) => return Err(error),
+                    };
+                    found.extend(is_touched.then(|| counter_of_name(name)).flatten());
+                }
             }
             match next {
                 Some(_) => cursor = next,

@@ -70,8 +70,8 @@ impl Counters {
         }
     }
 
-    /// The keys that have an entry of `run`, found by looking at every key there is. None in this
-    /// process: what its counters know of other runs is the ledger's.
+    /// The keys that have an entry of `run`, or of which that cannot be told, found by looking at every
+    /// key there is. None in this process: what its counters know of other runs is the ledger's.
     pub async fn keys_of_run(&self, run: RunId) -> Result<Vec<CellKey>, StoreError> {
         match self {
             Self::Redis(redis) => redis.keys_of_run(run).await,

@@ -51,8 +51,36 @@ impl StoreError {
             Self::Redis(error) => {
                 error.code() == Some("WRONGTYPE")
                     || matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType)
+                    || error.detail().is_some_and(is_told_by_lua)
             }
             _ => false,
         }
+    }
+}
+
+/// Whether a script of ours stumbled: over a key of another type, or over a field that is no number.
+/// What the server itself refuses (no memory, a replica) has other words.
+fn is_told_by_lua(detail: &str) -> bool {
+    const STUMBLES: [&str; 3] = ["WRONGTYPE", "attempt to ", "bad argument "];
+    detail.contains("user_script:") && STUMBLES.iter().any(|stumble| detail.contains(stumble))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_script_stumbles_over_is_about_content() {
+        let told = [
+            "user_script:90: attempt to perform arithmetic on local 'taken' (a nil value) script: 1, on @user_script:90.",
+            "user_script:12: bad argument #2 to 'format' (number expected, got nil) script: 1, on @user_script:12.",
+            "Error running script (call to f_1): @user_script:73: WRONGTYPE Operation against a key holding the wrong kind of value",
+        ];
+        assert!(told.into_iter().all(is_told_by_lua));
+        let not = [
+            "Error running script (call to f_1): @user_script:73: -OOM command not allowed",
+            "Can't save in background: fork: Cannot allocate memory",
+        ];
+        assert!(!not.into_iter().any(is_told_by_lua));
     }
 }

@@ -205,8 +205,8 @@ impl RedisCounters {
         self.shared.browser.keys(from).await
     }
 
-    /// The keys that have an entry of `run`, for operators: it looks at every key in Redis, page
-    /// by page. Keys that come or go meanwhile may be missed.
+    /// The keys that have an entry of `run`, for operators, and those of which that cannot be told: it
+    /// looks at every key in Redis, page by page. Keys that come or go meanwhile may be missed.
     pub async fn keys_of_run(&self, run: RunId) -> Result<Vec<CellKey>, StoreError> {
         self.shared.browser.keys_of_run(run).await
     }

@@ -19,6 +19,14 @@ const COUNTERS: &[Described] = &[
         "Messages of streams that waited, because their token sends more than it may call",
     ),
     (
+        "tollgate_closings_finished_total",
+        "Closings of runs that were cut off, and that this sidecar has told all counters of",
+    ),
+    (
+        "tollgate_damaged_counters_total",
+        "Times that a counter could not be told of a closing, as Redis has something else in its place",
+    ),
+    (
         "tollgate_embedded_keys_forgotten_total",
         "Idempotency keys forgotten before their time, for lack of room, in a sidecar without Postgres",
     ),
@@ -93,6 +101,10 @@ const GAUGES: &[Described] = &[
     ("tollgate_reservations_live", "Reservations that hold units"),
     ("tollgate_tenants_live", "Tenants in this sidecar's memory"),
     ("tollgate_tls_stale", "1 while the changed files of the certificate cannot be used"),
+    (
+        "tollgate_unfinished_closings",
+        "Closings older than a minute that some shared counter was not told of, in the whole ledger",
+    ),
 ];
 
 const HISTOGRAMS: &[Described] = &[

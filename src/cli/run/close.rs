@@ -16,13 +16,13 @@ use crate::{
     domain::{cell_key::CellKey, ids::RunId},
     enforcement::{
         alive::{ago, alive_within, seems_alive},
-        closing::RunCloser,
+        closing::{Closed, RunCloser},
         counter::CounterSeed,
         directory::{Directory, Source},
     },
     leases::holder::LeaseTimes,
     ledger::runs::{ClosedHow, Closing},
-    store::counters::Counters,
+    store::{counters::Counters, keys::counter_name},
 };
 
 /// Close a run whose sidecar, or whose disk, is lost for good.
@@ -32,7 +32,8 @@ use crate::{
 /// most), and a Redis that has lost its data grants nothing. A run that was heard of lately is refused:
 /// closing it ends its sidecar. Should the run be alive all the same, it stops serving; should its
 /// directory turn up again, its usage is flushed. One that is closed already is closed to the end, in
-/// case that was cut off. Either --forfeit or --release says what becomes of what it held.
+/// case that was cut off, as sidecars do by themselves in time. Either --forfeit or --release says what
+/// becomes of what it held.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The run's id, as `tollgate run list` shows it
@@ -75,7 +76,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(closing) = known.closing
         && ledger.folding(run).await?.is_folded
     {
-        return tell_closed(args, run, closing, "is closed already");
+        return tell_closed(args, run, closing, &[], "is closed already");
     }
     let reached = reach(settings.redis, &ledger).await?;
     let seed = CounterSeed { run, times: LeaseTimes::default() };
@@ -89,13 +90,9 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     if let Some(closing) = known.closing {
         // What cut it off kept it from counters, which would wait for it for ever.
-        closer.close(run, closing.how, &[], None).await?;
-        return tell_closed(
-            args,
-            run,
-            closing,
-            "was closed before; its counters have been told now",
-        );
+        let damaged = closer.close(run, closing.how, &[], None).await?.damaged;
+        let what = "was closed before; its counters have been told now";
+        return tell_closed(args, run, closing, &damaged, what);
     }
     if !args.forfeit && !args.release {
         let held = held(&reached.counters, run).await?;
@@ -114,11 +111,13 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     let forfeits = if args.forfeit { &held[..] } else { &[] };
     let actor = args.author.actor();
-    let closing = closer.close(run, how, forfeits, Some(args.author.author(&actor))).await?;
+    let author = Some(args.author.author(&actor));
+    let Closed { closing, damaged } = closer.close(run, how, forfeits, author).await?;
     match args.json {
-        true => tell_json(run, closing, false, &held)?,
+        true => tell_json(run, closing, false, &held, &damaged)?,
         false => {
             outln!("run {run} is closed; {what} {units} units that it held and may have spent");
+            tell_damaged(&damaged);
         }
     }
     Ok(())
@@ -129,7 +128,17 @@ async fn held(counters: &Counters, run: RunId) -> anyhow::Result<String> {
     let mut units: u64 = 0;
     let keys = counters.keys_of_run(run).await?;
     for key in &keys {
-        let seen = counters.inspect(key).await?;
+        let seen = match counters.inspect(key).await {
+            Err(error) if error.is_about_content() => {
+                let name = counter_name(key);
+                bail!(
+                    "what the run holds cannot be told, since {name} in Redis is no counter \
+                     ({error}); --forfeit keeps all that is free there counted against the limit, \
+                     --release nothing of it"
+                );
+            }
+            seen => seen?,
+        };
         let entry = seen.and_then(|seen| seen.runs.into_iter().find(|entry| entry.run == run));
         units = units.saturating_add(entry.map_or(0, |entry| entry.outstanding()));
     }
@@ -137,12 +146,31 @@ async fn held(counters: &Counters, run: RunId) -> anyhow::Result<String> {
 }
 
 /// Tells of a run that somebody had closed before.
-fn tell_closed(args: &Args, run: RunId, closing: Closing, what: &str) -> anyhow::Result<()> {
+fn tell_closed(
+    args: &Args,
+    run: RunId,
+    closing: Closing,
+    damaged: &[CellKey],
+    what: &str,
+) -> anyhow::Result<()> {
     if args.json {
-        return tell_json(run, closing, true, &[]);
+        return tell_json(run, closing, true, &[], damaged);
     }
     outln!("run {run} {what} ({}, at {})", closing.how.as_str(), closing.at);
+    tell_damaged(damaged);
     Ok(())
+}
+
+fn tell_damaged(damaged: &[CellKey]) {
+    if damaged.is_empty() {
+        return;
+    }
+    let names: Vec<_> = damaged.iter().map(counter_name).collect();
+    outln!(
+        "these in Redis are no counters and could not be told; DEL them and tg:life, which begins a \
+         new epoch, in which they are rebuilt: {}",
+        names.join(" ")
+    );
 }
 
 fn tell_json(
@@ -150,6 +178,7 @@ fn tell_json(
     closing: Closing,
     was_closed: bool,
     held: &[(CellKey, u64)],
+    damaged: &[CellKey],
 ) -> anyhow::Result<()> {
     let row = |(key, units): &(CellKey, u64)| {
         json!({
@@ -163,6 +192,7 @@ fn tell_json(
         "closed_how": closing.how.as_str(),
         "was_closed_before": was_closed,
         "held": held.iter().map(row).collect::<Vec<_>>(),
+        "damaged": damaged.iter().map(counter_name).collect::<Vec<_>>(),
     });
     outln!("{}", serde_json::to_string_pretty(&told)?);
     Ok(())

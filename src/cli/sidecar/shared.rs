@@ -11,6 +11,7 @@ use crate::{
         alive::alive_within,
         background::{
             alerts,
+            cut_off::CutOffClosings,
             drift::{DriftTimes, DriftWatch},
             epochs::EpochKeeper,
             leftovers::Closer,
@@ -75,7 +76,7 @@ impl Shared {
         }
         alerts::look_last(engine.clone(), self.closer.ledger.clone()).await;
         match self.closer.close(engine.run(), ClosedHow::Stopped, None).await {
-            Ok(()) => {
+            Ok(_) => {
                 if let Err(error) = self.closer.journal.clone().delete() {
                     tracing::warn!(%error, "cannot delete the closed run's journal");
                 }
@@ -300,6 +301,11 @@ impl SharedWork {
                 });
             }
         }
+        let cut_off = CutOffClosings::new(self.closer.clone());
+        tasks.run("cut_off_closings", move |stop| async move {
+            cut_off.keep(stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         tasks.run("leftovers", move |stop| async move {
             self.closer.close_all(&stop).await;
             stop.cancelled().await;

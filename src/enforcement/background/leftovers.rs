@@ -25,7 +25,7 @@ use crate::{
     enforcement::{
         alerts::Alerts,
         alive::{ago, seems_alive},
-        closing::{CloseRunError, RunCloser},
+        closing::{CloseRunError, Closed, RunCloser},
         directory::Directory,
         flusher::{FlushError, RunFlusher},
         leasing::Leasing,
@@ -207,7 +207,7 @@ impl Closer {
         };
         tracing::warn!(run = %left.run(), successor = %run, "flushing usage of a run that was closed");
         self.flush(left, run, from.into()).await?;
-        self.close(run, ClosedHow::Recovered, None).await
+        self.close(run, ClosedHow::Recovered, None).await.map(drop)
     }
 
     async fn finish(
@@ -231,7 +231,7 @@ impl Closer {
             _ if is_behind => {}
             _ => self.flush(left, run, from).await?,
         }
-        self.close(run, ClosedHow::Recovered, why).await
+        self.close(run, ClosedHow::Recovered, why).await.map(drop)
     }
 
     /// As [`Closer::flush`], of a run whose journal has all that it used: the shared counters are told
@@ -313,13 +313,14 @@ impl Closer {
     }
 
     /// Closes a run whose journal is flushed. `forfeits`: why what it held may have been spent without
-    /// a trace, where that is so.
+    /// a trace, where that is so. One that is closed already is told to the counters once more, unless
+    /// all have heard of it.
     pub async fn close(
         &self,
         run: RunId,
         how: ClosedHow,
         forfeits: Option<&str>,
-    ) -> Result<(), CloseError> {
+    ) -> Result<Closed, CloseError> {
         let closed = self.try_close(run, how, forfeits).await;
         if matches!(closed, Err(CloseRunError::EpochOver)) {
             self.leasing.epoch_doubt.notify_one();
@@ -349,17 +350,17 @@ impl Closer {
         run: RunId,
         how: ClosedHow,
         forfeits: Option<&str>,
-    ) -> Result<(), CloseRunError> {
+    ) -> Result<Closed, CloseRunError> {
         let closer = self.closer()?;
         let Some(reason) = forfeits else {
-            return closer.close(run, how, &[], None).await.map(drop);
+            return closer.close(run, how, &[], None).await;
         };
         // It may have gone on where this journal does not show it.
         closer.find_touched(run).await?;
         let unspent = closer.fence(run).await?;
         let actor = format!("sidecar:{}", self.identity.host);
         let author = Author { actor: &actor, reason };
-        closer.close(run, how, &unspent, (!unspent.is_empty()).then_some(author)).await.map(drop)
+        closer.close(run, how, &unspent, (!unspent.is_empty()).then_some(author)).await
     }
 }
 

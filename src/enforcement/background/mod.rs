@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod changes;
+pub mod cut_off;
 pub mod distinct;
 pub mod drift;
 pub mod embedded;

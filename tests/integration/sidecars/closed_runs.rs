@@ -10,11 +10,11 @@ use super::{
     cluster::{Cluster, Sidecar, current_key},
 };
 
-const LIMIT: i64 = 10_000;
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: i64 = 10_000;
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The open run that is not among `others`.
-fn open_run_but(cluster: &Cluster, others: &[&str]) -> String {
+pub(super) fn open_run_but(cluster: &Cluster, others: &[&str]) -> String {
     let open: Value = serde_json::from_str(&cluster.operate(&["run", "list", "--json"])).unwrap();
     let mut runs = open.as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap());
     runs.find(|run| !others.contains(run)).unwrap().to_owned()
@@ -22,7 +22,7 @@ fn open_run_but(cluster: &Cluster, others: &[&str]) -> String {
 
 /// A survivor, and what the dead one's run is called. The dead one admitted 1,000, of which the
 /// ledger knows nothing.
-async fn bereaved() -> (Cluster, Sidecar, String) {
+pub(super) async fn bereaved() -> (Cluster, Sidecar, String) {
     let mut cluster = Cluster::with_catalog("proving", CATALOG).await;
     cluster.world.tenant("acme", "basic").await;
     let survivor = cluster.start("a").await;

@@ -52,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Waits until the sidecar of this name has logged `words`.
-async fn wait_until_logged(cluster: &Cluster, name: &str, words: &str) {
+pub(super) async fn wait_until_logged(cluster: &Cluster, name: &str, words: &str) {
     let started = Instant::now();
     while !cluster.logged(name).contains(words) {
         assert!(started.elapsed() < WAIT_MAX, "{name}: {}", cluster.logged(name));

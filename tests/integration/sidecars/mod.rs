@@ -41,6 +41,7 @@ mod stopping;
 mod subjects;
 mod tls;
 mod trace;
+mod unfinished_closings;
 mod unread_streams;
 mod values;
 mod volume;
