@@ -134,7 +134,7 @@ impl RunFlusher {
     pub async fn step(&mut self, settled: (Position, Timestamp)) -> Result<Step, FlushError> {
         let batch = match self.unwritten.take() {
             Some(batch) => batch,
-            None => self.gather(settled)?,
+            None => self.gather(settled).await?,
         };
         if batch.is_empty() {
             return Ok(Step { was_idle: true, ..Step::default() });
@@ -172,7 +172,7 @@ impl RunFlusher {
         Ok(step)
     }
 
-    fn gather(&mut self, settled: (Position, Timestamp)) -> Result<FlushBatch, FlushError> {
+    async fn gather(&mut self, settled: (Position, Timestamp)) -> Result<FlushBatch, FlushError> {
         let mut batch = FlushBatch::new(self.run, self.mark.into());
         while !batch.is_full() {
             let entries = match self.reader.read(READ) {
@@ -204,6 +204,8 @@ impl RunFlusher {
                 }
                 batch.advance(position, Timestamp::UNIX_EPOCH);
             }
+            // Where much adds up to few sums, the batch is far from full after a long time.
+            tokio::task::yield_now().await;
         }
         let (settled_to, through) = settled;
         if self.reader.position() >= settled_to {

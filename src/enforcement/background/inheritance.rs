@@ -2,7 +2,7 @@
 //! is flushed: that may take minutes, and answers should not be wrong for so long. The run's closing,
 //! which comes when all is flushed, says the same again, less what turned out to be repeats.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ahash::RandomState;
 use futures::{StreamExt, stream};
@@ -122,15 +122,16 @@ impl Used {
     }
 }
 
-/// Tells what `run` used, until all counters have answered that know it. Says how many these were.
-pub async fn tell(leasing: &Leasing, run: RunId, used: Used) -> usize {
+/// Tells what `run` used, until all counters have answered.
+pub async fn tell(leasing: Arc<Leasing>, run: RunId, used: Used) {
+    let leasing = &*leasing;
     let mut epochs = leasing.epoch.clone();
     let mut left: Vec<(CellKey, Totals)> = used.counters.into_iter().collect();
     let mut told = 0;
     while !left.is_empty() {
         let is_recovered = |epoch: &Option<Epoch>| epoch.is_some_and(|epoch| epoch.recovered);
         let Ok(Some(epoch)) = epochs.wait_for(is_recovered).await.map(|epoch| *epoch) else {
-            break;
+            return;
         };
         let tellings = left.into_iter().map(|(key, totals)| async move {
             let call = heir::tell(run, epoch, totals);
@@ -150,7 +151,7 @@ pub async fn tell(leasing: &Leasing, run: RunId, used: Used) -> usize {
             tokio::time::sleep(RETRY).await;
         }
     }
-    told
+    tracing::info!(%run, counters = told, "told what a leftover run used");
 }
 
 /// What a telling came to.

@@ -11,11 +11,10 @@
 //! the closed one's, which begins where that one's mark stands and is closed like any other. However
 //! often this is interrupted, it is the same successor with the same mark, so every event counts once.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
 use super::inheritance::{self, Used};
@@ -245,14 +244,10 @@ impl Closer {
         let Some(used) = self.used(left, run, from).await? else {
             return self.flush(left, run, from).await;
         };
-        let telling = pin!(inheritance::tell(&self.leasing, run, used));
-        match select(telling, pin!(self.flush(left, run, from))).await {
-            Either::Left((counters, flushing)) => {
-                tracing::info!(%run, counters, "told what a leftover run used");
-                flushing.await
-            }
-            Either::Right((flushed, _)) => flushed,
-        }
+        // A task of its own, since a flush that reads much lets nobody else come to it.
+        let telling = inheritance::tell(self.leasing.clone(), run, used);
+        let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
+        self.flush(left, run, from).await
     }
 
     /// What a run used. Read before anything more of it is flushed: that deletes what is read here.
