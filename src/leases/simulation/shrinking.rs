@@ -75,7 +75,9 @@ mod tests {
         let plan = planted(seed);
         let (seed, smallest) = shrunk(seed, &plan, &broken);
         assert!(attempt(seed, &smallest, None).is_err_and(|other| other.is_like(&broken)));
-        let size = |plan: &Plan| Plan::FIELDS.iter().map(|field| (field.get)(plan)).sum::<u64>();
+        // How long messages take makes no world larger, and its numbers are so large as to hide the rest.
+        let sizes = || Plan::FIELDS.iter().filter(|field| !field.name.contains("_us"));
+        let size = |plan: &Plan| sizes().map(|field| (field.get)(plan)).sum::<u64>();
         assert!(size(&smallest) * 10 < size(&plan), "{smallest:?} of {plan:?}");
     }
 }
