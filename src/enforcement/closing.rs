@@ -17,7 +17,7 @@ use crate::{
         changes::Author,
         floors::FlushedTotals,
         folding::Folding,
-        runs::{ClosedHow, Closing},
+        runs::{ClosedHow, Closing, Forfeits},
     },
     store::{StoreError, counters::Counters, keys::counter_name},
 };
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum CloseRunError {
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Ledger(LedgerError),
     #[error("the shared counters cannot be reached")]
     NoCounters,
     #[error("the shared counters have changed, or lost data")]
@@ -52,6 +52,15 @@ enum Told {
     Answer(CloseAnswer),
     /// What Redis has in its place is no counter.
     Damaged(StoreError),
+}
+
+impl From<LedgerError> for CloseRunError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::EpochOver(_) => Self::EpochOver,
+            error => Self::Ledger(error),
+        }
+    }
 }
 
 /// Closed runs that a counter remembers by name, at some 50 bytes each, before it forgets those that
@@ -101,21 +110,23 @@ impl RunCloser<'_> {
         Ok(unspent)
     }
 
-    /// Closes a run. What it forfeits is noted with its closing, so that closing it again after a
+    /// Closes a run, which forfeits what [`Self::fence`] told of it, if it was asked. What it forfeits is noted with its closing, so that closing it again after a
     /// failure folds the same. One that is folded already is folded no second time: counters forget
     /// whom nobody will fold again.
     pub async fn close(
         &self,
         run: RunId,
         how: ClosedHow,
-        forfeits: &[(CellKey, u64)],
+        fenced: Option<&[(CellKey, u64)]>,
         author: Option<Author<'_>>,
     ) -> Result<Closed, CloseRunError> {
+        let forfeits =
+            fenced.map_or(Forfeits::NONE, |units| Forfeits { units, epoch: Some(self.epoch) });
         let closing = self.ledger.close_run(run, how, forfeits, author).await?;
-        let units: u64 = forfeits.iter().map(|(_, units)| units).sum();
+        let units: u64 = forfeits.units.iter().map(|(_, units)| units).sum();
         metrics::counter!("tollgate_forfeited_units_total").increment(units);
         if units > 0 {
-            let counters = forfeits.len();
+            let counters = forfeits.units.len();
             tracing::warn!(%run, units, counters, "forfeited what a run may have spent unheard");
         }
         let folding = self.ledger.folding(run).await?;
@@ -124,7 +135,7 @@ impl RunCloser<'_> {
             damaged = self.fold(run, &closing, folding, |_| true).await?;
             // A counter that came back as it was would count nothing of a run that is taken for folded.
             if damaged.is_empty() {
-                self.ledger.note_folded(run).await?;
+                self.ledger.note_folded(run, self.epoch).await?;
             }
         }
         Ok(Closed { closing, damaged })

@@ -27,6 +27,7 @@ impl From<LedgerError> for JobError {
             | LedgerError::TooLarge { .. } => Self::Fail(error.into()),
             LedgerError::Unavailable(_)
             | LedgerError::Contended { .. }
+            | LedgerError::EpochOver(_)
             | LedgerError::Failed(_) => Self::Retry(error.into()),
         }
     }

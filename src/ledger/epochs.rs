@@ -57,17 +57,25 @@ impl Ledger {
     ) -> Result<Option<u64>, LedgerError> {
         let number = after + 1;
         let column = i64::try_from(number).map_err(|_| LedgerError::not_found("epoch", number))?;
-        // The number is the primary key: of two who begin it, one inserts.
-        let begun = sqlx::query!(
-            "INSERT INTO epochs (epoch, counters)
-             SELECT $1, $2 WHERE $1 = (SELECT coalesce(max(epoch), 0) + 1 FROM epochs)
-             ON CONFLICT (epoch) DO NOTHING",
-            column,
-            counters
-        )
-        .execute(self.query("begin_epoch"))
-        .await?;
-        Ok((begun.rows_affected() == 1).then_some(number))
+        self.run_tx("begin_epoch", |tx| {
+            Box::pin(async move {
+                let tx = tx.connection();
+                // Waits for closings that hold in the epoch before.
+                lock_recovery(tx).await?;
+                // The number is the primary key: of two who begin it, one inserts.
+                let begun = sqlx::query!(
+                    "INSERT INTO epochs (epoch, counters)
+                     SELECT $1, $2 WHERE $1 = (SELECT coalesce(max(epoch), 0) + 1 FROM epochs)
+                     ON CONFLICT (epoch) DO NOTHING",
+                    column,
+                    counters
+                )
+                .execute(tx)
+                .await?;
+                Ok((begun.rows_affected() == 1).then_some(number))
+            })
+        })
+        .await
     }
 
     /// Notes that `run` has sent all its totals to the Redis of `epoch`, and answers whether the
@@ -120,13 +128,25 @@ impl Ledger {
     }
 }
 
-/// Orders those who may complete a recovery: each sees what the ones before have committed. One row
+/// Orders those who may begin an epoch or complete its recovery: each sees what the ones before have committed. One row
 /// for all epochs, since an epoch may begin meanwhile.
 pub(super) async fn lock_recovery(tx: &mut PgConnection) -> Result<(), LedgerError> {
     sqlx::query!("SELECT value FROM commit_sequences WHERE name = 'closing' FOR UPDATE")
         .fetch_one(tx)
         .await?;
     Ok(())
+}
+
+/// Refuses what was found out in an `epoch` that is not in force any more: who has looked at its
+/// counters has looked at what nobody uses. To be called under [`lock_recovery`], which keeps the next
+/// one from beginning before this commits. 0 is of counters that begin with this, in a process of
+/// their own.
+pub(super) async fn check_epoch(tx: &mut PgConnection, epoch: u64) -> Result<(), LedgerError> {
+    let latest = sqlx::query_scalar!("SELECT max(epoch) FROM epochs").fetch_one(tx).await?;
+    let in_force =
+        latest.map_or(Ok(0), |latest| read_unsigned("epochs", "epoch", latest, latest))?;
+    let is_over = epoch != 0 && in_force != 0 && in_force != epoch;
+    if is_over { Err(LedgerError::EpochOver(epoch)) } else { Ok(()) }
 }
 
 /// Marks the epoch in force as recovered if no run is left that has neither reported nor been

@@ -20,6 +20,10 @@ pub enum LedgerError {
     /// What was asked cannot be done, whenever it is tried; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What was found out in one life of the shared counters does not hold in the next; nothing was
+    /// changed.
+    #[error("the shared counters of epoch {0} are not in force any more")]
+    EpochOver(u64),
     /// A sum that its column cannot hold.
     #[error("{column} {value} does not fit 64 bits")]
     TooLarge { column: &'static str, value: i128 },

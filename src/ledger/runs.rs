@@ -8,6 +8,7 @@ use super::{
     cell_rows::{CellColumns, CellRow, read_column, read_unsigned},
     changes::Author,
     closing_audit::audit_closing,
+    epochs::{check_epoch, lock_recovery},
     error::LedgerError,
     pool::Ledger,
 };
@@ -103,6 +104,20 @@ pub enum RunStanding {
     Closed { seq: u64, flushed_position: u64 },
     /// Never registered.
     Unknown,
+}
+
+/// What of a run's escrow counts as spent although no event accounts for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Forfeits<'a> {
+    /// Units per counter.
+    pub units: &'a [(CellKey, u64)],
+    /// The epoch in which its calls were refused from then on, and this was found out. `None`: nobody
+    /// asked the counters, since the run has nothing that nobody knows of.
+    pub epoch: Option<u64>,
+}
+
+impl Forfeits<'_> {
+    pub const NONE: Self = Self { units: &[], epoch: None };
 }
 
 impl Ledger {
@@ -222,20 +237,26 @@ impl Ledger {
     }
 
     /// Closes a run after everything in its journal has been flushed: nothing of it is taken any
-    /// more, and its totals become part of the base of every floor. `forfeited` are the units of
-    /// its escrow, per counter, that count as spent although no event accounts for them. `author` is
-    /// who closes it, for the audit log; a run that returns what it had leaves no entry. Closing a
-    /// closed run again changes nothing and gives the same answer.
+    /// more, and its totals become part of the base of every floor. `author` is who closes it, for
+    /// the audit log; a run that returns what it had leaves no entry. Closing a closed run again
+    /// changes nothing and gives the same answer.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::EpochOver`] if what is forfeited was found out in an epoch that is not in force
+    /// any more: in the next one the run may have been granted more.
     pub async fn close_run(
         &self,
         run: RunId,
         how: ClosedHow,
-        forfeited: &[(CellKey, u64)],
+        forfeits: Forfeits<'_>,
         author: Option<Author<'_>>,
     ) -> Result<Closing, LedgerError> {
         self.run_tx("close_run", |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
+                // Before the run's row, as everybody takes them.
+                lock_recovery(tx).await?;
                 let row = sqlx::query_as!(
                     RunRow,
                     r#"SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
@@ -250,9 +271,12 @@ impl Ledger {
                 if let Some(closing) = row.closing {
                     return Ok(closing);
                 }
-                add_forfeited(tx, run, forfeited).await?;
+                if let Some(epoch) = forfeits.epoch {
+                    check_epoch(tx, epoch).await?;
+                }
+                add_forfeited(tx, run, forfeits.units).await?;
                 if let Some(author) = author {
-                    audit_closing(tx, author, run, how.as_str(), forfeited).await?;
+                    audit_closing(tx, author, run, how.as_str(), forfeits.units).await?;
                 }
                 let closed = sqlx::query!(
                     "WITH closing AS (

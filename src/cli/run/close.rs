@@ -90,7 +90,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     };
     if let Some(closing) = known.closing {
         // What cut it off kept it from counters, which would wait for it for ever.
-        let damaged = closer.close(run, closing.how, &[], None).await?.damaged;
+        let damaged = closer.close(run, closing.how, None, None).await?.damaged;
         let what = "was closed before; its counters have been told now";
         return tell_closed(args, run, closing, &damaged, what);
     }
@@ -109,7 +109,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         true => (ClosedHow::Forfeited, "forfeited"),
         false => (ClosedHow::Released, "released"),
     };
-    let forfeits = if args.forfeit { &held[..] } else { &[] };
+    let forfeits = args.forfeit.then_some(&held[..]);
     let actor = args.author.actor();
     let author = Some(args.author.author(&actor));
     let Closed { closing, damaged } = closer.close(run, how, forfeits, author).await?;

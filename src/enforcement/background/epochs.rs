@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::ids::RunId,
-    enforcement::{counter::Counter, directory::Directory, leasing::Leasing, values::Values},
+    enforcement::{
+        counter::Counter, directory::Directory, fence::Fenced, leasing::Leasing, values::Values,
+    },
     leases::message::Epoch,
-    ledger::{Ledger, LedgerError},
+    ledger::{Ledger, LedgerError, runs::RunStanding},
     store::{RedisCounters, identity::Identity},
 };
 
@@ -33,6 +35,9 @@ enum NoEpoch {
     /// The counters went away, were replaced or emptied meanwhile.
     #[error("the shared counters have changed")]
     Changed,
+    /// Somebody closed the run.
+    #[error("the run was closed")]
+    Closed,
 }
 
 /// Looks after the epoch of one run.
@@ -72,6 +77,7 @@ impl EpochKeeper {
         let identity = found.wait_for(Option::is_some).await.map_err(|_| NoEpoch::Changed)?.clone();
         let Some(identity) = identity else { return Err(NoEpoch::Changed) };
         let (number, is_recovered) = self.epoch_of(&identity).await?;
+        self.check_open(run).await?;
         tracing::info!(epoch = number, %identity, "in an epoch of the shared counters");
         self.counters.bind(number, identity.clone());
         if !(is_recovered && self.has_nothing_to_tell(number)) {
@@ -96,6 +102,19 @@ impl EpochKeeper {
         tokio::select! {
             _ = changed => Ok(()),
             () = self.leasing.epoch_doubt.notified() => Ok(()),
+        }
+    }
+
+    /// Refuses to tell an epoch of a run that was closed: if it was folded in an earlier one, no counter
+    /// of this one knows it, and each would count it beside its base. One that is closed from now on
+    /// is folded here.
+    async fn check_open(&self, run: RunId) -> Result<(), NoEpoch> {
+        match self.ledger.run_standing(run).await? {
+            RunStanding::Closed { .. } => {
+                self.leasing.fence.lower(Fenced::Closed);
+                Err(NoEpoch::Closed)
+            }
+            RunStanding::Open { .. } | RunStanding::Unknown => Ok(()),
         }
     }
 

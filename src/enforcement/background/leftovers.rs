@@ -147,9 +147,10 @@ impl Closer {
                 // It may not have been folded everywhere.
                 self.close(run, ClosedHow::Recovered, None).await?;
                 if Position::from(flushed_position) < left.end() {
-                    self.closer()?.fold_late(run).await?;
                     self.succeed(&left, flushed_position).await?;
                 }
+                // Only now: until its successor is counted, what the run took there stands for it.
+                self.closer()?.fold_late(run).await?;
             }
         }
         left.delete()?;
@@ -348,14 +349,15 @@ impl Closer {
     ) -> Result<Closed, CloseRunError> {
         let closer = self.closer()?;
         let Some(reason) = forfeits else {
-            return closer.close(run, how, &[], None).await;
+            return closer.close(run, how, None, None).await;
         };
         // It may have gone on where this journal does not show it.
         closer.find_touched(run).await?;
         let unspent = closer.fence(run).await?;
         let actor = format!("sidecar:{}", self.identity.host);
         let author = Author { actor: &actor, reason };
-        closer.close(run, how, &unspent, (!unspent.is_empty()).then_some(author)).await
+        let author = (!unspent.is_empty()).then_some(author);
+        closer.close(run, how, Some(&unspent), author).await
     }
 }
 

@@ -158,7 +158,8 @@ impl World {
             // still in hand.
             return;
         }
-        let (admitted, refused) = (self.admitted[key], self.seen.refused);
+        let (admitted, recorded) = (self.admitted[key], self.recorded[key]);
+        let refused = self.seen.refused;
         let run = self.some_run();
         if !self.open(run, key) {
             return;
@@ -170,6 +171,10 @@ impl World {
             self.request(run, key, remaining.cast_unsigned(), event);
             self.until(self.now + LAST_WORD_US);
             let got = self.admitted[key] - admitted;
+            if self.recorded[key] > recorded {
+                // A reservation was settled after its expiry, which takes what was free.
+                return;
+            }
             same("I2: all that remains", got, remaining.cast_unsigned());
         }
         self.open(run, key);

@@ -38,10 +38,20 @@ impl World {
         let to = self.redis.identity;
         let (epoch, latest) = self.ledger.epoch_of(to);
         for index in 0..self.closings.len() {
-            let closing = self.closings[index].clone();
+            let closing = &self.closings[index];
             if self.now < closing.from || !latest || closing.is_done() {
                 continue;
             }
+            let stalled = self.plan.stalled_closers;
+            if !self.quiet && self.share(stalled) {
+                let until = self.now + self.up_to(1_000 * self.plan.pause_ms);
+                self.closings[index].from = until;
+                continue;
+            }
+            if self.closings[index].epoch != epoch {
+                self.begin_in(index, epoch);
+            }
+            let closing = self.closings[index].clone();
             if self.inherit(&closing, to, epoch) {
                 continue;
             }
@@ -55,6 +65,9 @@ impl World {
                 }
                 None => self.close_in_ledger(index, &closing),
                 Some(closed_seq) => {
+                    if closing.successor.is_some_and(|run| !self.ledger.is_folded(run)) {
+                        continue;
+                    }
                     for key in closing.keys.keys().filter(|key| !closing.folded.contains(key)) {
                         let totals = self.ledger.totals(closing.run, *key);
                         let (used, undone, forfeit) =
@@ -64,6 +77,18 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// What the counters of an earlier epoch were told, and said, is of no use in this one.
+    fn begin_in(&mut self, index: usize, epoch: u64) {
+        let keeps = self.is_planted(Planted::ForfeitsOfEarlierEpoch);
+        let closing = &mut self.closings[index];
+        closing.epoch = epoch;
+        closing.inherited.clear();
+        closing.folded.clear();
+        if closing.closed_seq.is_none() && !keeps {
+            closing.fenced.clear();
         }
     }
 
@@ -78,7 +103,9 @@ impl World {
                 self.flush_again(run);
             }
             // What an operator cut off is another run's to flush.
-            Remains::Whole if is_closed => self.succeed(run),
+            Remains::Whole if is_closed => {
+                self.closings[index].successor = self.succeed(run);
+            }
             Remains::Copy(records) if !is_closed => self.flush(run, records),
             Remains::Whole | Remains::Copy(_) | Remains::Nothing => {}
         }
@@ -99,16 +126,19 @@ impl World {
             self.release(run);
         }
         let closed_seq = self.ledger.close(run, &forfeits);
-        self.closings[index].closed_seq = Some(closed_seq);
+        let overlooks = self.is_planted(Planted::ClosedRunReports);
+        let closing = &mut self.closings[index];
+        closing.closed_seq = Some(closed_seq);
+        if self.ledger.is_folded(run) && (closing.remains != Remains::Whole || overlooks) {
+            // Nothing is left to do; who finds the directory also looks for what came late.
+            closing.folded = closing.keys.keys().copied().collect();
+        }
         self.note_if_folded(index);
     }
 
     /// A run of its own flushes what a closing cut off.
-    fn succeed(&mut self, run: RunId) {
-        let Some(left) = self.dead.get_mut(&run).filter(|left| left.flushed < left.journal.len())
-        else {
-            return;
-        };
+    fn succeed(&mut self, run: RunId) -> Option<RunId> {
+        let left = self.dead.get_mut(&run).filter(|left| left.flushed < left.journal.len())?;
         let rest = left.journal.split_off(left.flushed);
         let terms = left.terms.clone();
         let mut successor = Sidecar::new(RunId(Uuid::from_u128(self.rng.random())), terms, 0);
@@ -117,7 +147,9 @@ impl World {
             successor.opened.insert(record.key, 0);
             successor.note(record, Durability::Sync);
         }
+        let run = successor.run;
         self.leave(successor, Unspent::Returned, self.now);
+        Some(run)
     }
 
     /// Of two who close the run, this one does not see that the journal was counted.
@@ -160,6 +192,9 @@ impl World {
         answer: CloseAnswer,
     ) {
         let closing = &mut self.closings[index];
+        if closing.epoch != call.epoch {
+            return;
+        }
         match answer {
             CloseAnswer::Fenced { taken } if closing.closed_seq.is_none() => {
                 // What an earlier epoch granted is not known in this one, unless the run has

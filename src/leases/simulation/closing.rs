@@ -41,6 +41,10 @@ pub(super) struct Closing {
     pub inherits_us: u64,
     /// Keys that know from the heir what was used, and have back what was not.
     pub inherited: BTreeSet<usize>,
+    /// The epoch that it goes on in: what was told to the counters of an earlier one is told again.
+    pub epoch: u64,
+    /// Who flushes what the closing cut off: until that is counted, what the run took stands for it.
+    pub successor: Option<RunId>,
     /// Fenced keys and what was taken there.
     pub fenced: BTreeMap<usize, Option<u64>>,
     /// After the ledger closed it.

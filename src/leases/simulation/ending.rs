@@ -193,6 +193,8 @@ impl World {
             from,
             inherits_us,
             inherited: Default::default(),
+            epoch: 0,
+            successor: None,
             fenced: Default::default(),
             closed_seq: None,
             folded: Default::default(),

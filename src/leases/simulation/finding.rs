@@ -179,6 +179,47 @@ fn a_closing_that_is_forgotten_before_it_is_folded_is_found() {
     is_found_in(Planted::FoldedTooEarly, |plan| plan.fenced_max = 1);
 }
 
+/// Runs and who closes them stand still, or do not see the ledger, while the counters lose data.
+fn closed_while_data_is_lost(plan: &mut Plan) {
+    plan.runs = 4;
+    plan.keys = 1;
+    plan.length_ms = 600;
+    plan.requests_max = 2_000;
+    plan.pause_us_max = 5_000;
+    plan.ceiling_max = 1_000;
+    plan.amount_max = 10;
+    plan.operated_per_s = 4;
+    plan.kills_per_s = 0;
+    plan.stops_per_s = 0;
+    plan.wipes_per_s = 3;
+    plan.window_s = 0;
+    plan.late_records = 0;
+    plan.pause_ms = 150;
+}
+
+#[test]
+fn a_closed_run_that_tells_a_new_epoch_what_it_used_is_found() {
+    is_found_in(Planted::ClosedRunReports, |plan| {
+        closed_while_data_is_lost(plan);
+        plan.pauses_per_s = 15;
+        plan.stalled_closers = 0;
+        plan.ledger_away = 300;
+    });
+}
+
+#[test]
+fn forfeits_that_were_found_out_in_an_earlier_epoch_are_found() {
+    is_found_in(Planted::ForfeitsOfEarlierEpoch, |plan| {
+        closed_while_data_is_lost(plan);
+        plan.length_ms = 1_000;
+        plan.ceiling_max = 5_000;
+        plan.operated_per_s = 6;
+        plan.pauses_per_s = 0;
+        plan.stalled_closers = 300;
+        plan.ledger_away = 200;
+    });
+}
+
 #[test]
 fn an_heir_that_gives_back_what_the_journal_knows_to_be_used_is_found() {
     is_found(Planted::HeirKnowsFlushed);

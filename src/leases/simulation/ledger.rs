@@ -120,6 +120,10 @@ impl Ledger {
         self.recover();
     }
 
+    pub(super) fn is_folded(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| run.folded)
+    }
+
     /// Every closing up to this one is folded wherever it has to be.
     pub(super) fn folded_through(&self) -> u64 {
         let unfolded = self.runs.values().filter(|run| !run.folded).filter_map(|run| run.closed);

@@ -85,6 +85,8 @@ plan! {
     inherits from 0,
     /// Closed runs that a key remembers by name.
     fenced_max from 1,
+    /// Share of their steps after which those who close runs stand still for up to `pause_ms`.
+    stalled_closers from 0,
     lost from 0,
     repeated from 0,
     /// Share of messages that take up to `slow_us` instead of `usual_us`.
@@ -170,6 +172,7 @@ impl Plan {
             retires,
             allow_on_outage: rng.random_range(0..=1),
             fenced_max: rng.random_range(1..=20),
+            stalled_closers: one_of(&mut rng, [0, 0, 20, 200]),
             ..Self::default()
         }
     }

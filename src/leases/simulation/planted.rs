@@ -51,6 +51,10 @@ pub(super) enum Planted {
     FoldedTooEarly,
     /// Who inherits a dead run gives back what only its journal knows to be used.
     HeirKnowsFlushed,
+    /// A run that was closed tells a new epoch what it used, and nobody looks for that.
+    ClosedRunReports,
+    /// What a run may have spent is found out in one epoch, and counts though another has begun.
+    ForfeitsOfEarlierEpoch,
     /// A run is closed without the usage that it had not flushed.
     SettlementLost,
 }

@@ -19,7 +19,8 @@ const TICK_US: u64 = 7_000;
 const WARM_UP_US: u64 = 30_000;
 
 impl World {
-    /// Looks at Redis' identity and asks the ledger which epoch that is.
+    /// Looks at Redis' identity and asks the ledger which epoch that is, which a closed run has no part
+    /// in.
     pub(super) fn discover(&mut self, run: RunId) {
         if self.now < self.redis.away_until || self.is_ledger_away() {
             return;
@@ -28,6 +29,16 @@ impl World {
         let (number, latest) = self.ledger.epoch_of(identity);
         let early = self.is_planted(Planted::GrantedBeforeReports);
         let recovered = early || self.ledger.is_recovered(number);
+        let is_new = self
+            .sidecars
+            .get(&run)
+            .is_some_and(|sidecar| sidecar.epoch.is_none_or(|(epoch, _)| epoch.number != number));
+        if is_new
+            && self.ledger.closing(run).is_some()
+            && !self.is_planted(Planted::ClosedRunReports)
+        {
+            return self.outlawed(run);
+        }
         if let Some(sidecar) = self.sidecars.get_mut(&run).filter(|_| latest) {
             sidecar.epoch = Some((Epoch { number, recovered }, identity));
         }

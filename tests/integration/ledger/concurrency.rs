@@ -11,7 +11,7 @@ use tollgate::{
         Ledger,
         config::LedgerConfig,
         flush::{FlushBatch, FlushOutcome},
-        runs::ClosedHow,
+        runs::{ClosedHow, Forfeits},
     },
 };
 
@@ -171,7 +171,11 @@ async fn flushes_that_raise_and_lower_and_closings_wait_for_one_another_in_no_ci
                 // Not the counter that every flush begins with, which would keep all others out.
                 let forfeited = [&a, &other, &c, &b].map(|key| (key.clone(), 1));
                 let how = ClosedHow::Forfeited;
-                world.ledger.close_run(run, how, &forfeited, None).await.unwrap();
+                world
+                    .ledger
+                    .close_run(run, how, Forfeits { units: &forfeited, epoch: None }, None)
+                    .await
+                    .unwrap();
             }
         })
     };

@@ -1,8 +1,13 @@
 //! The lives of the shared counters.
 
-use tollgate::ledger::{epochs::Epoch, runs::ClosedHow};
+use tollgate::ledger::{
+    LedgerError,
+    epochs::Epoch,
+    folding::Folding,
+    runs::{ClosedHow, Forfeits, RunStanding},
+};
 
-use super::world::World;
+use super::world::{World, key};
 
 async fn begin(world: &World) -> u64 {
     let latest = world.ledger.latest_epoch().await.unwrap().map_or(0, |epoch| epoch.number);
@@ -41,13 +46,56 @@ async fn an_epoch_recovers_when_every_run_has_reported_or_was_closed_and_folded(
     assert!(!world.ledger.report_epoch(epoch, a).await.unwrap());
     assert!(!world.ledger.report_epoch(epoch, b).await.unwrap());
     assert_eq!(world.ledger.unreported_runs(epoch).await.unwrap(), [dead]);
-    world.ledger.note_folded(dead).await.unwrap(); // An open run cannot be folded.
+    world.ledger.note_folded(dead, epoch).await.unwrap(); // An open run cannot be folded.
     assert!(!world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
-    world.ledger.close_run(dead, ClosedHow::Recovered, &[], None).await.unwrap();
+    world.ledger.close_run(dead, ClosedHow::Recovered, Forfeits::NONE, None).await.unwrap();
     assert!(!world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
-    world.ledger.note_folded(dead).await.unwrap();
+    world.ledger.note_folded(dead, epoch).await.unwrap();
     assert!(world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
     assert!(world.ledger.report_epoch(epoch, a).await.unwrap());
+}
+
+/// Counters of the next epoch may have been rebuilt from a floor in which the run was open.
+#[tokio::test]
+async fn what_was_told_to_counters_of_an_epoch_that_is_over_is_not_folded() {
+    let world = World::new().await;
+    let (alive, dead) = (world.run().await, world.run().await);
+    let before = begin(&world).await;
+    world.ledger.close_run(dead, ClosedHow::Recovered, Forfeits::NONE, None).await.unwrap();
+    let epoch = begin(&world).await;
+    world.ledger.report_epoch(epoch, alive).await.unwrap();
+    let error = world.ledger.note_folded(dead, before).await.unwrap_err();
+    assert!(matches!(error, LedgerError::EpochOver(over) if over == before), "{error}");
+    let folding = world.ledger.folding(dead).await.unwrap();
+    assert_eq!(folding, Folding { is_folded: false, through: 0 });
+    assert_eq!(world.ledger.unreported_runs(epoch).await.unwrap(), [dead]);
+    world.ledger.note_folded(dead, epoch).await.unwrap();
+    assert!(world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
+}
+
+/// In the next epoch nobody has refused the run's calls: it may have been granted more.
+#[tokio::test]
+async fn forfeits_that_were_found_out_in_an_epoch_that_is_over_close_nothing() {
+    let world = World::new().await;
+    let run = world.run().await;
+    let calls = key("t1", "calls");
+    let before = begin(&world).await;
+    let epoch = begin(&world).await;
+    let units = [(calls, 40)];
+    let forfeits = |epoch| Forfeits { units: &units, epoch: Some(epoch) };
+    let closing = world.ledger.close_run(run, ClosedHow::Forfeited, forfeits(before), None).await;
+    let error = closing.unwrap_err();
+    assert!(matches!(error, LedgerError::EpochOver(over) if over == before), "{error}");
+    assert!(world.ledger.run_forfeits(run).await.unwrap().is_empty());
+    let standing = world.ledger.run_standing(run).await.unwrap();
+    assert!(matches!(standing, RunStanding::Open { .. }), "{standing:?}");
+    let close = async |epoch| {
+        let forfeits = forfeits(epoch);
+        world.ledger.close_run(run, ClosedHow::Forfeited, forfeits, None).await.unwrap()
+    };
+    let closing = close(epoch).await;
+    assert_eq!(world.ledger.run_forfeits(run).await.unwrap(), units);
+    assert_eq!(close(before).await, closing, "it is closed, whatever is asked again");
 }
 
 #[tokio::test]
@@ -75,8 +123,8 @@ async fn the_last_of_many_reports_at_once_recovers_the_epoch() {
                 if run.0.as_u128() % 2 == 0 {
                     ledger.report_epoch(epoch, run).await.unwrap();
                 }
-                ledger.close_run(run, ClosedHow::Stopped, &[], None).await.unwrap();
-                ledger.note_folded(run).await.unwrap();
+                ledger.close_run(run, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
+                ledger.note_folded(run, epoch).await.unwrap();
             })
         });
         for report in futures::future::join_all(reports).await {

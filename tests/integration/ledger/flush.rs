@@ -8,7 +8,7 @@ use tollgate::{
     ledger::{
         floors::FlushedTotals,
         flush::{FlushOutcome, Flushed},
-        runs::{ClosedHow, RunStanding},
+        runs::{ClosedHow, Forfeits, RunStanding},
     },
 };
 
@@ -79,7 +79,7 @@ async fn a_level_that_goes_down_is_undone_once() {
     // Lowered by another run than raised it: that run's part is below 0.
     world.flush(other, 0, &[event("t1", -5)]).await;
     assert_eq!(world.used(&key("t1", "tokens")).await, 1);
-    world.ledger.close_run(other, ClosedHow::Stopped, &[], None).await.unwrap();
+    world.ledger.close_run(other, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
     let floor = world.ledger.floors(&[key("t1", "tokens")], one).await.unwrap().remove(0);
     assert_eq!(floor.base_used, -5);
     world.check().await;
@@ -104,7 +104,8 @@ async fn an_empty_stretch_moves_the_mark() {
 async fn a_closed_run_and_an_unknown_one_are_told_so() {
     let world = World::new().await;
     let run = world.run().await;
-    let closing = world.ledger.close_run(run, ClosedHow::Recovered, &[], None).await.unwrap();
+    let closing =
+        world.ledger.close_run(run, ClosedHow::Recovered, Forfeits::NONE, None).await.unwrap();
     let outcome = world.ledger.flush(&batch(run, 0, &[event("t1", 5)])).await.unwrap();
     let closed = RunStanding::Closed { seq: closing.seq, flushed_position: 0 };
     assert_eq!(outcome, FlushOutcome::NotHere(closed));

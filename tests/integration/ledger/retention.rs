@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate::ledger::runs::ClosedHow;
+use tollgate::ledger::runs::{ClosedHow, Forfeits};
 
 use super::world::{World, event, keyed};
 
@@ -30,7 +30,7 @@ async fn keys_stay_as_long_as_an_open_run_may_hold_a_retry() {
             .unwrap();
     }
     assert_eq!(world.ledger.purge_usage_keys(DAY).await.unwrap(), 0);
-    world.ledger.close_run(lost, ClosedHow::Forfeited, &[], None).await.unwrap();
+    world.ledger.close_run(lost, ClosedHow::Forfeited, Forfeits::NONE, None).await.unwrap();
     assert_eq!(world.ledger.purge_usage_keys(DAY).await.unwrap(), 1);
     assert_eq!(world.flush(run, 2, &[keyed("t1", 8, "new")]).await.duplicates, 1);
 }

@@ -8,7 +8,7 @@ use tollgate::{
         floors::{Floor, FlushedTotals},
         flush::FlushBatch,
         folding::Folding,
-        runs::{ClosedHow, NewRun, RunStanding},
+        runs::{ClosedHow, Forfeits, NewRun, RunStanding},
     },
 };
 use uuid::Uuid;
@@ -46,7 +46,7 @@ async fn a_mark_is_moved_only_by_who_knows_where_the_journal_stands() {
     // A clock that was set back does not move the mark back.
     world.ledger.mark_run(run, 0, at("2026-03-02T00:00:00Z")).await.unwrap();
     assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), Some(later));
-    world.ledger.close_run(run, ClosedHow::Stopped, &[], None).await.unwrap();
+    world.ledger.close_run(run, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
     assert_eq!(world.ledger.oldest_open_mark().await.unwrap(), None);
 }
 
@@ -114,10 +114,17 @@ async fn closing_folds_a_runs_totals_and_forfeits_into_the_base_of_floors() {
 
     // `calls` has no events yet: escrow can be forfeited before anything is flushed.
     let forfeited = [(tokens.clone(), 40), (calls.clone(), 2)];
-    let closing =
-        world.ledger.close_run(dead, ClosedHow::Recovered, &forfeited, None).await.unwrap();
+    let closing = world
+        .ledger
+        .close_run(dead, ClosedHow::Recovered, Forfeits { units: &forfeited, epoch: None }, None)
+        .await
+        .unwrap();
     assert_eq!(closing.seq, 1);
-    let again = world.ledger.close_run(dead, ClosedHow::Forfeited, &forfeited, None).await.unwrap();
+    let again = world
+        .ledger
+        .close_run(dead, ClosedHow::Forfeited, Forfeits { units: &forfeited, epoch: None }, None)
+        .await
+        .unwrap();
     assert_eq!(again, closing);
 
     let of_dead = world.ledger.floors(std::slice::from_ref(&calls), dead).await.unwrap().remove(0);
@@ -147,12 +154,12 @@ async fn closings_are_folded_through_the_first_that_is_not() {
     let folding = async |run| world.ledger.folding(run).await.unwrap();
     assert_eq!(folding(first).await, Folding { is_folded: false, through: 0 });
     for run in [first, second] {
-        world.ledger.close_run(run, ClosedHow::Stopped, &[], None).await.unwrap();
+        world.ledger.close_run(run, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
     }
-    world.ledger.note_folded(second).await.unwrap();
+    world.ledger.note_folded(second, 0).await.unwrap();
     assert_eq!(folding(second).await, Folding { is_folded: true, through: 0 });
     assert_eq!(folding(first).await, Folding { is_folded: false, through: 0 });
-    world.ledger.note_folded(first).await.unwrap();
+    world.ledger.note_folded(first, 0).await.unwrap();
     assert_eq!(folding(first).await, Folding { is_folded: true, through: 2 });
 }
 
@@ -179,7 +186,11 @@ async fn a_window_that_began_with_a_forfeit_takes_events_as_any_other() {
     let (dead, alive) = (world.run().await, world.run().await);
     let tokens = key("t1", "tokens");
     let forfeited = [(tokens.clone(), 40)];
-    world.ledger.close_run(dead, ClosedHow::Forfeited, &forfeited, None).await.unwrap();
+    world
+        .ledger
+        .close_run(dead, ClosedHow::Forfeited, Forfeits { units: &forfeited, epoch: None }, None)
+        .await
+        .unwrap();
     world.flush(alive, 0, &[event("t1", -3)]).await;
     let totals = world.ledger.window_totals(&[tokens]).await.unwrap().remove(0).unwrap();
     assert_eq!((totals.used, totals.forfeited), (-3, 40));
@@ -190,7 +201,11 @@ async fn a_window_that_began_with_a_forfeit_takes_events_as_any_other() {
 async fn closing_a_run_that_never_was_is_refused() {
     let world = World::new().await;
     let stranger = tollgate::domain::ids::RunId(uuid::Uuid::new_v4());
-    let error = world.ledger.close_run(stranger, ClosedHow::Stopped, &[], None).await.unwrap_err();
+    let error = world
+        .ledger
+        .close_run(stranger, ClosedHow::Stopped, Forfeits::NONE, None)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, LedgerError::Refused(Refusal::NotFound { what: "run", .. })),
         "{error}"
@@ -209,9 +224,9 @@ async fn floors_see_closings_in_the_order_of_their_numbers() {
     }
     let closers = runs.into_iter().map(|run| {
         let ledger = world.ledger.clone();
-        tokio::spawn(
-            async move { ledger.close_run(run, ClosedHow::Stopped, &[], None).await.unwrap() },
-        )
+        tokio::spawn(async move {
+            ledger.close_run(run, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap()
+        })
     });
     let closing = tokio::spawn(futures::future::join_all(closers));
     let tokens = [key("t1", "tokens")];

@@ -29,7 +29,7 @@ use tollgate::{
         charges::{Charge, ChargesQuery},
         config::LedgerConfig,
         flush::{FlushBatch, FlushOutcome},
-        runs::{ClosedHow, NewRun},
+        runs::{ClosedHow, Forfeits, NewRun},
         subscriptions::{PlanChange, WindowsAfter},
         tenants::NewTenant,
     },
@@ -91,8 +91,8 @@ impl World {
 
     /// Closes the run that the world flushes as, so that real ones need not wait for it.
     pub async fn close_own_run(&self) {
-        self.ledger.close_run(self.run, ClosedHow::Stopped, &[], None).await.unwrap();
-        self.ledger.note_folded(self.run).await.unwrap();
+        self.ledger.close_run(self.run, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
+        self.ledger.note_folded(self.run, 0).await.unwrap();
     }
 
     /// Puts a catalog in force; plans whose content changed go one version up.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tollgate::{
     domain::{cell_key::CellKey, ids::RunId},
-    ledger::runs::ClosedHow,
+    ledger::runs::{ClosedHow, Forfeits},
     proto::v1::Mode,
     store::keys::{LIFE, counter_name},
 };
@@ -60,7 +60,10 @@ async fn a_closing_that_was_cut_off_is_finished_without_a_person_and_twice_is_as
     let ledger = &cluster.world.ledger;
     let touched = [key.clone(), probe].into_iter().collect();
     ledger.note_touched(id(&run), &touched).await.unwrap();
-    ledger.close_run(id(&run), ClosedHow::Forfeited, &forfeits, None).await.unwrap();
+    ledger
+        .close_run(id(&run), ClosedHow::Forfeited, Forfeits { units: &forfeits, epoch: None }, None)
+        .await
+        .unwrap();
     let forfeited = forfeits[0].1;
     for finished in 1..=2 {
         age(&cluster, &run).await;
