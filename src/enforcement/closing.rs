@@ -120,8 +120,8 @@ impl RunCloser<'_> {
         fenced: Option<&[(CellKey, u64)]>,
         author: Option<Author<'_>>,
     ) -> Result<Closed, CloseRunError> {
-        let forfeits =
-            fenced.map_or(Forfeits::NONE, |units| Forfeits { units, epoch: Some(self.epoch) });
+        let forfeits = fenced
+            .map_or(Forfeits::NONE, |units| Forfeits { units, epoch: Some(self.shared_epoch()) });
         let closing = self.ledger.close_run(run, how, forfeits, author).await?;
         let units: u64 = forfeits.units.iter().map(|(_, units)| units).sum();
         metrics::counter!("tollgate_forfeited_units_total").increment(units);
@@ -135,7 +135,7 @@ impl RunCloser<'_> {
             damaged = self.fold(run, &closing, folding, |_| true).await?;
             // A counter that came back as it was would count nothing of a run that is taken for folded.
             if damaged.is_empty() {
-                self.ledger.note_folded(run, self.epoch).await?;
+                self.ledger.note_folded(run, self.shared_epoch()).await?;
             }
         }
         Ok(Closed { closing, damaged })
@@ -218,6 +218,15 @@ impl RunCloser<'_> {
     async fn retention(&self, key: &CellKey) -> Option<Duration> {
         let state = self.directory.find(&key.tenant, "tenant").await.ok()?;
         key_retention(&state.terms().tenant, key.label, self.clock.now())
+    }
+
+    /// The epoch that what these counters were told holds in. Those of a process are nobody else's: what
+    /// they were told holds whoever has begun an epoch since, whose own are founded on the ledger alone.
+    fn shared_epoch(&self) -> u64 {
+        match self.counters {
+            Counters::Redis(_) => self.epoch,
+            Counters::Local(_) => 0,
+        }
     }
 
     /// Whether these counters know all that the run holds: it has told them, and they have lost

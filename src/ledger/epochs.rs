@@ -139,8 +139,8 @@ pub(super) async fn lock_recovery(tx: &mut PgConnection) -> Result<(), LedgerErr
 
 /// Refuses what was found out in an `epoch` that is not in force any more: who has looked at its
 /// counters has looked at what nobody uses. To be called under [`lock_recovery`], which keeps the next
-/// one from beginning before this commits. 0 is of counters that begin with this, in a process of
-/// their own.
+/// one from beginning before this commits. 0 is of counters that are one process' alone, and
+/// lose nothing before it ends.
 pub(super) async fn check_epoch(tx: &mut PgConnection, epoch: u64) -> Result<(), LedgerError> {
     let latest = sqlx::query_scalar!("SELECT max(epoch) FROM epochs").fetch_one(tx).await?;
     let in_force =
