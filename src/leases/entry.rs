@@ -1,6 +1,9 @@
 //! What a key knows of one run.
 
-use super::message::Totals;
+use super::{
+    heir,
+    message::{Call, Totals},
+};
 use crate::domain::amount::AMOUNT_MAX;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +17,16 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// With what a call of the run, or of its heir, tells. What the run itself had said, and comes after
+    /// its heir, is left out: it is in what the heir told, but for what the journal refused, and to undo
+    /// that would undo what never counted here.
+    pub fn heard(self, call: &Call) -> Self {
+        let is_outdated = heir::is_by_heir(self.sequence) && !heir::is_by_heir(call.sequence);
+        let told = if is_outdated { self.totals } else { call.totals.fitted() };
+        let sequence = self.sequence.max(call.sequence);
+        Self { totals: self.totals.merged(told), sequence, ..self }
+    }
+
     /// Taken before anything was undone, at most [`AMOUNT_MAX`].
     pub fn taken_gross(&self) -> u64 {
         let t = &self.totals;

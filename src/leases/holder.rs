@@ -187,7 +187,8 @@ impl Holder {
     /// when that is flushed.
     pub fn part(&mut self, retention: Option<Duration>) {
         self.retiring = Some(retention);
-        self.farewell_due = self.told.is_some();
+        // A call that is under way may still come to be answered, of counters that are lost since.
+        self.farewell_due = self.told.is_some() || self.flight.is_some();
     }
 
     /// Whether it has been told to retire.

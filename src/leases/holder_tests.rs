@@ -72,3 +72,29 @@ fn what_was_used_beyond_the_ceiling_is_not_said_to_remain() {
     let denied = Step::Deny { why: Denial::Exhausted, remaining: 5, at_hand: 0 };
     assert_eq!(holder.next(cell, ten, &around), denied);
 }
+
+/// Its answer is of counters that may be lost by now, and a floor of the next ones may have been read
+/// before what the cell counted was flushed.
+#[test]
+fn a_cell_that_parts_while_a_call_is_under_way_calls_once_more() {
+    let around = Surroundings {
+        epoch: Epoch { number: 1, recovered: true },
+        ceiling: Ceiling { units: Some(10), version: 1 },
+        now: Duration::from_secs(1),
+    };
+    let (mut holder, cell) =
+        (Holder::new(RunId(Uuid::from_u128(1)), LeaseTimes::default()), Cell::new());
+    let mut key = None;
+    let mut ask = |call: &Call| {
+        let call = Call { floor: Some(Box::new(Floor::default())), ..call.clone() };
+        KeyState::apply(&mut key, true, &call).0
+    };
+    cell.record(5);
+    let Step::Send(call) = holder.next(&cell, None, &around) else { panic!("not sent") };
+    holder.part(None);
+    holder.answered(&cell, &call, &ask(&call), around.now);
+    assert!(holder.is_settled(&cell));
+    let Step::Send(call) = holder.next(&cell, None, &around) else { panic!("it just goes") };
+    holder.answered(&cell, &call, &ask(&call), around.now);
+    assert_eq!(holder.next(&cell, None, &around), Step::Retired);
+}

@@ -187,6 +187,12 @@ impl KeyState {
         self.entries.iter().map(|(run, entry)| (*run, entry.totals, entry.flushed))
     }
 
+    /// The open runs that have not said that all is returned, or got more since.
+    #[cfg(test)]
+    pub(super) fn silent(&self) -> impl Iterator<Item = (&RunId, &Entry)> {
+        self.entries.iter().filter(|(_, entry)| entry.answered == 0)
+    }
+
     /// Makes sure that the key is there in the call's epoch, or says which floor it needs.
     fn establish(slot: &mut Option<Self>, epoch: u64, floor: Option<&Floor>) -> Result<(), u64> {
         let known = slot.as_ref().filter(|key| key.epoch == epoch);
@@ -242,9 +248,10 @@ impl KeyState {
     fn serve(&mut self, call: &Call) -> (Counted, Option<Recall>) {
         let first_before = self.wants.first().map(|want| want.ticket);
         let taken_before = self.taken;
-        let overtaken = call.sequence <= self.entry(call.run).sequence;
+        let before = self.entry(call.run);
+        let overtaken = call.sequence <= before.sequence;
 
-        self.merge(call, overtaken);
+        self.put(call.run, before.heard(call));
         self.recount();
         let lowered =
             self.adopt_ceiling(call.ceiling.fitted()) && self.free() < 0 && self.taken > self.used;
@@ -273,15 +280,6 @@ impl KeyState {
             None => lowered.then_some(Recall { ticket: self.tickets, first: None, by: call.run }),
         };
         (self.counted(call, outcome), recall)
-    }
-
-    fn merge(&mut self, call: &Call, overtaken: bool) {
-        let mut entry = self.entry(call.run);
-        entry.totals = entry.totals.merged(call.totals.fitted());
-        if !overtaken {
-            entry.sequence = call.sequence;
-        }
-        self.put(call.run, entry);
     }
 
     /// Takes over a newer ceiling; whether that lowered it.

@@ -29,22 +29,25 @@ impl World {
         self.sidecars.values().filter_map(move |sidecar| sidecar.slots.get(&key))
     }
 
+    fn slot_of(&self, run: RunId, key: usize) -> Option<&Slot> {
+        self.sidecars.get(&run).and_then(|sidecar| sidecar.slots.get(&key))
+    }
+
     /// What could still be had somewhere: free at the key, in hand at any run, or on the way
     /// between. What dead runs held counts too. Not what a run got back after it had answered a
-    /// recall, until the key hears of that.
+    /// recall, until the key hears of that: of who has answered nothing is awaited.
     pub(super) fn left(&self, key: usize) -> i64 {
         let (Some(state), Some(free)) = (self.key(key), self.free(key)) else { return i64::MAX };
-        let spent_unheard: i64 = self
-            .sidecars
-            .values()
-            .filter_map(|sidecar| Some((sidecar.run, sidecar.slots.get(&key)?)))
-            .map(|(run, slot)| {
-                let heard = consumed_of(state, run);
-                let consumed = slot.cell.counts().consumed;
-                (consumed.saturating_sub(heard) + slot.held + slot.overlooked()).cast_signed()
+        let awaited: i64 = state
+            .silent()
+            .map(|(run, entry)| {
+                let spent_unheard = self.slot_of(*run, key).map_or(0, |slot| {
+                    slot.cell.counts().consumed.saturating_sub(entry.totals.consumed) + slot.held
+                });
+                entry.outstanding().cast_signed() - spent_unheard.cast_signed()
             })
             .sum();
-        free + state.outstanding() - spent_unheard
+        free + awaited
     }
 
     pub(super) fn check_always(&mut self) {
@@ -97,11 +100,12 @@ impl World {
     }
 
     fn is_at_rest(&self, sidecar: &Sidecar) -> bool {
-        let told = |slot: &Slot| slot.holder.is_settled(&slot.cell) && slot.held == 0;
+        let told = |slot: &Slot| slot.holder.is_settled(&slot.cell) && slot.users == 0;
         let idle =
             |slot: &Slot| slot.queue.is_empty() && slot.flight.is_none() && slot.wake_at.is_none();
         sidecar.flushed == sidecar.journal.len()
             && !sidecar.stopping
+            && self.ledger.closing(sidecar.run).is_none()
             && sidecar.terms.version == self.terms.version
             && sidecar.epoch.is_some_and(|(epoch, of)| epoch.recovered && of == self.redis.identity)
             && sidecar.slots.values().all(|slot| told(slot) && idle(slot))
@@ -135,13 +139,17 @@ impl World {
                     assert!(apart <= self.uncounted[key], "I4: used: {apart} apart");
                 }
             }
-            self.check_the_rest_is_usable(key, used, forfeited);
+        }
+        // Last: windows end while what is asked for here is waited for.
+        for key in 0..self.keys.len() {
+            self.check_the_rest_is_usable(key);
         }
     }
 
     /// I2: all that remains can be had, by any run, and not a unit more.
-    fn check_the_rest_is_usable(&mut self, key: usize, used: i64, forfeited: u64) {
+    fn check_the_rest_is_usable(&mut self, key: usize) {
         let Key { limit, window } = self.keys[key];
+        let (used, forfeited) = self.ledger.sums(key);
         let Some(ceiling) = self.terms.ceiling(limit).units else { return };
         let last_us = self.now + LAST_WINDOW_US;
         let is_current = |sidecar: &Sidecar| {
@@ -182,10 +190,6 @@ impl World {
         self.until(self.now + LAST_WORD_US);
         same("I2: one more is refused", self.seen.refused, refused + 1);
     }
-}
-
-fn consumed_of(key: &KeyState, run: RunId) -> u64 {
-    key.runs().find(|(of, ..)| *of == run).map_or(0, |(_, totals, _)| totals.consumed)
 }
 
 /// Like `assert_eq`, but the message begins with the invariant.

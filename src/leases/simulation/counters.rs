@@ -37,7 +37,6 @@ impl World {
         let (answer, recall) = KeyState::apply(slot, alive, &taken);
         if let Answer::Counted(_) = answer {
             self.tell_ceiling(call, key);
-            self.hear_of_late(call, key);
             self.keep_key(key, call.retention);
         }
         if let Some(recall) = recall {
@@ -77,13 +76,6 @@ impl World {
         let left = self.keys[key].window.end?.duration_since(wall(self.now, skew_ms));
         let left = Duration::try_from(left).unwrap_or_default();
         Some(left + Duration::from_millis(self.plan.retention_ms()))
-    }
-
-    fn hear_of_late(&mut self, call: &Call, key: usize) {
-        let slot = self.sidecars.get_mut(&call.run).and_then(|sidecar| sidecar.slots.get_mut(&key));
-        if let Some(slot) = slot.filter(|slot| slot.returning.0 == call.sequence) {
-            slot.returning = (0, 0);
-        }
     }
 
     /// What may be admitted from now on: not what the key believes, but what it was told.

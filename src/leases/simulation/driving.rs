@@ -99,11 +99,6 @@ impl World {
                         slot.cell.refill(call.totals.returned - slot.returned);
                         slot.spoiled = true;
                     }
-                    if call.closed {
-                        let back = call.totals.returned - slot.returned;
-                        let late = std::mem::take(&mut slot.late).min(back);
-                        slot.returning = (call.sequence, slot.returning.1 + late);
-                    }
                     slot.returned = call.totals.returned;
                     let sequence = call.sequence;
                     self.send(identity, &call, key);

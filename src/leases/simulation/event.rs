@@ -26,6 +26,12 @@ pub(super) enum Event {
         amount: u64,
         event: u64,
     },
+    /// The journal has refused units that count already.
+    Refused {
+        run: RunId,
+        key: usize,
+        amount: u64,
+    },
     /// A reservation is settled with `used` units.
     Settle {
         run: RunId,
@@ -109,6 +115,7 @@ impl Event {
             Self::AnswerArrives { call, .. } => Some(call.run),
             Self::Arrive { run }
             | Self::Journalled { run, .. }
+            | Self::Refused { run, .. }
             | Self::Settle { run, .. }
             | Self::CallTimesOut { run, .. }
             | Self::Hint { run, .. }

@@ -226,6 +226,15 @@ fn an_heir_that_gives_back_what_the_journal_knows_to_be_used_is_found() {
 }
 
 #[test]
+fn an_heir_that_forgets_what_the_journal_refused_is_found() {
+    is_found_in(Planted::HeirForgetsRefused, |plan| {
+        plan.refused_by_journal = 200;
+        plan.inherits = 1_000;
+        plan.kills_per_s = 10;
+    });
+}
+
+#[test]
 fn settlement_that_a_closing_loses_is_found() {
     is_found(Planted::SettlementLost);
 }

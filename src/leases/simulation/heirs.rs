@@ -57,14 +57,20 @@ impl World {
     /// A key has answered what was sent for a run that is gone.
     pub(super) fn heir_answered(&mut self, call: &Call, key: usize, answer: &Answer) {
         let (to, mut is_done) = (self.redis.identity, true);
+        let forgets = self.is_planted(Planted::HeirForgetsRefused);
         if let Answer::Counted(counted) = answer
             && heir::is_telling(call)
-            && let Some(back) = heir::give_back(call, counted)
+            && let Some(mut back) = heir::give_back(call, counted)
         {
+            if forgets {
+                back.totals.consumed = call.totals.consumed;
+                back.totals.returned = back.totals.granted.saturating_sub(call.totals.consumed);
+            }
             is_done = false;
             self.send(to, &back, key);
         }
-        let is_told = heir::is_of_heir(call) && is_done && matches!(answer, Answer::Counted(_));
+        let is_told =
+            heir::is_by_heir(call.sequence) && is_done && matches!(answer, Answer::Counted(_));
         for closing in self.closings.iter_mut().filter(|one| is_told && one.run == call.run) {
             closing.inherited.insert(key);
             self.seen.inherited += 1;

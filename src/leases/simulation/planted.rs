@@ -51,6 +51,8 @@ pub(super) enum Planted {
     FoldedTooEarly,
     /// Who inherits a dead run gives back what only its journal knows to be used.
     HeirKnowsFlushed,
+    /// Who inherits a dead run takes for used what is in its journal, though the key has undone more.
+    HeirForgetsRefused,
     /// A run that was closed tells a new epoch what it used, and nobody looks for that.
     ClosedRunReports,
     /// What a run may have spent is found out in one epoch, and counts though another has begun.

@@ -1,6 +1,7 @@
 //! What clients ask of a sidecar, and what its journal says to that.
 
 use jiff::{SignedDuration, Timestamp};
+use rand::Rng;
 
 use super::{
     event::Event,
@@ -19,6 +20,8 @@ use crate::{
 /// Whose all holds are.
 const OWNER: &str = "acme";
 
+/// Longest time until a full disk has said so.
+const REFUSED_AFTER_US_MAX: u64 = 5_000;
 /// Requests that wait for one key in one run. One more is turned away without a verdict.
 const QUEUE_MAX: usize = 64;
 
@@ -127,6 +130,12 @@ impl World {
             return;
         }
         let refused = self.plan.refused_by_journal;
+        if self.share(refused) && self.rng.random() {
+            // A full disk says so when the units count already.
+            self.count(run, key, amount);
+            let delay = self.up_to(REFUSED_AFTER_US_MAX);
+            return self.later(delay, Event::Refused { run, key, amount });
+        }
         self.leave_cell(run, key);
         if self.share(refused) {
             return self.give_back(run, key, amount);
@@ -146,12 +155,25 @@ impl World {
         self.spend(run, key, amount);
     }
 
+    /// What counted is in no journal after all.
+    pub(super) fn refused(&mut self, run: RunId, key: usize, amount: u64) {
+        if self.sidecars.contains_key(&run) {
+            self.leave_cell(run, key);
+            self.slot(run, key).cell.undo(amount);
+            self.drive(run, key);
+        }
+    }
+
     fn spend(&mut self, run: RunId, key: usize, amount: u64) {
+        self.count(run, key, amount);
+        self.seen.admitted += 1;
+    }
+
+    fn count(&mut self, run: RunId, key: usize, amount: u64) {
         let slot = self.slot(run, key);
         slot.held -= amount;
         slot.cell.commit(amount);
         self.held[key] -= amount;
-        self.seen.admitted += 1;
     }
 
     /// A reservation is settled, unless it has expired: then what was used is recorded as late.
@@ -202,7 +224,6 @@ impl World {
         let slot = self.slot(run, key);
         slot.held -= amount;
         let recalled = slot.cell.give_back(amount) == GivenBack::Recalled;
-        slot.late += if recalled { amount } else { 0 };
         let awaited = recalled || !slot.queue.is_empty();
         self.held[key] -= amount;
         if awaited {

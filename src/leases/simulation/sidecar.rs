@@ -77,10 +77,6 @@ pub(super) struct Slot {
     pub wake_at: Option<u64>,
     /// Returned as of the last call.
     pub returned: u64,
-    /// What requests and reservations gave back after the last call said that all was returned.
-    pub late: u64,
-    /// The call that returns what was late, and how much that is.
-    pub returning: (u64, u64),
     /// How many of the key's records there were when the cell parted, all of them flushed.
     pub parted_after: Option<usize>,
     /// A planted mistake has put back into hand what the call under way says is returned.
@@ -108,16 +104,9 @@ impl Slot {
             users: 0,
             wake_at: None,
             returned,
-            late: 0,
-            returning: (0, 0),
             parted_after: None,
             spoiled: false,
         }
-    }
-
-    /// In hand or on the way back, and the key has not heard of it though the run has answered.
-    pub(super) fn overlooked(&self) -> u64 {
-        self.late.min(self.cell.available()) + self.returning.1
     }
 
     /// The call under way is over.

@@ -188,6 +188,7 @@ impl World {
             Event::Journalled { run, key, amount, event } => {
                 self.journalled(run, key, amount, event);
             }
+            Event::Refused { run, key, amount } => self.refused(run, key, amount),
             Event::Settle { run, key, number, used } => self.settle(run, key, number, used),
             Event::CallArrives { to, call, key } => self.call_arrives(to, &call, key),
             Event::AnswerArrives { call, key, answer } => self.answer_arrives(&call, key, &answer),

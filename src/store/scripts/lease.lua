@@ -8,6 +8,9 @@
 --   open run.
 -- Answer: counted 0..., need floor {1, closed_seq_min}, stale {2, epoch}, lost {3}, fenced {4}.
 
+-- Calls from this number on are of a dead run's heir, who knows better (leases::heir).
+local TELLS = AMOUNT_MAX - 1
+
 local name, epoch, run = KEYS[1], tonumber(ARGV[2]), ARGV[4]
 local recovered = ARGV[3] == '1'
 local sequence, last, closed = tonumber(ARGV[5]), ARGV[17] == '1', ARGV[18] == '1'
@@ -131,11 +134,13 @@ local taken_before = key.taken
 local e = copy(entry(key, run))
 local overtaken = sequence <= e.sequence
 
-e.granted = math.max(e.granted, tonumber(ARGV[6]))
-e.returned = math.max(e.returned, tonumber(ARGV[7]))
-e.consumed = math.max(e.consumed, tonumber(ARGV[8]))
-e.recorded = math.max(e.recorded, tonumber(ARGV[9]))
-e.undone = math.max(e.undone, tonumber(ARGV[10]))
+if e.sequence < TELLS or sequence >= TELLS then
+  e.granted = math.max(e.granted, tonumber(ARGV[6]))
+  e.returned = math.max(e.returned, tonumber(ARGV[7]))
+  e.consumed = math.max(e.consumed, tonumber(ARGV[8]))
+  e.recorded = math.max(e.recorded, tonumber(ARGV[9]))
+  e.undone = math.max(e.undone, tonumber(ARGV[10]))
+end
 if not overtaken then
   e.sequence = sequence
 end

@@ -88,7 +88,12 @@ impl Draw {
         let stale = Ceiling { units: Some(self.units(99)), version: self.ceiling.version - 1 };
         let call = Call {
             run: self.runs[run],
-            sequence: if self.one_in(12) { self.up_to(self.sequence) } else { self.sequence },
+            sequence: match () {
+                () if self.one_in(12) => self.up_to(self.sequence),
+                // Of an heir, after which the run itself is not heard.
+                () if self.one_in(60) => AMOUNT_MAX - self.up_to(1),
+                () => self.sequence,
+            },
             epoch: Epoch { number: self.epoch, recovered: !self.one_in(10) },
             totals: grown,
             ceiling: if self.one_in(8) { stale } else { self.ceiling },
