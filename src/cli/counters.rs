@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ledger::Ledger,
+    ledger::{Ledger, epochs::Epoch},
     store::{
         LocalCounters, RedisCounters, config::RedisConfig, counters::Counters, identity::Identity,
     },
@@ -43,6 +43,12 @@ pub(super) async fn reach(config: RedisConfig, ledger: &Ledger) -> anyhow::Resul
     let latest = ledger.latest_epoch().await?;
     let stop = CancellationToken::new();
     if config.url.is_empty() {
+        if latest.as_ref().is_some_and(Epoch::is_shared) {
+            bail!(
+                "the counters in force are in a Redis, and no redis.url is set: nothing was changed; \
+                 give --redis-url, or the configuration of the sidecars"
+            );
+        }
         // Counters in a sidecar's memory end with it: there is nothing to fold a run into.
         let epoch = latest.map_or(1, |latest| latest.number);
         return Ok(Reached { counters: Counters::Local(LocalCounters::new()), epoch, stop });

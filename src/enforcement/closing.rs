@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::{directory::Directory, retention::key_retention};
+use super::{
+    directory::{Directory, tenant_state::TenantState},
+    error::EngineError,
+    retention::key_retention,
+    tell_each::{Heard, tell_each},
+};
 use crate::{
     clock::Clock,
     domain::{cell_key::CellKey, ids::RunId},
@@ -36,6 +41,8 @@ pub enum CloseRunError {
          minutes, or log what keeps them from it"
     )]
     Crowded { key: CellKey },
+    #[error("what holds for the counter {key} is not known now: {error}")]
+    NoTerms { key: CellKey, error: Box<EngineError> },
 }
 
 /// A run that is closed.
@@ -54,10 +61,17 @@ enum Told {
     Damaged(StoreError),
 }
 
+/// What came of telling one counter of a closing.
+enum Folded {
+    Told,
+    Damaged(CellKey),
+    Crowded(CloseRunError),
+}
+
 impl From<LedgerError> for CloseRunError {
     fn from(error: LedgerError) -> Self {
         match error {
-            LedgerError::EpochOver(_) => Self::EpochOver,
+            LedgerError::EpochOver(_) | LedgerError::SharedByNow => Self::EpochOver,
             error => Self::Ledger(error),
         }
     }
@@ -93,26 +107,29 @@ impl RunCloser<'_> {
     pub async fn fence(&self, run: RunId) -> Result<Vec<(CellKey, u64)>, CloseRunError> {
         let is_known = self.is_known(run).await?;
         let folding = self.ledger.folding(run).await?;
-        let mut unspent = vec![];
-        for (key, totals) in self.ledger.run_totals(run).await? {
-            let units = match self.tell(&key, run, CloseStep::Fence, folding).await? {
-                Told::Answer(CloseAnswer::Fenced { taken: Some(taken) }) => {
+        let totals = self.ledger.run_totals(run).await?;
+        let fenced = tell_each(totals, |(key, totals)| async move {
+            let units = match self.tell(&key, run, CloseStep::Fence, folding).await {
+                Ok(Told::Answer(CloseAnswer::Fenced { taken: Some(taken) })) => {
                     taken.saturating_sub(totals.consumed + totals.recorded)
                 }
                 // It never asked for anything here.
-                Told::Answer(_) if is_known => 0,
-                _ => self.free_in_ledger(&key).await?,
+                Ok(Told::Answer(_)) if is_known => 0,
+                Ok(_) => self.free_in_ledger(&key).await?,
+                Err(CloseRunError::NoCounters) => return Ok(Heard::Silent((key, totals))),
+                Err(error) => return Err(error),
             };
-            if units > 0 {
-                unspent.push((key, units));
-            }
-        }
+            Ok(Heard::Answer((key, units)))
+        });
+        let mut unspent = fenced.await?.ok_or(CloseRunError::NoCounters)?;
+        unspent.retain(|(_, units)| *units > 0);
+        unspent.sort_unstable();
         Ok(unspent)
     }
 
-    /// Closes a run, which forfeits what [`Self::fence`] told of it, if it was asked. What it forfeits is noted with its closing, so that closing it again after a
-    /// failure folds the same. One that is folded already is folded no second time: counters forget
-    /// whom nobody will fold again.
+    /// Closes a run, which forfeits what [`Self::fence`] told of it, if it was asked. What it forfeits
+    /// is noted with its closing, so that closing it again after a failure folds the same. One that is
+    /// folded already is folded no second time: counters forget whom nobody will fold again.
     pub async fn close(
         &self,
         run: RunId,
@@ -120,12 +137,13 @@ impl RunCloser<'_> {
         fenced: Option<&[(CellKey, u64)]>,
         author: Option<Author<'_>>,
     ) -> Result<Closed, CloseRunError> {
-        let forfeits = fenced
-            .map_or(Forfeits::NONE, |units| Forfeits { units, epoch: Some(self.shared_epoch()) });
+        let forfeits =
+            fenced.map_or(Forfeits::NONE, |units| Forfeits { units, epoch: self.shared_epoch() });
         let closing = self.ledger.close_run(run, how, forfeits, author).await?;
+        // Unless somebody else has closed it otherwise.
         let units: u64 = forfeits.units.iter().map(|(_, units)| units).sum();
-        metrics::counter!("tollgate_forfeited_units_total").increment(units);
-        if units > 0 {
+        if units > 0 && closing.how == how {
+            metrics::counter!("tollgate_forfeited_units_total").increment(units);
             let counters = forfeits.units.len();
             tracing::warn!(%run, units, counters, "forfeited what a run may have spent unheard");
         }
@@ -161,36 +179,40 @@ impl RunCloser<'_> {
         folding: Folding,
         which: impl Fn(&CellKey) -> bool,
     ) -> Result<Vec<CellKey>, CloseRunError> {
-        let (mut damaged, mut crowded) = (vec![], None);
         let noted: BTreeMap<_, _> = self.ledger.run_forfeits(run).await?.into_iter().collect();
-        for (key, totals) in self.ledger.run_totals(run).await? {
-            if !which(&key) {
-                continue;
-            }
+        let mut folds = vec![];
+        for (key, totals) in
+            self.ledger.run_totals(run).await?.into_iter().filter(|(key, _)| which(key))
+        {
             let FlushedTotals { consumed, recorded, undone, .. } = totals;
-            let fold = CloseStep::Fold {
-                closed_seq: closing.seq,
-                used: consumed + recorded,
-                undone,
-                forfeit: noted.get(&key).copied().unwrap_or(0),
-            };
+            let forfeit = noted.get(&key).copied().unwrap_or(0);
+            let (closed_seq, used) = (closing.seq, consumed + recorded);
+            folds.push((key, CloseStep::Fold { closed_seq, used, undone, forfeit }));
+        }
+        let told = tell_each(folds, |(key, fold)| async move {
             match self.tell(&key, run, fold, folding).await {
-                Ok(Told::Answer(_)) => {}
+                Ok(Told::Answer(_)) => Ok(Heard::Answer(Folded::Told)),
                 Ok(Told::Damaged(error)) => {
-                    let name = counter_name(&key);
-                    metrics::counter!("tollgate_damaged_counters_total").increment(1);
-                    tracing::error!(
-                        %run, name, %error,
-                        "cannot tell a counter that a run is closed: what Redis has in its place is no \
-                         counter; DEL it and tg:life in Redis, which begins a new epoch"
-                    );
-                    damaged.push(key);
+                    warn_of_damage(&key, run, &error);
+                    Ok(Heard::Answer(Folded::Damaged(key)))
                 }
-                Err(error @ CloseRunError::Crowded { .. }) => crowded = Some(error),
-                Err(error) => return Err(error),
+                Err(CloseRunError::NoCounters) => Ok(Heard::Silent((key, fold))),
+                Err(error @ CloseRunError::Crowded { .. }) => {
+                    Ok(Heard::Answer(Folded::Crowded(error)))
+                }
+                Err(error) => Err(error),
+            }
+        });
+        let mut damaged = vec![];
+        for one in told.await?.ok_or(CloseRunError::NoCounters)? {
+            match one {
+                Folded::Told => {}
+                Folded::Damaged(key) => damaged.push(key),
+                Folded::Crowded(error) => return Err(error),
             }
         }
-        crowded.map_or(Ok(damaged), Err)
+        damaged.sort_unstable();
+        Ok(damaged)
     }
 
     async fn tell(
@@ -206,7 +228,7 @@ impl RunCloser<'_> {
             step,
             folded_through: folding.through,
             fenced_max: FENCED_MAX,
-            retention: self.retention(key).await,
+            retention: self.retention(key).await?,
         };
         match accepted(self.counters.close(key, &call).await)? {
             Told::Answer(CloseAnswer::Crowded) => Err(CloseRunError::Crowded { key: key.clone() }),
@@ -215,17 +237,27 @@ impl RunCloser<'_> {
     }
 
     /// The run may have been the last one to use the key.
-    async fn retention(&self, key: &CellKey) -> Option<Duration> {
-        let state = self.directory.find(&key.tenant, "tenant").await.ok()?;
-        key_retention(&state.terms().tenant, key.label, self.clock.now())
+    async fn retention(&self, key: &CellKey) -> Result<Option<Duration>, CloseRunError> {
+        let state = self.tenant_of(key).await?;
+        Ok(state
+            .and_then(|state| key_retention(&state.terms().tenant, key.label, self.clock.now())))
     }
 
-    /// The epoch that what these counters were told holds in. Those of a process are nobody else's: what
-    /// they were told holds whoever has begun an epoch since, whose own are founded on the ledger alone.
-    fn shared_epoch(&self) -> u64 {
+    /// `None`: nobody knows the tenant any more. A ledger that does not say is an error.
+    async fn tenant_of(&self, key: &CellKey) -> Result<Option<Arc<TenantState>>, CloseRunError> {
+        match self.directory.find(&key.tenant, "tenant").await {
+            Ok(state) => Ok(Some(state)),
+            Err(EngineError::Unknown(_)) => Ok(None),
+            Err(error) => Err(CloseRunError::NoTerms { key: key.clone(), error: Box::new(error) }),
+        }
+    }
+
+    /// The epoch that what these counters were told holds in. `None`: what those of one process were
+    /// told holds whoever has begun an epoch since, whose own are founded on the ledger alone.
+    fn shared_epoch(&self) -> Option<u64> {
         match self.counters {
-            Counters::Redis(_) => self.epoch,
-            Counters::Local(_) => 0,
+            Counters::Redis(_) => Some(self.epoch),
+            Counters::Local(_) => None,
         }
     }
 
@@ -239,7 +271,7 @@ impl RunCloser<'_> {
     /// What the ledger knows nothing of being used, below the ceiling. Also of a window that seems to
     /// be over: whose clock says so may be wrong, as those of hosts that start again are.
     async fn free_in_ledger(&self, key: &CellKey) -> Result<u64, CloseRunError> {
-        let Ok(state) = self.directory.find(&key.tenant, "tenant").await else { return Ok(0) };
+        let Some(state) = self.tenant_of(key).await? else { return Ok(0) };
         let terms = state.terms();
         let ceiling = terms.ceiling_of(key).and_then(|ceiling| ceiling.units);
         let Some(ceiling) = ceiling else { return Ok(0) };
@@ -253,6 +285,16 @@ impl RunCloser<'_> {
         let free = ceiling.cast_signed().saturating_sub(counted);
         Ok(u64::try_from(free).unwrap_or(0))
     }
+}
+
+fn warn_of_damage(key: &CellKey, run: RunId, error: &StoreError) {
+    let name = counter_name(key);
+    metrics::counter!("tollgate_damaged_counters_total").increment(1);
+    tracing::error!(
+        %run, name, %error,
+        "cannot tell a counter that a run is closed: what Redis has in its place is no counter; DEL \
+         it and tg:life in Redis, which begins a new epoch"
+    );
 }
 
 /// A counter that does not answer says nothing of the epoch.
@@ -272,7 +314,43 @@ fn accepted(answer: Result<CloseAnswer, StoreError>) -> Result<Told, CloseRunErr
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::{
+        domain::ids::{MeterName, TenantId},
+        enforcement::{counter::CounterSeed, directory::Source},
+        leases::holder::LeaseTimes,
+        ledger::config::LedgerConfig,
+        store::LocalCounters,
+    };
+
+    /// Where the ledger does not say what holds, nothing may be taken for free, or kept for ever.
+    #[tokio::test]
+    async fn a_ledger_that_is_away_stops_a_closing() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("postgres://nobody@localhost/none?host={}", dir.path().display());
+        let ledger = Ledger::new(&LedgerConfig { url, ..LedgerConfig::default() }).unwrap();
+        let run = RunId(Uuid::from_u128(1));
+        let seed = CounterSeed { run, times: LeaseTimes::default() };
+        let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), seed, None));
+        let closer = RunCloser {
+            ledger: &ledger,
+            counters: &Counters::Local(LocalCounters::new()),
+            epoch: 1,
+            directory: &directory,
+            clock: &Clock::System,
+        };
+        let key = CellKey {
+            tenant: TenantId::new("acme").unwrap(),
+            meter: MeterName::new("calls").unwrap(),
+            subject: None,
+            label: "month:0:1".parse().unwrap(),
+        };
+        let unknown = |error| matches!(error, CloseRunError::NoTerms { .. });
+        assert!(closer.free_in_ledger(&key).await.is_err_and(unknown));
+        assert!(closer.retention(&key).await.is_err_and(unknown));
+    }
 
     #[test]
     fn only_an_answer_tells_that_the_epoch_is_over() {

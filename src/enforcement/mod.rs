@@ -48,5 +48,6 @@ pub mod run_time;
 mod settling;
 mod status;
 mod taken;
+mod tell_each;
 pub mod values;
 pub mod watch;

@@ -28,6 +28,7 @@ impl From<LedgerError> for JobError {
             LedgerError::Unavailable(_)
             | LedgerError::Contended { .. }
             | LedgerError::EpochOver(_)
+            | LedgerError::SharedByNow
             | LedgerError::Failed(_) => Self::Retry(error.into()),
         }
     }

@@ -25,8 +25,12 @@ pub const OWN_COUNTERS: &str = "run:";
 impl Epoch {
     /// Whether its counters are shared, rather than one run's own.
     pub fn is_shared(&self) -> bool {
-        !self.counters.starts_with(OWN_COUNTERS)
+        is_shared(&self.counters)
     }
+}
+
+fn is_shared(counters: &str) -> bool {
+    !counters.starts_with(OWN_COUNTERS)
 }
 
 impl Ledger {
@@ -128,8 +132,8 @@ impl Ledger {
     }
 }
 
-/// Orders those who may begin an epoch or complete its recovery: each sees what the ones before have committed. One row
-/// for all epochs, since an epoch may begin meanwhile.
+/// Orders those who may begin an epoch or complete its recovery: each sees what the ones before have
+/// committed. One row for all epochs, since an epoch may begin meanwhile.
 pub(super) async fn lock_recovery(tx: &mut PgConnection) -> Result<(), LedgerError> {
     sqlx::query!("SELECT value FROM commit_sequences WHERE name = 'closing' FOR UPDATE")
         .fetch_one(tx)
@@ -139,14 +143,23 @@ pub(super) async fn lock_recovery(tx: &mut PgConnection) -> Result<(), LedgerErr
 
 /// Refuses what was found out in an `epoch` that is not in force any more: who has looked at its
 /// counters has looked at what nobody uses. To be called under [`lock_recovery`], which keeps the next
-/// one from beginning before this commits. 0 is of counters that are one process' alone, and
-/// lose nothing before it ends.
+/// one from beginning before this commits.
 pub(super) async fn check_epoch(tx: &mut PgConnection, epoch: u64) -> Result<(), LedgerError> {
     let latest = sqlx::query_scalar!("SELECT max(epoch) FROM epochs").fetch_one(tx).await?;
-    let in_force =
-        latest.map_or(Ok(0), |latest| read_unsigned("epochs", "epoch", latest, latest))?;
-    let is_over = epoch != 0 && in_force != 0 && in_force != epoch;
-    if is_over { Err(LedgerError::EpochOver(epoch)) } else { Ok(()) }
+    let is_in_force = latest.is_some_and(|latest| u64::try_from(latest) == Ok(epoch));
+    if is_in_force { Ok(()) } else { Err(LedgerError::EpochOver(epoch)) }
+}
+
+/// Refuses what one process' own counters were told while those in force are shared, which may have been
+/// founded with the run open. To be called under [`lock_recovery`].
+pub(super) async fn check_unshared(tx: &mut PgConnection) -> Result<(), LedgerError> {
+    let latest = sqlx::query_scalar!("SELECT counters FROM epochs ORDER BY epoch DESC LIMIT 1")
+        .fetch_optional(tx)
+        .await?;
+    match latest {
+        Some(counters) if is_shared(&counters) => Err(LedgerError::SharedByNow),
+        _ => Ok(()),
+    }
 }
 
 /// Marks the epoch in force as recovered if no run is left that has neither reported nor been

@@ -24,6 +24,9 @@ pub enum LedgerError {
     /// changed.
     #[error("the shared counters of epoch {0} are not in force any more")]
     EpochOver(u64),
+    /// What counters of one process were told does not reach those that others share.
+    #[error("the counters in force are shared, and not those of one process")]
+    SharedByNow,
     /// A sum that its column cannot hold.
     #[error("{column} {value} does not fit 64 bits")]
     TooLarge { column: &'static str, value: i128 },

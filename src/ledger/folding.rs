@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::{
     cell_rows::read_unsigned,
-    epochs::{check_epoch, lock_recovery, recover_if_all_reported},
+    epochs::{check_epoch, check_unshared, lock_recovery, recover_if_all_reported},
     error::LedgerError,
     pool::Ledger,
 };
@@ -72,18 +72,23 @@ impl Ledger {
     }
 
     /// Notes that a closed run has been folded into every shared counter that it touched: only then
-    /// does the recovery of an epoch no longer wait for it. Harmless when repeated.
+    /// does the recovery of an epoch no longer wait for it. `epoch`: in which they have heard; `None`
+    /// where they are one process' own, which no epoch makes anew. Harmless when repeated.
     ///
     /// # Errors
     ///
     /// [`LedgerError::EpochOver`] unless `epoch` is in force: counters of the next one may have been
-    /// rebuilt meanwhile from a floor in which the run was open.
-    pub async fn note_folded(&self, run: RunId, epoch: u64) -> Result<(), LedgerError> {
+    /// rebuilt meanwhile from a floor in which the run was open. [`LedgerError::SharedByNow`] for the same
+    /// reason, where only one process' own counters have heard of it, and those in force are shared.
+    pub async fn note_folded(&self, run: RunId, epoch: Option<u64>) -> Result<(), LedgerError> {
         self.run_tx("note_folded", |tx| {
             Box::pin(async move {
                 let tx = tx.connection();
                 lock_recovery(tx).await?;
-                check_epoch(tx, epoch).await?;
+                match epoch {
+                    Some(epoch) => check_epoch(tx, epoch).await?,
+                    None => check_unshared(tx).await?,
+                }
                 sqlx::query!(
                     "UPDATE runs SET folded_at = now()
                  WHERE run = $1 AND closed_at IS NOT NULL AND folded_at IS NULL",

@@ -4,8 +4,9 @@
 //! `Ledger::query`; the metrics of both carry a name.
 //! All connections act as `tollgate_service`, which owns nothing; what concerns one tenant is done in
 //! a role that sees no other's rows (`Ledger::run_tx_of`, `Measured::of`).
-//! Transactions take their locks in one order, so that they seldom wait in a circle: run, keys,
-//! then totals sorted by key, then the rows of `commit_sequences` and `epochs`.
+//! Transactions take their locks in one order, so that they seldom wait in a circle: closings, which
+//! also are recovery's, then run, keys, totals sorted by key, and the rows of `epochs` and of all other
+//! `commit_sequences`.
 
 pub mod alerts;
 pub mod billable_usage;

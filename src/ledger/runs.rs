@@ -112,7 +112,7 @@ pub struct Forfeits<'a> {
     /// Units per counter.
     pub units: &'a [(CellKey, u64)],
     /// The epoch in which its calls were refused from then on, and this was found out. `None`: nobody
-    /// asked the counters, since the run has nothing that nobody knows of.
+    /// asked the counters, since the run has nothing that nobody knows of, or they are one process' own.
     pub epoch: Option<u64>,
 }
 
@@ -257,6 +257,7 @@ impl Ledger {
                 let tx = tx.connection();
                 // Before the run's row, as everybody takes them.
                 lock_recovery(tx).await?;
+                wait_briefly(tx).await?;
                 let row = sqlx::query_as!(
                     RunRow,
                     r#"SELECT run, host, boot_id, started_at, flushed_position, mark_at, closed_at,
@@ -323,6 +324,13 @@ impl Ledger {
             })
             .collect()
     }
+}
+
+/// How long a closing waits for a flush that has the run's row: what stands still in one must not keep
+/// all other closings, and the counters' recovery, waiting with it.
+async fn wait_briefly(tx: &mut PgConnection) -> Result<(), LedgerError> {
+    sqlx::query!("SELECT set_config('lock_timeout', '1s', true)").fetch_one(tx).await?;
+    Ok(())
 }
 
 /// Where the mark of `run` stands, as the transaction sees it.

@@ -113,6 +113,10 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let actor = args.author.actor();
     let author = Some(args.author.author(&actor));
     let Closed { closing, damaged } = closer.close(run, how, forfeits, author).await?;
+    if closing.how != how {
+        let what = "was closed by somebody else meanwhile, and stays as that one has closed it";
+        return tell_closed(args, run, closing, &damaged, what);
+    }
     match args.json {
         true => tell_json(run, closing, false, &held, &damaged)?,
         false => {

@@ -27,6 +27,10 @@ const CLOSINGS_MAX: u32 = 16;
 /// So long a closing is left alone that could not be finished for a reason of its own: to try means to
 /// tell all its counters once more.
 const LEFT_ALONE_FOR: Duration = Duration::from_secs(300);
+/// The same, of one whose counters did not all answer: others go first.
+const SILENT_FOR: Duration = Duration::from_secs(30);
+/// If so many in a row fail, it is not for reasons of their own.
+const FAILURES_MAX: u32 = 3;
 
 /// Finishes closings that were cut off.
 pub struct CutOffClosings {
@@ -55,7 +59,7 @@ impl CutOffClosings {
             tokio::select! {
                 looked = self.look(Instant::now()) => {
                     if let Err(error) = looked {
-                        tracing::debug!(%error, "cannot look for closings that were cut off now");
+                        tracing::warn!(%error, "cannot finish closings that were cut off now");
                     }
                 }
                 () = stop.cancelled() => return,
@@ -76,8 +80,7 @@ impl CutOffClosings {
         let left_alone: Vec<_> = self.left_alone.keys().copied().collect();
         let found = self.ledger.unfolded(CUT_OFF_AFTER, &left_alone, CLOSINGS_MAX).await?;
         let mut unfinished = found.closings;
-        let finished =
-            self.finish(found.runs, (epoch, now + LEFT_ALONE_FOR), &mut unfinished).await;
+        let finished = self.finish(found.runs, (epoch, now), &mut unfinished).await;
         #[allow(clippy::cast_precision_loss)] // A gauge is a double.
         metrics::gauge!("tollgate_unfinished_closings").set(unfinished as f64);
         finished
@@ -87,9 +90,10 @@ impl CutOffClosings {
     async fn finish(
         &mut self,
         runs: Vec<RunId>,
-        left_alone: (Option<u64>, Instant),
+        (epoch, now): (Option<u64>, Instant),
         unfinished: &mut u64,
     ) -> Result<(), CloseError> {
+        let mut failures = 0;
         for run in runs {
             // How it was closed stands: it is closed already.
             match self.closer.close(run, ClosedHow::Recovered, None).await {
@@ -97,22 +101,32 @@ impl CutOffClosings {
                     *unfinished = unfinished.saturating_sub(1);
                     metrics::counter!("tollgate_closings_finished_total").increment(1);
                     tracing::info!(%run, "told all counters of a closing that was cut off");
+                    failures = 0;
                 }
                 // Each counter that is none was named.
-                Ok(_) => drop(self.left_alone.insert(run, left_alone)),
-                Err(CloseError::Close(error @ CloseRunError::Crowded { .. })) => {
-                    tracing::warn!(%run, %error, "cannot finish a closing that was cut off");
-                    self.left_alone.insert(run, left_alone);
-                }
-                Err(CloseError::Close(CloseRunError::Ledger(
-                    error @ LedgerError::Corrupt { .. },
-                ))) => {
+                Ok(_) => drop(self.left_alone.insert(run, (epoch, now + LEFT_ALONE_FOR))),
+                Err(CloseError::Close(error)) if is_its_own(&error) => {
                     tracing::error!(%run, %error, "cannot finish a closing that was cut off");
-                    self.left_alone.insert(run, left_alone);
+                    self.left_alone.insert(run, (epoch, now + LEFT_ALONE_FOR));
+                }
+                Err(CloseError::Close(
+                    error @ (CloseRunError::NoCounters | CloseRunError::NoTerms { .. }),
+                )) if failures < FAILURES_MAX => {
+                    tracing::warn!(%run, %error, "cannot finish a closing that was cut off yet");
+                    self.left_alone.insert(run, (epoch, now + SILENT_FOR));
+                    failures += 1;
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
+}
+
+/// Whether the closing itself is in the way, which does not pass by waiting.
+fn is_its_own(error: &CloseRunError) -> bool {
+    matches!(
+        error,
+        CloseRunError::Crowded { .. } | CloseRunError::Ledger(LedgerError::Corrupt { .. })
+    )
 }

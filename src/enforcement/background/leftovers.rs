@@ -44,6 +44,8 @@ use crate::{
 };
 
 const RETRY: Duration = Duration::from_secs(1);
+/// The same where a counter waits for closings of others, since to try means to tell all counters.
+const RETRY_CROWDED: Duration = Duration::from_secs(10);
 /// What the ids of successors are made in.
 const SUCCESSORS: Uuid = Uuid::from_u128(0x8e0d_34a1_5f0c_4b5e_9a53_6c1d_2e77_90b4);
 
@@ -80,6 +82,10 @@ pub enum CloseError {
 }
 
 impl CloseError {
+    fn is_crowded(&self) -> bool {
+        matches!(self, Self::Close(CloseRunError::Crowded { .. }))
+    }
+
     /// Whether the journal itself is in the way, which does not pass by waiting.
     fn is_damage(&self) -> bool {
         match self {
@@ -97,6 +103,7 @@ impl Closer {
     pub async fn close_all(&self, stop: &CancellationToken) -> usize {
         loop {
             let mut waiting = 0;
+            let mut crowded = 0;
             let mut stuck = 0;
             for run in self.leftovers() {
                 match self.close_leftover(run).await {
@@ -107,6 +114,7 @@ impl Closer {
                     }
                     Err(error) => {
                         waiting += 1;
+                        crowded += usize::from(error.is_crowded());
                         tracing::warn!(%run, %error, "cannot close a leftover run yet");
                     }
                 }
@@ -116,8 +124,9 @@ impl Closer {
             if waiting == 0 {
                 return stuck;
             }
+            let pause = if crowded == waiting { RETRY_CROWDED } else { RETRY };
             tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return waiting + stuck,
             }
         }
@@ -242,12 +251,12 @@ impl Closer {
         run: RunId,
         from: Position,
     ) -> Result<(), CloseError> {
-        let Some(used) = self.used(left, run, from).await? else {
-            return self.flush(left, run, from).await;
-        };
-        // A task of its own, since a flush that reads much lets nobody else come to it.
-        let telling = inheritance::tell(self.leasing.clone(), run, used);
-        let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
+        let used = self.used(left, run, from).await?;
+        // A task of its own, so that neither keeps the other waiting; it ends with the flush.
+        let _telling = used.map(|used| {
+            let telling = inheritance::tell(self.leasing.clone(), run, used);
+            AbortOnDropHandle::new(tokio::spawn(telling))
+        });
         self.flush(left, run, from).await
     }
 
@@ -355,8 +364,7 @@ impl Closer {
         closer.find_touched(run).await?;
         let unspent = closer.fence(run).await?;
         let actor = format!("sidecar:{}", self.identity.host);
-        let author = Author { actor: &actor, reason };
-        let author = (!unspent.is_empty()).then_some(author);
+        let author = (!unspent.is_empty()).then_some(Author { actor: &actor, reason });
         closer.close(run, how, Some(&unspent), author).await
     }
 }

@@ -116,9 +116,7 @@ impl World {
                 _ if self.is_planted(Planted::WeakCrashReturned) => 0,
                 Some(taken) => taken.saturating_sub(used),
                 None if self.is_planted(Planted::UnknownHoldForgotten) => 0,
-                // What it held went with the data. It cannot have been more than the ceiling, and
-                // what decreases have freed below nothing used.
-                None => (self.allowed[*key] - self.ledger.sums(*key).0.min(0)).unsigned_abs(),
+                None => self.free_in_ledger(*key),
             };
             forfeits.insert(*key, held);
         }
@@ -134,6 +132,21 @@ impl World {
             closing.folded = closing.keys.keys().copied().collect();
         }
         self.note_if_folded(index);
+    }
+
+    /// What a run may have held, and went with the data: all that the ledger does not know to be used.
+    /// Levels and ceilings that move may have left room before; declared.
+    fn free_in_ledger(&self, key: usize) -> u64 {
+        let (used, forfeited) = self.ledger.sums(key);
+        let moves = self.plan.decreases > 0 || self.plan.moves_per_s > 0;
+        let ceiling = self.terms.ceiling(self.keys[key].limit).units;
+        match ceiling {
+            Some(ceiling) if !moves => {
+                let free = ceiling.cast_signed() - used - forfeited.cast_signed();
+                free.max(0).cast_unsigned()
+            }
+            _ => (self.allowed[key] - used.min(0)).unsigned_abs(),
+        }
     }
 
     /// A run of its own flushes what a closing cut off.

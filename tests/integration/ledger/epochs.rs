@@ -2,7 +2,7 @@
 
 use tollgate::ledger::{
     LedgerError,
-    epochs::Epoch,
+    epochs::{Epoch, OWN_COUNTERS},
     folding::Folding,
     runs::{ClosedHow, Forfeits, RunStanding},
 };
@@ -46,11 +46,11 @@ async fn an_epoch_recovers_when_every_run_has_reported_or_was_closed_and_folded(
     assert!(!world.ledger.report_epoch(epoch, a).await.unwrap());
     assert!(!world.ledger.report_epoch(epoch, b).await.unwrap());
     assert_eq!(world.ledger.unreported_runs(epoch).await.unwrap(), [dead]);
-    world.ledger.note_folded(dead, epoch).await.unwrap(); // An open run cannot be folded.
+    world.ledger.note_folded(dead, Some(epoch)).await.unwrap(); // An open run cannot be folded.
     assert!(!world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
     world.ledger.close_run(dead, ClosedHow::Recovered, Forfeits::NONE, None).await.unwrap();
     assert!(!world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
-    world.ledger.note_folded(dead, epoch).await.unwrap();
+    world.ledger.note_folded(dead, Some(epoch)).await.unwrap();
     assert!(world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
     assert!(world.ledger.report_epoch(epoch, a).await.unwrap());
 }
@@ -64,13 +64,29 @@ async fn what_was_told_to_counters_of_an_epoch_that_is_over_is_not_folded() {
     world.ledger.close_run(dead, ClosedHow::Recovered, Forfeits::NONE, None).await.unwrap();
     let epoch = begin(&world).await;
     world.ledger.report_epoch(epoch, alive).await.unwrap();
-    let error = world.ledger.note_folded(dead, before).await.unwrap_err();
+    let error = world.ledger.note_folded(dead, Some(before)).await.unwrap_err();
     assert!(matches!(error, LedgerError::EpochOver(over) if over == before), "{error}");
     let folding = world.ledger.folding(dead).await.unwrap();
     assert_eq!(folding, Folding { is_folded: false, through: 0 });
     assert_eq!(world.ledger.unreported_runs(epoch).await.unwrap(), [dead]);
-    world.ledger.note_folded(dead, epoch).await.unwrap();
+    world.ledger.note_folded(dead, Some(epoch)).await.unwrap();
     assert!(world.ledger.latest_epoch().await.unwrap().unwrap().is_recovered);
+}
+
+/// Shared counters may have been founded with the run open, and nobody has told them.
+#[tokio::test]
+async fn what_one_process_own_counters_were_told_is_not_folded_in_shared_ones() {
+    let world = World::new().await;
+    let (alive, dead) = (world.run().await, world.run().await);
+    world.ledger.close_run(dead, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
+    let epoch = begin(&world).await;
+    let error = world.ledger.note_folded(dead, None).await.unwrap_err();
+    assert!(matches!(error, LedgerError::SharedByNow), "{error}");
+    assert!(!world.ledger.folding(dead).await.unwrap().is_folded);
+    let own = format!("{OWN_COUNTERS}{alive}");
+    world.ledger.begin_epoch(&own, epoch).await.unwrap().unwrap();
+    world.ledger.note_folded(dead, None).await.unwrap();
+    assert!(world.ledger.folding(dead).await.unwrap().is_folded);
 }
 
 /// In the next epoch nobody has refused the run's calls: it may have been granted more.
@@ -124,7 +140,7 @@ async fn the_last_of_many_reports_at_once_recovers_the_epoch() {
                     ledger.report_epoch(epoch, run).await.unwrap();
                 }
                 ledger.close_run(run, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
-                ledger.note_folded(run, epoch).await.unwrap();
+                ledger.note_folded(run, Some(epoch)).await.unwrap();
             })
         });
         for report in futures::future::join_all(reports).await {

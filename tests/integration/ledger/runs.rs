@@ -156,10 +156,10 @@ async fn closings_are_folded_through_the_first_that_is_not() {
     for run in [first, second] {
         world.ledger.close_run(run, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
     }
-    world.ledger.note_folded(second, 0).await.unwrap();
+    world.ledger.note_folded(second, None).await.unwrap();
     assert_eq!(folding(second).await, Folding { is_folded: true, through: 0 });
     assert_eq!(folding(first).await, Folding { is_folded: false, through: 0 });
-    world.ledger.note_folded(first, 0).await.unwrap();
+    world.ledger.note_folded(first, None).await.unwrap();
     assert_eq!(folding(first).await, Folding { is_folded: true, through: 2 });
 }
 

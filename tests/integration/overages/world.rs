@@ -92,7 +92,7 @@ impl World {
     /// Closes the run that the world flushes as, so that real ones need not wait for it.
     pub async fn close_own_run(&self) {
         self.ledger.close_run(self.run, ClosedHow::Stopped, Forfeits::NONE, None).await.unwrap();
-        self.ledger.note_folded(self.run, 0).await.unwrap();
+        self.ledger.note_folded(self.run, None).await.unwrap();
     }
 
     /// Puts a catalog in force; plans whose content changed go one version up.

@@ -113,8 +113,8 @@ impl Cluster {
     }
 
     /// Tells no sidecar that is started from now on of the Redis.
-    pub fn without_redis(&mut self) {
-        self.is_without_redis = true;
+    pub fn without_redis(&mut self, is_without: bool) {
+        self.is_without_redis = is_without;
     }
 
     /// Runs one of the operator's commands, which must succeed; what it printed.
@@ -132,7 +132,9 @@ impl Cluster {
     pub fn refused(&self, arguments: &[&str]) -> String {
         let mut command = Processes::tollgate(arguments);
         command.env("TOLLGATE_LEDGER_URL", &self.world.url).env("TOLLGATE_ACTOR", "tester");
-        command.env("TOLLGATE_REDIS_URL", self.redis.url());
+        if !self.is_without_redis {
+            command.env("TOLLGATE_REDIS_URL", self.redis.url());
+        }
         let output = command.output().unwrap();
         assert!(!output.status.success(), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()

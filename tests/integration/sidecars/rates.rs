@@ -302,7 +302,7 @@ async fn a_rate_of_each_sidecar_is_each_ones_own_and_needs_no_redis() {
     }
     sidecars.into_iter().for_each(|sidecar| sidecar.process.stop());
     // Without a Redis a global rate is of this sidecar too: there is nobody to share it with.
-    cluster.without_redis();
+    cluster.without_redis(true);
     let alone = cluster.start("c").await;
     for _ in 0..3 {
         assert!(take(&alone, "login", "10.0.0.9", 1).await.allowed);

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// The ledger takes the closing of the run for an hour old.
-async fn age(cluster: &Cluster, run: &str) {
+pub(super) async fn age(cluster: &Cluster, run: &str) {
     let aged = "UPDATE runs SET closed_at = closed_at - interval '1 hour', folded_at = NULL
                 WHERE run = $1::text::uuid";
     let aged = sqlx::query(aged).bind(run).execute(&cluster.world.pool).await.unwrap();
