@@ -34,10 +34,10 @@ impl World {
     }
 
     /// What could still be had somewhere: free at the key, in hand at any run, or on the way
-    /// between. What dead runs held counts too. Not what a run got back after it had answered a
+    /// between; `None` while there is no key to tell. What dead runs held counts too. Not what a run got back after it had answered a
     /// recall, until the key hears of that: of who has answered nothing is awaited.
-    pub(super) fn left(&self, key: usize) -> i64 {
-        let (Some(state), Some(free)) = (self.key(key), self.free(key)) else { return i64::MAX };
+    pub(super) fn left(&self, key: usize) -> Option<i64> {
+        let (state, free) = (self.key(key)?, self.free(key)?);
         let awaited: i64 = state
             .silent()
             .map(|(run, entry)| {
@@ -47,7 +47,7 @@ impl World {
                 entry.outstanding().cast_signed() - spent_unheard.cast_signed()
             })
             .sum();
-        free + awaited
+        Some(free + awaited)
     }
 
     pub(super) fn check_always(&mut self) {
@@ -64,10 +64,10 @@ impl World {
             if self.waiting == 0 || !self.plan.is_timely() {
                 continue;
             }
-            let left = self.left(key);
+            let Some(left) = self.left(key) else { continue };
             for sidecar in self.sidecars.values_mut() {
                 for request in sidecar.slots.get_mut(&key).into_iter().flat_map(|s| &mut s.queue) {
-                    request.least = request.least.min(left);
+                    request.least = Some(request.least.map_or(left, |least| least.min(left)));
                 }
             }
         }
@@ -77,10 +77,12 @@ impl World {
         match why {
             Denial::Exhausted => {
                 self.seen.refused += 1;
-                let least = request.least.min(self.left(key));
+                // What came when the key was lost may be refused by what was known of it before.
+                let least = request.least.into_iter().chain(self.left(key)).min();
+                let is_left = |least| least >= request.amount.cast_signed();
                 assert!(
-                    least < request.amount.cast_signed() || !self.plan.is_timely(),
-                    "I2: refused {} on key {key} at {} µs though {least} were left throughout",
+                    !least.is_some_and(is_left) || !self.plan.is_timely(),
+                    "I2: refused {} on key {key} at {} µs though {least:?} were left throughout",
                     request.amount,
                     self.now
                 );

@@ -158,7 +158,7 @@ impl World {
         self.seen.wipes += 1;
         // What could be had meanwhile cannot be said.
         for slot in self.sidecars.values_mut().flat_map(|sidecar| sidecar.slots.values_mut()) {
-            slot.queue.iter_mut().for_each(|request| request.least = i64::MIN);
+            slot.queue.iter_mut().for_each(|request| request.least = Some(i64::MIN));
         }
         match self.up_to(2) {
             0 => {

@@ -82,7 +82,7 @@ impl World {
         let reserves = self.plan.reserves;
         let reserves = !self.quiet && self.share(reserves);
         self.event_ids += 1;
-        let least = if self.plan.is_timely() { self.left(key) } else { i64::MAX };
+        let least = if self.plan.is_timely() { self.left(key) } else { None };
         let request = Request { id: self.event_ids, amount, reserves, event, least };
         match self.slot(run, key).cell.take(amount) {
             Take::Taken => self.admit(run, key, &request),

@@ -88,8 +88,8 @@ pub(super) struct Request {
     pub amount: u64,
     pub reserves: bool,
     pub event: u64,
-    /// The least that was left anywhere at some moment since it came.
-    pub least: i64,
+    /// The least that was left anywhere at some moment since it came, as far as there was a key.
+    pub least: Option<i64>,
 }
 
 impl Slot {
