@@ -56,6 +56,27 @@ pub(super) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Fails if a run was closed, and not so that what was asked for has become of what it held.
+    fn check_how(&self, run: RunId, closing: Closing) -> anyhow::Result<()> {
+        let asked = match (self.forfeit, self.release) {
+            (true, _) => ClosedHow::Forfeited,
+            (_, true) => ClosedHow::Released,
+            _ => return Ok(()),
+        };
+        if closing.how != asked {
+            bail!(
+                "run {run} was closed before ({}, at {}), and stays so: nothing was {}; `tollgate run \
+                 close {run}` without --forfeit and --release makes sure that all counters know",
+                closing.how.as_str(),
+                closing.at,
+                asked.as_str()
+            );
+        }
+        Ok(())
+    }
+}
+
 pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let run = RunId(args.run);
     let (ledger, settings) = args.ledger.open_with_settings().await?;
@@ -73,10 +94,11 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
             known.heard_at
         );
     }
-    if let Some(closing) = known.closing
-        && ledger.folding(run).await?.is_folded
-    {
-        return tell_closed(args, run, closing, &[], "is closed already");
+    if let Some(closing) = known.closing {
+        args.check_how(run, closing)?;
+        if ledger.folding(run).await?.is_folded {
+            return tell_closed(args, run, closing, &[], "is closed already");
+        }
     }
     let reached = reach(settings.redis, &ledger).await?;
     let seed = CounterSeed { run, times: LeaseTimes::default() };
@@ -113,10 +135,8 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let actor = args.author.actor();
     let author = Some(args.author.author(&actor));
     let Closed { closing, damaged } = closer.close(run, how, forfeits, author).await?;
-    if closing.how != how {
-        let what = "was closed by somebody else meanwhile, and stays as that one has closed it";
-        return tell_closed(args, run, closing, &damaged, what);
-    }
+    // Somebody else may have been faster.
+    args.check_how(run, closing)?;
     match args.json {
         true => tell_json(run, closing, false, &held, &damaged)?,
         false => {

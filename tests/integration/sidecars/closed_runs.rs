@@ -126,6 +126,12 @@ async fn what_a_released_run_held_is_free_again() {
                       mark_at = mark_at - interval '1 hour' WHERE run = $1::text::uuid";
     sqlx::query(silent).bind(&run).execute(&cluster.world.pool).await.unwrap();
     cluster.operate(&["run", "close", &run, "--release"]);
+    // What was decided stands, and who asks for something else hears that nothing was done.
+    let refused = cluster.refused(&["run", "close", &run, "--forfeit"]);
+    for part in ["was closed before (released", "nothing was forfeited"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    cluster.operate(&["run", "close", &run, "--release"]);
     // Outside the promise, and so by an operator's hand only: 1,000 of these are admitted twice.
     assert_eq!(survivor.spend_all("acme", "calls").await, LIMIT);
     let back = cluster.start("b").await;
