@@ -45,10 +45,10 @@ advisories: setup
 bench: setup
 	cargo bench --locked --bench enforcement $(ARGS)
 
-# Figures over the wire, beside a server that does nothing.
+# Figures over the wire, beside a server that does nothing: docs/performance.md. 15 minutes.
 loadtest: setup
 	cargo build --locked --release --workspace
-	target/release/tollgate-loadtest $(or $(ARGS),compare)
+	target/release/tollgate-loadtest $(or $(ARGS),compare --document docs/performance.md)
 
 # Every fuzz target for MINUTES, two at a time; what was answered in a new way is kept in target/fuzz.
 fuzz: MINUTES ?= 1

@@ -62,14 +62,22 @@ impl From<Durability> for v1::Durability {
 pub struct Content {
     pub call: Call,
     pub meter: String,
-    /// Requests go to these tenants in turn.
     pub tenants: Vec<String>,
+    /// Which of them the requests go to, one after the other, and then again from the first.
+    pub order: Vec<usize>,
     pub amount: i64,
     /// Events in one RecordUsage, checks in one CheckBatch.
     pub batch: usize,
     pub durability: Durability,
     /// Every event gets an idempotency key of its own.
     pub keys: bool,
+}
+
+impl Content {
+    /// Which tenant it is the turn of.
+    fn tenant(&self, number: u64, place: usize) -> usize {
+        self.order[(number as usize).wrapping_add(place) % self.order.len()]
+    }
 }
 
 /// Makes the requests of a run.
@@ -87,9 +95,7 @@ impl Requests {
     pub fn new(content: Content, run: u64) -> Self {
         let mut requests = Self { content, ready: vec![], run, next: AtomicU64::new(0) };
         if !requests.content.keys {
-            requests.ready = (0..requests.content.tenants.len())
-                .map(|tenant| requests.encode(tenant as u64))
-                .collect();
+            requests.ready = requests.by_tenant();
         }
         requests
     }
@@ -117,10 +123,20 @@ impl Requests {
     /// The next request's body, with its gRPC prefix.
     pub fn next(&self) -> Bytes {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        match self.ready.len() {
-            0 => self.encode(number),
-            tenants => self.ready[(number % tenants as u64) as usize].clone(),
+        match self.ready.get(self.content.tenant(number, 0)) {
+            Some(ready) => ready.clone(),
+            None => self.encode(number),
         }
+    }
+
+    /// One request for each tenant.
+    fn by_tenant(&self) -> Vec<Bytes> {
+        let turn = |tenant| self.content.order.iter().position(|one| *one == tenant);
+        // Who never has a turn is never asked for.
+        let encode = |turn: usize| self.encode(turn as u64);
+        (0..self.content.tenants.len())
+            .map(|tenant| turn(tenant).map_or_else(Bytes::new, encode))
+            .collect()
     }
 
     /// Reads an answer: whether it allows (or accepts) what was asked.
@@ -150,7 +166,7 @@ impl Requests {
 
     fn encode(&self, number: u64) -> Bytes {
         let content = &self.content;
-        let tenant = &content.tenants[(number % content.tenants.len() as u64) as usize];
+        let tenant = &content.tenants[content.tenant(number, 0)];
         let durability = v1::Durability::from(content.durability).into();
         match content.call {
             Call::Check => framed(&self.quota(tenant, v1::Mode::Check, String::new())),
@@ -200,8 +216,7 @@ impl Requests {
 
     /// The checks of a batch go round the tenants too.
     fn any_check(&self, number: u64, place: usize) -> v1::AnyCheck {
-        let tenants = &self.content.tenants;
-        let tenant = &tenants[(number as usize).wrapping_add(place) % tenants.len()];
+        let tenant = &self.content.tenants[self.content.tenant(number, place)];
         let quota = self.quota(tenant, v1::Mode::Check, String::new());
         v1::AnyCheck { check: Some(v1::any_check::Check::Quota(quota)) }
     }
@@ -243,6 +258,7 @@ mod tests {
             call: Call::Record,
             meter: "tokens".into(),
             tenants: vec!["a".into(), "b".into()],
+            order: vec![0, 1],
             amount: 3,
             batch: 2,
             durability: Durability::Sync,

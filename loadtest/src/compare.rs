@@ -10,9 +10,10 @@ use clap::Parser;
 use serde::Serialize;
 
 use crate::{
-    calls::{Call, Durability},
+    document::{aims, document, table},
     report::Figures,
-    run::{Load, measure},
+    run::measure,
+    scenarios::{Scenario, scenarios},
     server::{Kind, Server},
 };
 
@@ -22,7 +23,7 @@ pub struct Args {
     /// The program `tollgate`; the one beside this program unless given.
     #[arg(long)]
     sidecar: Option<PathBuf>,
-    /// Catalog with the tenants load-0 to load-15 and the meter tokens.
+    /// Catalog whose plan `load` all tenants are on.
     #[arg(long, default_value = "loadtest/catalog.yaml")]
     catalog: PathBuf,
     /// Leave the sidecar out.
@@ -40,75 +41,21 @@ pub struct Args {
     /// Directory for the servers' files: on the disk that `sync` is to be measured on.
     #[arg(long)]
     directory: Option<PathBuf>,
-    /// Write the table to this file as well.
+    /// Write the tables to this file, with what they mean.
     #[arg(long)]
-    markdown: Option<PathBuf>,
+    document: Option<PathBuf>,
     /// Write every single run to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-/// One way of loading a server.
-struct Scenario {
-    name: &'static str,
-    over_unix: bool,
-    load: Load,
-}
-
-fn scenarios(seconds: f64) -> Vec<Scenario> {
-    let check = Load {
-        call: Call::Check,
-        meter: "tokens".into(),
-        tenants: 16,
-        tenant_prefix: "load-".into(),
-        amount: 1,
-        batch: 1,
-        durability: Durability::Sync,
-        token: None,
-        keys: false,
-        connections: 4,
-        in_flight: 16,
-        rate: None,
-        warmup: 0.5,
-        seconds,
-        threads: 1,
-    };
-    let consume = Load { call: Call::Consume, ..check.clone() };
-    let record = Load { call: Call::Record, keys: true, ..check.clone() };
-    let batches = Load { batch: 1_000, in_flight: 4, ..record.clone() };
-    let alone = Load { connections: 1, in_flight: 1, ..check.clone() };
-    let other = |call| Load { call, ..check.clone() };
-    let operation = Load { durability: Durability::Written, ..other(Call::Operation) };
-    let checks = Load { batch: 1_000, in_flight: 4, ..other(Call::Batch) };
-    let [rate, feature] = [Call::Rate, Call::Feature].map(other);
-    let scenario = |name, over_unix, load| Scenario { name, over_unix, load };
-    vec![
-        scenario("CheckQuota CHECK, TCP", false, check.clone()),
-        scenario("CheckQuota CHECK, Unix socket", true, check),
-        scenario("CheckQuota CHECK, TCP, one at a time", false, alone.clone()),
-        scenario("CheckQuota CHECK, Unix socket, one at a time", true, alone),
-        scenario(
-            "CheckQuota CONSUME, written, TCP",
-            false,
-            Load { durability: Durability::Written, ..consume.clone() },
-        ),
-        scenario("CheckQuota CONSUME, sync, TCP", false, consume),
-        scenario("CheckRateLimit CONSUME, TCP", false, rate),
-        scenario("CheckFeature, TCP", false, feature),
-        scenario("Check CONSUME of an operation, written, TCP", false, operation),
-        scenario("CheckBatch of 1,000, TCP", false, checks),
-        scenario("RecordUsage of 1, sync, TCP", false, record),
-        scenario("RecordUsage of 1,000, sync, TCP", false, batches),
-    ]
-}
-
 /// One measured run.
 #[derive(Serialize)]
-struct Run {
-    round: usize,
-    scenario: &'static str,
-    server: &'static str,
-    figures: Figures,
+pub struct Run {
+    pub round: usize,
+    pub scenario: &'static str,
+    pub server: &'static str,
+    pub figures: Figures,
 }
 
 /// Measures all servers in turns and prints the medians.
@@ -127,9 +74,11 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         }
     }
     let table = table(&scenarios, &servers, &runs);
-    print!("{table}");
-    if let Some(path) = &args.markdown {
-        fs::write(path, &table).with_context(|| format!("cannot write {}", path.display()))?;
+    let aims = servers.last().map_or(String::new(), |last| aims(&scenarios, last.name(), &runs));
+    print!("{table}\n{aims}");
+    if let Some(path) = &args.document {
+        let document = document(&table, &aims, args.rounds, args.seconds);
+        fs::write(path, document).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &args.json {
         let runs = serde_json::to_vec_pretty(&runs)?;
@@ -139,7 +88,8 @@ pub fn main(args: Args) -> anyhow::Result<()> {
 }
 
 fn servers(args: &Args) -> anyhow::Result<Vec<Kind>> {
-    let mut servers = vec![Kind::Noop { shape: "tonic" }, Kind::Noop { shape: "inline" }];
+    let mut servers =
+        vec![Kind::Noop { shape: "tonic" }, Kind::Noop { shape: "inline" }, Kind::Naive];
     if !args.only_noop {
         let program = match &args.sidecar {
             Some(program) => program.clone(),
@@ -165,9 +115,10 @@ fn run_all(
         None => tempfile::tempdir()?,
     };
     let server = Server::start(kind, directory.path())?;
-    for scenario in scenarios {
+    let is_naive = matches!(kind, Kind::Naive);
+    for scenario in scenarios.iter().filter(|scenario| scenario.suits_naive || !is_naive) {
         let target = if scenario.over_unix { server.unix() } else { server.tcp() };
-        let figures = measure(scenario.name, &target, Some(server.pid()), &scenario.load)
+        let figures = measure(scenario.name, &target, &server.pids(), &scenario.load)
             .with_context(|| format!("{}: {}", kind.name(), scenario.name))?;
         if let Some(failure) = &figures.failure {
             bail!("{}: {}: {} failed: {failure}", kind.name(), scenario.name, figures.failed);
@@ -175,56 +126,4 @@ fn run_all(
         runs.push(Run { round, scenario: scenario.name, server: kind.name(), figures });
     }
     Ok(())
-}
-
-fn table(scenarios: &[Scenario], servers: &[Kind], runs: &[Run]) -> String {
-    let mut text = String::from(
-        "| | server | requests/s | events/s | p50 µs | p99 µs | server CPU µs/request |\n\
-         |---|---|---:|---:|---:|---:|---:|\n",
-    );
-    for scenario in scenarios {
-        for server in servers {
-            let of_both: Vec<&Figures> = runs
-                .iter()
-                .filter(|run| run.scenario == scenario.name && run.server == server.name())
-                .map(|run| &run.figures)
-                .collect();
-            let median = |figure: fn(&Figures) -> f64| {
-                median(of_both.iter().map(|figures| figure(figures)).collect())
-            };
-            text += &format!(
-                "| {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} |\n",
-                scenario.name,
-                server.name(),
-                median(|it| it.requests_per_second),
-                median(|it| it.events_per_second),
-                median(|it| it.p50_us),
-                median(|it| it.p99_us),
-                median(|it| it.server_cpu_us_per_request.unwrap_or(f64::NAN)),
-            );
-        }
-    }
-    text
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    let middle = figures.len() / 2;
-    match figures.len() {
-        0 => f64::NAN,
-        even if even % 2 == 0 => (figures[middle - 1] + figures[middle]) / 2.0,
-        _ => figures[middle],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 100.0]), 3.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 100.0]), 3.0);
-        assert!(median(vec![]).is_nan());
-    }
 }

@@ -8,12 +8,17 @@ mod calls;
 mod compare;
 mod connection;
 mod cpu;
+mod document;
+mod machine;
+mod naive;
 mod noop;
 mod plan;
 mod report;
 mod run;
+mod scenarios;
 mod server;
 mod target;
+mod tenants;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +28,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Command {
     /// Serve the API without doing anything: what gRPC alone costs.
     Noop(noop::Args),
+    /// Serve CheckQuota by one script in Redis for every check: the naive exact design.
+    Naive(naive::Args),
     /// Load a server and print throughput, latency and the server's CPU time per request.
     Run(run::Args),
     /// Load the sidecar and do-nothing servers in turns, and print the medians as a table.
@@ -32,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let end = match Command::parse() {
         Command::Noop(args) => noop::main(args),
+        Command::Naive(args) => naive::main(args),
         Command::Run(args) => run::main(args),
         Command::Compare(args) => compare::main(args),
     };

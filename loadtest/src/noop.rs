@@ -50,20 +50,24 @@ pub enum Shape {
 pub fn main(args: Args) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         match args.shape {
-            Shape::Inline => serve_inline(args).await,
+            Shape::Inline => serve_inline(Noop, args.listen, args.socket).await,
             Shape::Tonic => serve_tonic(args).await,
         }
     })
 }
 
-async fn serve_inline(args: Args) -> anyhow::Result<()> {
-    let config =
-        GrpcConfig { listen: Some(args.listen), socket: args.socket, ..GrpcConfig::default() };
+/// Serves a service as the sidecar serves its own, without its checks of tokens.
+pub async fn serve_inline(
+    service: impl TollgateService + Clone,
+    listen: SocketAddr,
+    socket: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let config = GrpcConfig { listen: Some(listen), socket, ..GrpcConfig::default() };
     let listeners = Listeners::open(&config).await?;
     println!("{}", listeners.tcp_address().context("no TCP address")?);
     let shutdown = CancellationToken::new();
     let health = Health::new().await;
-    let service = faces(Noop, health.server(), &config)?;
+    let service = faces(service, health.server(), &config)?;
     let (_ready, readiness) = watch::channel(true);
     tokio::spawn(health.follow(readiness, shutdown.clone()));
     let services = Services { over_tcp: service.clone(), over_unix: service, tls: None };

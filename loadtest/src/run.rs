@@ -16,6 +16,7 @@ use crate::{
     plan::{Pace, Plan, Tally, Window},
     report::{Cpu, Figures, table},
     target::Target,
+    tenants::order,
 };
 
 /// The arguments of `run`.
@@ -24,9 +25,9 @@ pub struct Args {
     /// Server: <ip>:<port> or unix:<path>.
     #[arg(long, default_value = "127.0.0.1:7421")]
     target: Target,
-    /// Process id of the server, to tell its CPU time per request.
+    /// Process ids of the server, and of what it calls, to tell their CPU time per request.
     #[arg(long)]
-    server_pid: Option<u32>,
+    server_pid: Vec<u32>,
     #[command(flatten)]
     load: Load,
     /// Name of the run in the output.
@@ -55,6 +56,9 @@ pub struct Load {
     /// What the tenants' ids start with.
     #[arg(long, default_value = "load-")]
     pub tenant_prefix: String,
+    /// Draw the tenants by Zipf's law instead of calling them in turn.
+    #[arg(long)]
+    pub zipf: bool,
     /// Base units of each request or event.
     #[arg(long, default_value_t = 1)]
     pub amount: i64,
@@ -97,6 +101,7 @@ impl Load {
             call: self.call,
             meter: self.meter.clone(),
             tenants: (0..self.tenants.max(1)).map(tenant).collect(),
+            order: order(self.tenants, self.zipf),
             amount: self.amount,
             batch: self.batch.max(1),
             durability: self.durability,
@@ -115,7 +120,7 @@ impl Load {
 /// Loads a server and prints what was measured.
 pub fn main(args: Args) -> anyhow::Result<()> {
     let name = args.name.clone().unwrap_or_else(|| format!("{:?} {}", args.load.call, args.target));
-    let figures = measure(&name, &args.target, args.server_pid, &args.load)?;
+    let figures = measure(&name, &args.target, &args.server_pid, &args.load)?;
     print!("{}", table(std::slice::from_ref(&figures)));
     if let Some(failure) = &figures.failure {
         eprintln!("{} of {} requests failed: {failure}", figures.failed, figures.requests);
@@ -135,7 +140,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
 pub fn measure(
     name: &str,
     target: &Target,
-    server_pid: Option<u32>,
+    server_pids: &[u32],
     load: &Load,
 ) -> anyhow::Result<Figures> {
     if load.connections == 0 || load.in_flight == 0 {
@@ -156,13 +161,13 @@ pub fn measure(
         .worker_threads(load.threads.max(1))
         .enable_all()
         .build()?;
-    runtime.block_on(drive(name, plan, server_pid, load.content()))
+    runtime.block_on(drive(name, plan, server_pids, load.content()))
 }
 
 async fn drive(
     name: &str,
     plan: Plan,
-    server_pid: Option<u32>,
+    server_pids: &[u32],
     content: Content,
 ) -> anyhow::Result<Figures> {
     // Only sets the keys of this run apart from those of others.
@@ -175,9 +180,9 @@ async fn drive(
         .map(|_| tokio::spawn(connection::load(plan.clone(), requests.clone(), window)))
         .collect();
     tokio::time::sleep_until(window.start.into()).await;
-    let before = cpu(server_pid)?;
+    let before = cpu(server_pids)?;
     tokio::time::sleep_until(window.end.into()).await;
-    let after = cpu(server_pid)?;
+    let after = cpu(server_pids)?;
     let mut tally = Tally::new();
     for connection in connections {
         tally.add(connection.await??);
@@ -189,9 +194,11 @@ async fn drive(
     Ok(Figures::new(name, &tally, plan.measure, requests.events_per_request(), cpu))
 }
 
-fn cpu(server_pid: Option<u32>) -> anyhow::Result<Cpu> {
+fn cpu(server_pids: &[u32]) -> anyhow::Result<Cpu> {
+    let servers: Vec<_> =
+        server_pids.iter().map(|pid| process_cpu(*pid)).collect::<Result<_, _>>()?;
     Ok(Cpu {
-        server: server_pid.map(process_cpu).transpose()?,
+        server: (!servers.is_empty()).then(|| servers.iter().sum()),
         client: process_cpu(std::process::id())?,
     })
 }

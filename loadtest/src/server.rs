@@ -9,20 +9,28 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tollgate::proto::v1::{self, tollgate_service_client::TollgateServiceClient};
+use tollgate::{
+    dev::redis::Redis,
+    proto::v1::{self, tollgate_service_client::TollgateServiceClient},
+};
 
-use crate::target::Target;
+use crate::{scenarios::TENANTS, target::Target, tenants::write_catalog};
 
 /// How long a server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(60);
 /// How often a starting server is asked.
 const START_POLL: Duration = Duration::from_millis(50);
 
+/// The do-nothing server that the others are compared with.
+pub const BASELINE: &str = "do-nothing, handlers inline";
+
 /// What is measured.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// This program's do-nothing server, in one of its shapes.
     Noop { shape: &'static str },
+    /// One script in Redis for every check, behind the same face.
+    Naive,
     /// The sidecar on its own: counters in memory, the journal on disk.
     Sidecar { program: PathBuf, catalog: PathBuf },
 }
@@ -32,7 +40,8 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Noop { shape: "tonic" } => "do-nothing, tonic as it comes",
-            Self::Noop { .. } => "do-nothing, handlers inline",
+            Self::Noop { .. } => BASELINE,
+            Self::Naive => "naive: a Redis script per check",
             Self::Sidecar { .. } => "tollgate sidecar",
         }
     }
@@ -41,6 +50,8 @@ impl Kind {
 /// A running server; it ends when this is dropped.
 pub struct Server {
     process: Child,
+    /// What it calls, and stops after it.
+    redis: Option<Redis>,
     tcp: SocketAddr,
     socket: PathBuf,
     log: PathBuf,
@@ -52,7 +63,9 @@ impl Server {
         let tcp = free_address()?;
         let socket = directory.join("grpc.sock");
         let log = directory.join("log");
+        let redis = matches!(kind, Kind::Naive).then(Redis::scratch).transpose()?;
         let mut command = command(kind, directory, tcp, &socket)?;
+        command.args(redis.iter().flat_map(|redis| ["--redis".to_owned(), redis.url()]));
         let output = File::create(&log)?;
         let process = command
             .stdin(Stdio::null())
@@ -60,14 +73,15 @@ impl Server {
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {command:?}"))?;
-        let mut server = Self { process, tcp, socket, log };
+        let mut server = Self { process, redis, tcp, socket, log };
         server.wait_until_it_answers().with_context(|| format!("{} did not start", kind.name()))?;
         Ok(server)
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.process.id()
+    /// Its process, and that of what it calls.
+    pub fn pids(&self) -> Vec<u32> {
+        let redis = self.redis.as_ref().and_then(Redis::pid);
+        redis.into_iter().chain([self.process.id()]).collect()
     }
 
     /// Its TCP address.
@@ -123,9 +137,16 @@ fn command(
             command.arg("--socket").arg(socket);
             command
         }
+        Kind::Naive => {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["naive", "--listen", &tcp.to_string()]).arg("--socket").arg(socket);
+            command
+        }
         Kind::Sidecar { program, catalog } => {
+            let tenants = directory.join("catalog.yaml");
+            write_catalog(catalog, &tenants, TENANTS)?;
             let mut command = Command::new(program);
-            command.arg("sidecar").arg("--catalog").arg(catalog);
+            command.arg("sidecar").arg("--catalog").arg(tenants);
             command.arg("--journal-data-dir").arg(directory.join("data"));
             command.arg("--http-listen").arg(free_address()?.to_string());
             command.arg("--grpc-listen").arg(tcp.to_string());

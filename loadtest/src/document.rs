@@ -1,0 +1,163 @@
+//! What `compare` found, as a document.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    compare::Run,
+    machine,
+    report::Figures,
+    scenarios::{Aim, Scenario, TENANTS},
+    server::{BASELINE, Kind},
+};
+
+/// Medians of one scenario and server.
+#[derive(Clone, Copy, Debug)]
+struct Medians {
+    requests_per_second: f64,
+    events_per_second: f64,
+    p50_us: f64,
+    p99_us: f64,
+    cpu_us: f64,
+}
+
+impl Medians {
+    fn of(runs: &[&Figures]) -> Self {
+        let of = |figure: fn(&Figures) -> f64| median(runs.iter().map(|run| figure(run)).collect());
+        Self {
+            requests_per_second: of(|it| it.requests_per_second),
+            events_per_second: of(|it| it.events_per_second),
+            p50_us: of(|it| it.p50_us),
+            p99_us: of(|it| it.p99_us),
+            cpu_us: of(|it| it.server_cpu_us_per_request.unwrap_or(f64::NAN)),
+        }
+    }
+
+    fn row(&self, name: &str, server: &str, beside: Option<&Self>) -> String {
+        let times = |ratio: f64| format!("{ratio:.2}");
+        let cpu = beside.map_or(String::new(), |beside| times(self.cpu_us / beside.cpu_us));
+        let throughput = beside
+            .map_or(String::new(), |it| times(self.requests_per_second / it.requests_per_second));
+        format!(
+            "| {name} | {server} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {cpu} | {throughput} |\n",
+            self.requests_per_second, self.events_per_second, self.p50_us, self.p99_us, self.cpu_us,
+        )
+    }
+}
+
+/// What was aimed at, in words, and what was found of it.
+fn aimed(aim: Aim, found: &Medians, beside: &Medians) -> Option<(String, f64, bool)> {
+    let at_most = |what: &str, most: f64, is: f64| (format!("{what} ≤ {most}"), is, is <= most);
+    let at_least = |what: &str, least: f64, is: f64| (format!("{what} ≥ {least}"), is, is >= least);
+    let events_per_request = found.events_per_second / found.requests_per_second;
+    Some(match aim {
+        Aim::CpuAtMost(most) => at_most("CPU, × do-nothing,", most, found.cpu_us / beside.cpu_us),
+        Aim::ThroughputAtLeast(least) => {
+            let ratio = found.requests_per_second / beside.requests_per_second;
+            at_least("throughput, × do-nothing,", least, ratio)
+        }
+        Aim::P99AtMost(most) => at_most("p99, × do-nothing,", most, found.p99_us / beside.p99_us),
+        Aim::EventsAtLeast(least) => at_least("events/s", least, found.events_per_second),
+        Aim::CpuPerEventAtMost(most) => {
+            at_most("CPU µs per check", most, found.cpu_us / events_per_request)
+        }
+        Aim::Nothing => return None,
+    })
+}
+
+/// A table of all medians.
+pub fn table(scenarios: &[Scenario], servers: &[Kind], runs: &[Run]) -> String {
+    let medians = medians(runs);
+    let mut text = String::from(
+        "| | server | requests/s | events/s | p50 µs | p99 µs | CPU µs/request | CPU, × do-nothing \
+         | throughput, × do-nothing |\n|---|---|---:|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for scenario in scenarios {
+        let beside = medians.get(&(scenario.name, BASELINE));
+        for server in servers.iter().map(Kind::name) {
+            let Some(found) = medians.get(&(scenario.name, server)) else { continue };
+            let beside = beside.filter(|_| server != BASELINE);
+            text += &found.row(scenario.name, server, beside);
+        }
+    }
+    text
+}
+
+/// The aims, and whether the sidecar meets them.
+pub fn aims(scenarios: &[Scenario], sidecar: &str, runs: &[Run]) -> String {
+    let medians = medians(runs);
+    let mut text = String::from("| | aim | found | |\n|---|---|---:|---|\n");
+    for scenario in scenarios {
+        let of = |server| medians.get(&(scenario.name, server));
+        let (Some(found), Some(beside)) = (of(sidecar), of(BASELINE)) else { continue };
+        let Some((aim, is, is_met)) = aimed(scenario.aim, found, beside) else { continue };
+        let met = if is_met { "met" } else { "**missed**" };
+        let is = if is < 1_000.0 { format!("{is:.2}") } else { format!("{is:.0}") };
+        text += &format!("| {} | {aim} | {is} | {met} |\n", scenario.name);
+    }
+    text
+}
+
+/// The whole document.
+pub fn document(table: &str, aims: &str, rounds: usize, seconds: f64) -> String {
+    format!(
+        "# Performance\n\n\
+         Written by `make loadtest` (`tollgate-loadtest compare`, see [loadtest/README.md](../loadtest/README.md)); every line is of one run. \
+         {}, which the client shares with the server.\n\n\
+         Medians of {rounds} rounds of {seconds} s. In each round every server is started, loaded in every way, and stopped. 4 connections with 16 calls in flight each, \
+         unless a line says otherwise (64 each with 256 in flight, 4 each with batches of 1,000, one call with \"one at a time\"); {TENANTS} tenants by Zipf's law; an idempotency \
+         key for each recorded event. CPU is that of the server's process, user and system; that of the naive one contains its Redis'. It is the figure that holds on a machine that others share; \
+         all figures hold only beside the do-nothing server of the same run.\n\n\
+         ## What was aimed at\n\n{aims}\n## All figures\n\n{table}",
+        machine::describe(),
+    )
+}
+
+fn medians(runs: &[Run]) -> BTreeMap<(&'static str, &'static str), Medians> {
+    let mut all: BTreeMap<_, Vec<&Figures>> = BTreeMap::new();
+    for run in runs {
+        all.entry((run.scenario, run.server)).or_default().push(&run.figures);
+    }
+    all.into_iter().map(|(of, runs)| (of, Medians::of(&runs))).collect()
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let middle = figures.len() / 2;
+    match figures.len() {
+        0 => f64::NAN,
+        even if even % 2 == 0 => (figures[middle - 1] + figures[middle]) / 2.0,
+        _ => figures[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 100.0]), 3.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 100.0]), 3.0);
+        assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn an_aim_is_met_or_missed_beside_the_server_that_does_nothing() {
+        let medians = |cpu_us, p99_us, events_per_second| Medians {
+            requests_per_second: 100.0,
+            events_per_second,
+            p50_us: 1.0,
+            p99_us,
+            cpu_us,
+        };
+        let (found, beside) = (medians(12.0, 30.0, 1_000.0), medians(10.0, 20.0, 100.0));
+        let of = |aim| aimed(aim, &found, &beside).map(|(_, is, is_met)| (is, is_met));
+        assert_eq!(of(Aim::CpuAtMost(1.15)), Some((1.2, false)));
+        assert_eq!(of(Aim::CpuAtMost(1.35)), Some((1.2, true)));
+        assert_eq!(of(Aim::P99AtMost(1.2)), Some((1.5, false)));
+        assert_eq!(of(Aim::ThroughputAtLeast(0.5)), Some((1.0, true)));
+        assert_eq!(of(Aim::CpuPerEventAtMost(1.0)), Some((1.2, false)));
+        assert_eq!(of(Aim::EventsAtLeast(1_000.0)), Some((1_000.0, true)));
+        assert_eq!(of(Aim::Nothing), None);
+    }
+}

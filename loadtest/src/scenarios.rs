@@ -1,0 +1,119 @@
+//! What `compare` measures, and what is aimed at.
+
+use crate::{
+    calls::{Call, Durability},
+    run::Load,
+};
+
+/// Tenants of most scenarios, drawn by Zipf's law.
+pub const TENANTS: usize = 10_000;
+/// What the tenants' ids start with.
+const PREFIX: &str = "load-";
+
+/// What is aimed at, beside the do-nothing server that is polled inline, in the same run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aim {
+    /// CPU of the server per request, as a multiple of the do-nothing server's.
+    CpuAtMost(f64),
+    /// Requests a second, as a multiple of the do-nothing server's.
+    ThroughputAtLeast(f64),
+    /// 99th percentile of the latency, as a multiple of the do-nothing server's.
+    P99AtMost(f64),
+    /// Events a second.
+    EventsAtLeast(f64),
+    /// CPU of the server per event or check, in microseconds.
+    CpuPerEventAtMost(f64),
+    /// Nothing: the row is for comparison.
+    Nothing,
+}
+
+/// One way of loading a server.
+pub struct Scenario {
+    pub name: &'static str,
+    pub over_unix: bool,
+    pub load: Load,
+    pub aim: Aim,
+    /// The naive exact server can be asked this, too.
+    pub suits_naive: bool,
+}
+
+impl Scenario {
+    fn new(name: &'static str, load: Load, aim: Aim) -> Self {
+        Self { name, over_unix: false, load, aim, suits_naive: false }
+    }
+
+    fn over_unix(self) -> Self {
+        Self { over_unix: true, ..self }
+    }
+
+    fn also_naive(self) -> Self {
+        Self { suits_naive: true, ..self }
+    }
+}
+
+/// All of them, each measured for `seconds`.
+pub fn scenarios(seconds: f64) -> Vec<Scenario> {
+    let check = Load {
+        call: Call::Check,
+        meter: "tokens".into(),
+        tenants: TENANTS,
+        zipf: true,
+        tenant_prefix: PREFIX.into(),
+        amount: 1,
+        batch: 1,
+        durability: Durability::Sync,
+        token: None,
+        keys: false,
+        connections: 4,
+        in_flight: 16,
+        rate: None,
+        warmup: 0.5,
+        seconds,
+        threads: 1,
+    };
+    let other = |call| Load { call, ..check.clone() };
+    let soft =
+        Load { meter: "soft".into(), durability: Durability::Memory, ..other(Call::Consume) };
+    let written = Load { durability: Durability::Written, ..other(Call::Consume) };
+    let synced = Load { in_flight: 64, ..other(Call::Consume) };
+    let record = Load { keys: true, in_flight: 64, ..other(Call::Record) };
+    let batches = Load { batch: 1_000, in_flight: 4, ..record.clone() };
+    let alone = Load { connections: 1, in_flight: 1, ..check.clone() };
+    let paced = Load { rate: Some(20_000.0), in_flight: 64, ..check.clone() };
+    let operation = Load { durability: Durability::Written, ..other(Call::Operation) };
+    let checks = Load { batch: 1_000, in_flight: 4, ..other(Call::Batch) };
+    let [rate, feature] = [Call::Rate, Call::Feature].map(other);
+    let on_par = Aim::CpuAtMost(1.15);
+    vec![
+        Scenario::new("CheckQuota CHECK, TCP", check.clone(), on_par).also_naive(),
+        Scenario::new("CheckQuota CHECK, Unix socket", check, on_par).over_unix(),
+        Scenario::new("CheckQuota CHECK, TCP, one at a time", alone.clone(), Aim::Nothing)
+            .also_naive(),
+        Scenario::new("CheckQuota CHECK, Unix socket, one at a time", alone, Aim::Nothing)
+            .over_unix(),
+        Scenario::new("CheckQuota CHECK, TCP, 20,000/s", paced, Aim::P99AtMost(1.2)).also_naive(),
+        Scenario::new("CheckQuota CONSUME, soft, memory, TCP", soft.clone(), on_par),
+        Scenario::new("CheckQuota CONSUME, soft, memory, Unix socket", soft, on_par).over_unix(),
+        Scenario::new("CheckQuota CONSUME, written, TCP", written, Aim::CpuAtMost(1.35))
+            .also_naive(),
+        Scenario::new(
+            "CheckQuota CONSUME, sync, TCP, 256 in flight",
+            synced,
+            Aim::ThroughputAtLeast(0.5),
+        ),
+        Scenario::new("CheckRateLimit CONSUME, TCP", rate, Aim::Nothing),
+        Scenario::new("CheckFeature, TCP", feature, Aim::Nothing),
+        Scenario::new(
+            "Check CONSUME of an operation, written, TCP",
+            operation,
+            Aim::CpuAtMost(1.5),
+        ),
+        Scenario::new("CheckBatch of 1,000, TCP", checks, Aim::CpuPerEventAtMost(0.4)),
+        Scenario::new(
+            "RecordUsage of 1, sync, TCP, 256 in flight",
+            record,
+            Aim::ThroughputAtLeast(0.5),
+        ),
+        Scenario::new("RecordUsage of 1,000, sync, TCP", batches, Aim::EventsAtLeast(1e6)),
+    ]
+}
