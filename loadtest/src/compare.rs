@@ -74,7 +74,9 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         }
     }
     let table = table(&scenarios, &servers, &runs);
-    let aims = servers.last().map_or(String::new(), |last| aims(&scenarios, last.name(), &runs));
+    // What is aimed at is the sidecar's; the others are there to compare with.
+    let sidecar = servers.iter().find(|kind| matches!(kind, Kind::Sidecar { .. }));
+    let aims = sidecar.map_or(String::new(), |it| aims(&scenarios, it.name(), &runs));
     print!("{table}\n{aims}");
     if let Some(path) = &args.document {
         let document = document(&table, &aims, args.rounds, args.seconds);

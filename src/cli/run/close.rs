@@ -33,7 +33,7 @@ use crate::{
 /// closing it ends its sidecar. Should the run be alive all the same, it stops serving; should its
 /// directory turn up again, its usage is flushed. One that is closed already is closed to the end, in
 /// case that was cut off, as sidecars do by themselves in time. Either --forfeit or --release says what
-/// becomes of what it held.
+/// becomes of what it held; once that is decided it stays so, and who asks for something else is refused.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The run's id, as `tollgate run list` shows it

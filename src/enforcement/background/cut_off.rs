@@ -103,8 +103,11 @@ impl CutOffClosings {
                     tracing::info!(%run, "told all counters of a closing that was cut off");
                     failures = 0;
                 }
-                // Each counter that is none was named.
-                Ok(_) => drop(self.left_alone.insert(run, (epoch, now + LEFT_ALONE_FOR))),
+                // Each counter that is none was named; all others have answered.
+                Ok(_) => {
+                    self.left_alone.insert(run, (epoch, now + LEFT_ALONE_FOR));
+                    failures = 0;
+                }
                 Err(CloseError::Close(error)) if is_its_own(&error) => {
                     tracing::error!(%run, %error, "cannot finish a closing that was cut off");
                     self.left_alone.insert(run, (epoch, now + LEFT_ALONE_FOR));
