@@ -95,7 +95,7 @@ where
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
                 return Poll::Ready(end);
             }
-            let mut news = handlers.start_arrived(cx);
+            let mut news = handlers.start_arrived();
             while let Poll::Ready(event) = handlers.poll_waiting(cx) {
                 news = true;
                 match event {

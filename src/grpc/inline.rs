@@ -14,10 +14,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures::{Stream, future::BoxFuture, stream::FuturesUnordered};
+
+/// How often a handler is polled before it enters the set of those that wait.
+const POLLS_AT_START: usize = 2;
 
 /// Takes the handlers that hyper starts and keeps them for their connection.
 #[derive(Clone, Default)]
@@ -72,19 +75,23 @@ impl<S: 'static> Handlers<S> {
     }
 
     /// Starts the handlers that have arrived; says whether there were any.
-    pub fn start_arrived(&mut self, cx: &mut Context<'_>) -> bool {
+    ///
+    /// Most are done at once. The others are polled once more when all have begun, so that what
+    /// each has put into a queue (the journal's) can be seen to together; those that are not done
+    /// then enter the set, where they are polled again and learn which waker to call.
+    pub fn start_arrived(&mut self) -> bool {
         std::mem::swap(&mut self.starting, &mut *self.executor.lock());
         let any = !self.starting.is_empty();
-        for mut handler in self.starting.drain(..) {
-            // Most are done at once and never enter the set. One that has to wait is polled there
-            // again, which is when it learns which waker to call.
-            if poll_contained(&mut handler, cx).is_pending() {
-                let contained = Contained { handler };
-                self.waiting.push(Box::pin(async move {
-                    contained.await;
-                    Event::Answered
-                }));
-            }
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..POLLS_AT_START {
+            self.starting.retain_mut(|handler| poll_contained(handler, &mut cx).is_pending());
+        }
+        for handler in self.starting.drain(..) {
+            let contained = Contained { handler };
+            self.waiting.push(Box::pin(async move {
+                contained.await;
+                Event::Answered
+            }));
         }
         any
     }

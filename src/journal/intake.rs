@@ -1,13 +1,15 @@
-//! What waits for the writer: frames are given their places here, under one short lock.
+//! What waits to be written: frames are given their places here, under one short lock.
 //!
-//! The place of a frame is known as soon as it is accepted, so the writer has nothing to decide: it
+//! The place of a frame is known as soon as it is accepted, so who writes has nothing to decide: it
 //! takes what is there, writes each chunk where it belongs, and releases its waiters.
 
 use std::{
     collections::BTreeMap,
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::oneshot;
@@ -59,16 +61,6 @@ pub struct SegmentUse {
     pub end: Option<u32>,
 }
 
-/// What one look at the intake found.
-#[derive(Debug)]
-pub enum Taken {
-    Chunks(Vec<Chunk>),
-    /// The deadline passed and nothing waits.
-    Nothing,
-    /// Nothing waits and nothing will come: the intake was closed.
-    Closed,
-}
-
 struct State {
     chunks: Vec<Chunk>,
     records: usize,
@@ -80,17 +72,16 @@ struct State {
     segment_bytes: u32,
     segments: BTreeMap<u32, SegmentUse>,
     closed: Option<Arc<str>>,
-    /// The writer sleeps and has to be woken.
-    writer_sleeps: bool,
-    /// Buffers that came back from the writer.
+    /// Buffers that were written and came back.
     spare: Vec<Vec<u8>>,
 }
 
-/// The queue between those who append and the writer.
+/// The queue between those who append and who writes.
 pub struct Intake {
     /// Guards the queue and the places that were given out; held for a copy of a frame at most.
     state: Mutex<State>,
-    wake: Condvar,
+    /// Whether there are chunks, readable without the lock.
+    has_chunks: AtomicBool,
     disk: Arc<DiskUse>,
     seed: FrameSeed,
     segment_bytes: u32,
@@ -110,12 +101,11 @@ impl Intake {
             segment_bytes: 0,
             segments: BTreeMap::new(),
             closed: None,
-            writer_sleeps: false,
             spare: vec![],
         };
         Self {
             state: Mutex::new(state),
-            wake: Condvar::new(),
+            has_chunks: AtomicBool::new(false),
             disk,
             seed,
             segment_bytes: config.segment_bytes,
@@ -162,9 +152,7 @@ impl Intake {
             self.begin_segment(&mut state, frame_bytes, synced)?;
         }
         let position = self.place(&mut state, bytes, level, done);
-        if mem::take(&mut state.writer_sleeps) {
-            self.wake.notify_one();
-        }
+        self.has_chunks.store(true, Ordering::SeqCst);
         Ok(RecordPlace { position, rewinds: Some(state.rewinds) })
     }
 
@@ -248,31 +236,26 @@ impl Intake {
         end
     }
 
-    /// Takes all that waits; sleeps until something does, `deadline` passes or the intake closes.
-    pub fn take(&self, deadline: Option<Instant>) -> Taken {
-        let mut state = self.state();
-        loop {
-            if !state.chunks.is_empty() {
-                state.records = 0;
-                state.bytes = 0;
-                return Taken::Chunks(mem::take(&mut state.chunks));
-            }
-            if state.closed.is_some() {
-                return Taken::Closed;
-            }
-            state.writer_sleeps = true;
-            state = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => {
-                    state.writer_sleeps = false;
-                    return Taken::Nothing;
-                }
-                Some(left) => {
-                    let woken = self.wake.wait_timeout(state, left);
-                    woken.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
+    /// Takes all that waits.
+    pub fn take(&self) -> Vec<Chunk> {
+        self.empty(&mut self.state())
+    }
+
+    /// Whether something waits.
+    pub fn is_waited_for(&self) -> bool {
+        self.has_chunks.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing more is let in.
+    pub fn is_closed(&self) -> bool {
+        self.state().closed.is_some()
+    }
+
+    fn empty(&self, state: &mut State) -> Vec<Chunk> {
+        state.records = 0;
+        state.bytes = 0;
+        self.has_chunks.store(false, Ordering::SeqCst);
+        mem::take(&mut state.chunks)
     }
 
     /// Gives a buffer back for reuse.
@@ -288,18 +271,14 @@ impl Intake {
 
     /// Lets nothing more in, for `reason`; what waits is still taken.
     pub fn close(&self, reason: Arc<str>) {
-        let mut state = self.state();
-        state.closed.get_or_insert(reason);
-        self.wake.notify_one();
+        self.state().closed.get_or_insert(reason);
     }
 
-    /// Lets nothing more in and takes what waits, to be refused: the writer has stopped.
+    /// Lets nothing more in and takes what waits, to be refused: the journal has stopped.
     pub fn abandon(&self, reason: Arc<str>) -> Vec<Chunk> {
         let mut state = self.state();
         state.closed = Some(reason);
-        state.records = 0;
-        state.bytes = 0;
-        mem::take(&mut state.chunks)
+        self.empty(&mut state)
     }
 
     /// Takes back every place that was given out from `end` on, because segment `end.segment + 1`
@@ -319,9 +298,7 @@ impl Intake {
             }
             None => 0,
         };
-        state.records = 0;
-        state.bytes = 0;
-        (mem::take(&mut state.chunks), state.rewinds)
+        (self.empty(&mut state), state.rewinds)
     }
 
     /// The segments that are complete and lie before `mark`; they are the caller's to delete.

@@ -5,9 +5,7 @@ use std::{
     cell::RefCell,
     io,
     path::Path,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     thread::{self, JoinHandle},
 };
 
@@ -23,7 +21,9 @@ use super::{
     intake::Intake,
     leftover::{self, LeftoverRun, delete_segment},
     metrics::Outcome,
-    position::{Position, RecordPlace},
+    pen::Pen,
+    pending::{Pending, Waits},
+    position::Position,
     reader::{Reader, Source},
     record::Record,
     run_file::{RunFile, runs_dir},
@@ -55,7 +55,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.intake.close("the journal was dropped".into());
+        self.shared.close("the journal was dropped");
     }
 }
 
@@ -87,8 +87,9 @@ impl Journal {
         let run_dir = run_file.create_dir(&*files, &config.data_dir)?;
         let intake = Intake::new(&config, disk.clone(), FrameSeed::of(run));
         let dirs = (config.data_dir.clone(), run_dir);
-        let shared = Arc::new(Shared::new(run, dirs, files, intake, disk));
-        let writer = Writer::new(shared.clone(), run_file, config.sync_delay_max(), lock.clone());
+        let queue = (intake, Pen::new(run_file));
+        let shared = Arc::new(Shared::new(run, dirs, files, queue, disk));
+        let writer = Writer::new(shared.clone(), config.sync_delay_max(), lock.clone());
         let writer = thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())
@@ -125,8 +126,8 @@ impl Journal {
         let (done, waits) = if level == Durability::Memory && shared.admits(level) {
             (None, None)
         } else {
-            let (done, waits) = oneshot::channel();
-            (Some(done), Some(waits))
+            let (done, outcome) = oneshot::channel();
+            (Some(done), Some(Waits { shared: shared.clone(), outcome, has_yielded: false }))
         };
         let pushed = shared.intake.push(&mut bytes, level, synced, done);
         if bytes.capacity() <= SCRATCH_BYTES_MAX {
@@ -134,6 +135,7 @@ impl Journal {
         }
         match pushed {
             Ok(place) => {
+                shared.bell.soon();
                 if waits.is_none() {
                     shared.metrics.appended(level, Outcome::Kept, 1);
                 }
@@ -226,7 +228,7 @@ impl Journal {
     /// Lets no more records in, and waits until those that were let in are on disk.
     pub async fn close(&self) -> Health {
         let shared = &self.handle.shared;
-        shared.intake.close("the journal was closed".into());
+        shared.close("the journal was closed");
         let mut health = self.health();
         // The sender lives in `shared`, so the only outcome is that the health has changed.
         let _ = health.wait_for(|health| *health != Health::Running).await;
@@ -276,42 +278,6 @@ fn lock(
             Err(JournalError::Locked { path })
         }
         Err(source) => Err(JournalError::Io { action: "lock", path, source }),
-    }
-}
-
-/// A record on its way: resolves once it has reached the level that was asked for.
-#[derive(Debug)]
-#[must_use = "an acknowledgement may only leave once this has resolved"]
-pub struct Pending {
-    place: RecordPlace,
-    waits: Option<oneshot::Receiver<Result<Position, AppendError>>>,
-}
-
-impl Pending {
-    /// Where the record is, or will be: known at once, durable only when the future has resolved.
-    pub fn position(&self) -> Position {
-        self.place.position
-    }
-
-    /// The same, and whether it is final: it is once the future has resolved well, except for a
-    /// record that is acknowledged from memory.
-    pub fn place(&self) -> RecordPlace {
-        self.place
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<Position, AppendError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(waits) = &mut self.waits else { return Poll::Ready(Ok(self.place.position)) };
-        Pin::new(waits).poll(context).map(|answer| {
-            let gone = || AppendError::Uncertain { reason: "the writer is gone".into() };
-            let position = answer.unwrap_or_else(|_| Err(gone()))?;
-            // Whoever is waited for is told after the write.
-            self.place.rewinds = None;
-            Ok(position)
-        })
     }
 }
 

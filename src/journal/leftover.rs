@@ -186,7 +186,13 @@ pub(super) fn count_segments(
     runs: &Path,
     disk: &DiskUse,
 ) -> Result<(), JournalError> {
-    for name in files.list(runs).map_err(JournalError::io("list", runs))? {
+    let names = files.list(runs).map_err(JournalError::io("list", runs))?;
+    if names.iter().any(|name| name.ends_with(".old")) {
+        // Whoever gave it that name may have died before the name was durable: emptied without it,
+        // a host crash would bring a run back that has no files.
+        files.sync_dir(runs).map_err(JournalError::io("sync", runs))?;
+    }
+    for name in names {
         let dir = runs.join(&name);
         if name.ends_with(".new") || name.ends_with(".old") {
             files.remove_dir_all(&dir).map_err(JournalError::io("remove", &dir))?;

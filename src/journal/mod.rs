@@ -35,12 +35,15 @@
 //! # How
 //!
 //! `journal.rs` encodes a record on the caller's thread and pushes it into `intake.rs`, which gives
-//! it its place. `writer.rs` is a thread that takes all that waits, writes it with one call, syncs
-//! once and releases exactly those whom the sync covers. `reader.rs` follows behind, `leftover.rs`
-//! finds where the journal of a run that died ends. `segment.rs` describes the bytes on disk.
+//! it its place. Who waits for a record writes it (`pending.rs`), with all that others have queued
+//! meanwhile: one call for what a wake-up has brought, under `pen.rs`. `writer.rs` is a thread that
+//! syncs, once for all that was written, and releases exactly those whom the sync covers; it begins
+//! segments and writes what nobody waits for. `reader.rs` follows behind, `leftover.rs` finds where
+//! the journal of a run that died ends. `segment.rs` describes the bytes on disk.
 //!
 //! Reading, releasing, opening and recovering block on the disk: call them where that is fine.
 
+mod bell;
 pub mod browse;
 pub mod config;
 pub mod convert;
@@ -61,6 +64,8 @@ mod intake;
 mod journal;
 pub mod leftover;
 mod metrics;
+mod pen;
+mod pending;
 #[cfg(test)]
 mod planted;
 pub mod position;
@@ -73,4 +78,4 @@ pub mod segment;
 pub mod shared;
 mod writer;
 
-pub use self::journal::{Journal, Pending};
+pub use self::{journal::Journal, pending::Pending};

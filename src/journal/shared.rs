@@ -1,4 +1,4 @@
-//! What the journal's handle, its writer and its readers share.
+//! What the journal's handle, those who write and its readers share.
 
 use std::{
     path::PathBuf,
@@ -6,16 +6,19 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use tokio::sync::watch;
 
 use super::{
+    bell::Bell,
     disk_use::DiskUse,
-    files::Files,
+    files::{Files, OpenFile},
     frame::FrameSeed,
     intake::{Chunk, Intake},
     metrics::JournalMetrics,
+    pen::{Fatal, Pen, fatal},
     position::Position,
 };
 use crate::domain::{ids::RunId, usage::Durability};
@@ -26,7 +29,7 @@ pub enum Health {
     Running,
     /// Everything that was let in is on disk, and nothing more comes.
     Closed,
-    /// The writer met an error and will not go on; only a new run does.
+    /// A write or sync failed and nothing more is written; only a new run does.
     Failed {
         reason: Arc<str>,
     },
@@ -40,6 +43,8 @@ pub struct Shared {
     pub files: Arc<dyn Files>,
     pub seed: FrameSeed,
     pub intake: Intake,
+    pub pen: Pen,
+    pub bell: Bell,
     pub disk: Arc<DiskUse>,
     pub metrics: JournalMetrics,
     pub synced: watch::Sender<Position>,
@@ -58,7 +63,7 @@ impl Shared {
         run: RunId,
         dirs: (PathBuf, PathBuf),
         files: Arc<dyn Files>,
-        intake: Intake,
+        (intake, pen): (Intake, Pen),
         disk: Arc<DiskUse>,
     ) -> Self {
         let (data_dir, run_dir) = dirs;
@@ -69,6 +74,8 @@ impl Shared {
             files,
             seed: FrameSeed::of(run),
             intake,
+            pen,
+            bell: Bell::default(),
             disk,
             metrics: JournalMetrics::register(),
             synced: watch::Sender::new(Position::START),
@@ -88,6 +95,23 @@ impl Shared {
     pub fn set_synced(&self, position: Position) {
         self.synced_mark.store(position.into(), Ordering::Release);
         self.synced.send_replace(position);
+    }
+
+    /// Lets nothing more in, for `reason`, and has the journal's thread end.
+    pub fn close(&self, reason: &str) {
+        self.intake.close(reason.into());
+        self.bell.now();
+    }
+
+    /// Puts on disk what `file` has up to `written`; not again what is there.
+    pub fn sync(&self, file: &dyn OpenFile, written: Position) -> Result<(), Fatal> {
+        if self.synced() < written {
+            let started = Instant::now();
+            file.sync_data().map_err(fatal("sync the journal"))?;
+            self.metrics.synced(started.elapsed());
+            self.set_synced(written);
+        }
+        Ok(())
     }
 
     /// Takes back every place that was given out from `end` on; see [`Intake::rewind`].
