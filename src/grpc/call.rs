@@ -9,15 +9,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, body::Body};
-use tower::Service;
 
 use super::{
+    begun::{Begun, BegunBody},
     config::GrpcConfig,
     heavy::{Bounds, WeighedBody, Weight},
     room::{Kind, Room, Rooms},
@@ -37,33 +38,24 @@ pub const HEAVY_CALL_MAX: Duration = Duration::from_secs(60);
 /// bits.
 const BUDGET_UNIT_BYTES: usize = 1 << 10;
 
-type Answer = Result<Response<Body>, Infallible>;
+/// How every call ends: failures are responses, too.
+pub type Answer = Result<Response<Body>, Infallible>;
 
-/// What is served: a generated service, or several behind a [`super::dispatch::Dispatch`].
-pub trait GrpcService:
-    Service<
-        Request<Body>,
-        Response = Response<Body>,
-        Error = Infallible,
-        Future = BoxFuture<'static, Answer>,
-    > + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
+/// What is served: several services behind a [`super::dispatch::Dispatch`].
+pub trait GrpcService: Clone + Send + Sync + 'static {
+    /// Answers a call.
+    fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Answer>;
 
-impl<S> GrpcService for S where
-    S: Service<
-            Request<Body>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = BoxFuture<'static, Answer>,
-        > + Clone
-        + Send
-        + Sync
-        + 'static
-{
+    /// The same service for one connection, which shares with the others no count of holders: all
+    /// cores would write to it, at every call.
+    fn apart(&self) -> Self;
+
+    /// Answers a call of which all has come: its only message, with gRPC's prefix. The request is
+    /// given back if this cannot be done for it; [`GrpcService::answer`] then can.
+    fn answer_whole(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>>;
 }
 
 /// A service as its connections see it.
@@ -107,6 +99,11 @@ impl<S: GrpcService> Calls<S> {
     pub fn with(&self, service: S) -> Self {
         Self { service, ..self.clone() }
     }
+
+    /// The same for one connection.
+    pub fn apart(&self) -> Self {
+        self.with(self.service.apart())
+    }
 }
 
 impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
@@ -115,38 +112,49 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
     type Future = Call;
 
     fn call(&self, request: Request<Incoming>) -> Call {
-        let weight = Weight::default();
-        let path = request.uri().path();
-        let kind = Kind::of(path);
+        let kind = Kind::of(request.uri().path());
         let room = self.shared.rooms.take(kind);
-        let shared = self.shared.clone();
         if room.is_refused_at_once() {
-            let place = Place::Refused(room.refuse());
-            return Call { place, weight, room: Some(room), shared };
+            return Call { place: Place::Refused(room.refuse()), room: Some(room) };
         }
+        let (head, body) = request.into_parts();
+        let place = match Begun::of(body) {
+            Begun::Whole(message) if message.len() <= self.message_bytes_max as usize => {
+                match self.service.answer_whole(Request::from_parts(head, message)) {
+                    Ok(answer) => Place::Connection { answer, weighed: None },
+                    Err(request) => self.begin(request.map(BegunBody::whole), kind),
+                }
+            }
+            begun => self.begin(Request::from_parts(head, begun.into()), kind),
+        };
+        Call { place, room: Some(room) }
+    }
+}
+
+impl<S: GrpcService> Calls<S> {
+    /// Begins a call of which more may come.
+    fn begin(&self, request: Request<BegunBody>, kind: Kind) -> Place {
+        let weight = Weight::default();
         let bounds = Bounds {
             weighed_bytes_max: if kind.is_open() { 0 } else { self.message_bytes_max },
-            wait_max: (!takes_stream(path)).then_some(self.message_wait_max),
+            wait_max: (!takes_stream(request.uri().path())).then_some(self.message_wait_max),
         };
         let request = request.map(|body| Body::new(WeighedBody::new(body, weight.clone(), bounds)));
-        // The contract asks for `poll_ready` first; a `GrpcService` is always ready.
-        let answer = self.service.clone().call(request);
-        Call { place: Place::Connection(answer), weight, room: Some(room), shared }
+        let weighed = Some((weight, self.shared.clone()));
+        Place::Connection { answer: self.service.answer(request), weighed }
     }
 }
 
 /// The answer to one call, wherever it is made.
 pub struct Call {
     place: Place,
-    weight: Weight,
     /// Absent once it is answered.
     room: Option<Room>,
-    shared: Arc<Shared>,
 }
 
 enum Place {
-    /// Inside the connection's task.
-    Connection(BoxFuture<'static, Answer>),
+    /// Inside the connection's task; with what a large message needs, unless it has come whole.
+    Connection { answer: BoxFuture<'static, Answer>, weighed: Option<(Weight, Arc<Shared>)> },
     /// In a task of its own, which ends when the caller gives up.
     Own(AbortOnDropHandle<Response<Body>>),
     /// Not made: it is one too many.
@@ -160,7 +168,7 @@ impl Future for Call {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         let this = &mut *self;
-        if let Place::Connection(answer) = &mut this.place {
+        if let Place::Connection { answer, weighed } = &mut this.place {
             // A handler that panicked may have left its own state odd, but it is never used again;
             // what it shares with others is guarded against poisoning where it is locked.
             match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
@@ -176,13 +184,16 @@ impl Future for Call {
                         None => response,
                     }));
                 }
-                Ok(Poll::Pending) => match (this.weight.get(), &this.room) {
-                    (_, Some(room)) if room.is_beyond() => {
-                        this.place = Place::Refused(room.refuse());
+                Ok(Poll::Pending) => {
+                    let bytes = weighed.as_ref().and_then(|(weight, _)| weight.get());
+                    match (bytes, &this.room) {
+                        (_, Some(room)) if room.is_beyond() => {
+                            this.place = Place::Refused(room.refuse());
+                        }
+                        (None, _) => return Poll::Pending,
+                        (Some(bytes), _) => this.move_out(bytes),
                     }
-                    (None, _) => return Poll::Pending,
-                    (Some(bytes), _) => this.move_out(bytes),
-                },
+                }
             }
         }
         match &mut this.place {
@@ -193,7 +204,7 @@ impl Future for Call {
                 Place::Refused(refusal) => Poll::Ready(Ok(*refusal)),
                 _ => Poll::Pending,
             },
-            Place::Connection(_) | Place::Nowhere => Poll::Pending,
+            Place::Connection { .. } | Place::Nowhere => Poll::Pending,
         }
     }
 }
@@ -201,12 +212,10 @@ impl Future for Call {
 impl Call {
     /// Goes on in a task of its own, once there is room for a message of `bytes`.
     fn move_out(&mut self, bytes: u32) {
-        let Place::Connection(answer) = std::mem::replace(&mut self.place, Place::Nowhere) else {
-            return;
-        };
+        let place = std::mem::replace(&mut self.place, Place::Nowhere);
+        let Place::Connection { answer, weighed: Some((_, shared)) } = place else { return };
         // A message above the whole budget is above the largest allowed one: its length is refused
         // before it is read.
-        let shared = &self.shared;
         let units = (bytes as usize).div_ceil(BUDGET_UNIT_BYTES).min(shared.large_messages_max);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let large_messages = shared.large_messages.clone();

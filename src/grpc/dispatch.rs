@@ -1,38 +1,58 @@
 //! Which service a call is for.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, sync::Arc};
 
+use bytes::Bytes;
 use futures::{
     FutureExt,
     future::{BoxFuture, ready},
 };
-use http::{Request, Response};
+use http::Request;
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
-use crate::api::{access::Access, status::status};
+use super::{
+    call::{Answer, GrpcService},
+    short,
+};
+use crate::{
+    api::{
+        access::{Access, Caller},
+        status::status,
+    },
+    proto::v1::tollgate_service_server::{TollgateService, TollgateServiceServer},
+};
 
 /// Answers without a token: who asks whether a process lives has none.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 const REFLECTION: &str = "/grpc.reflection.";
 
 /// The product's service in front of all others: its calls are many, and need no router.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Dispatch<T> {
-    first: T,
+    service: Arc<T>,
+    server: TollgateServiceServer<T>,
     others: Routes,
     /// Who is asked who calls; `None` where everybody may.
     access: Option<Arc<Access>>,
 }
 
-impl<T> Dispatch<T> {
-    /// Asks `first` for its own calls and `others` (health, reflection, Envoy's) for the rest.
-    pub fn new(first: T, others: Routes) -> Self {
-        Self { first, others: others.prepare(), access: None }
+impl<T> Clone for Dispatch<T> {
+    fn clone(&self) -> Self {
+        let Self { service, server, others, access } = self;
+        let (service, server) = (service.clone(), server.clone());
+        Self { service, server, others: others.clone(), access: access.clone() }
+    }
+}
+
+impl<T: TollgateService> Dispatch<T> {
+    /// Asks `service` for its own calls, of which no message is longer than `message_bytes_max`,
+    /// and `others` (health, reflection, Envoy's) for the rest.
+    pub fn new(service: T, message_bytes_max: usize, others: Routes) -> Self {
+        let service = Arc::new(service);
+        let server = TollgateServiceServer::from_arc(service.clone())
+            .max_decoding_message_size(message_bytes_max);
+        Self { service, server, others: others.prepare(), access: None }
     }
 
     /// Serves another service too.
@@ -58,46 +78,51 @@ impl<T> Dispatch<T> {
     }
 }
 
-impl<T> Service<Request<Body>> for Dispatch<T>
-where
-    T: Service<
-            Request<Body>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = BoxFuture<'static, Result<Response<Body>, Infallible>>,
-        > + NamedService,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = T::Future;
+impl<T: TollgateService> Dispatch<T> {
+    /// Lets a call in, and notes who makes it; or refuses it.
+    fn let_in<B>(&self, request: &mut Request<B>) -> Result<(), BoxFuture<'static, Answer>> {
+        let Some(access) = &self.access else { return Ok(()) };
+        let is_let_in = request.extensions().get::<Caller>().is_some();
+        if is_let_in || is_open(access, request.uri().path()) {
+            return Ok(());
+        }
+        match access.let_in(request.uri().path(), request.headers()) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                Ok(())
+            }
+            Err(refusal) => Err(ready(Ok(status(*refusal).into_http())).boxed()),
+        }
+    }
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Generated services and tonic's router are always ready.
-        Poll::Ready(Ok(()))
+impl<T: TollgateService + Clone> GrpcService for Dispatch<T> {
+    fn apart(&self) -> Self {
+        Self { service: Arc::new((*self.service).clone()), ..self.clone() }
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(access) = &self.access
-            && !is_open(access, request.uri().path())
-        {
-            match access.let_in(request.uri().path(), request.headers()) {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                }
-                Err(refusal) => return ready(Ok(status(*refusal).into_http())).boxed(),
-            }
+    fn answer(&self, mut request: Request<Body>) -> BoxFuture<'static, Answer> {
+        if let Err(refusal) = self.let_in(&mut request) {
+            return refusal;
         }
-        let is_first = request
-            .uri()
-            .path()
-            .strip_prefix('/')
-            .and_then(|path| path.strip_prefix(T::NAME))
-            .is_some_and(|rest| rest.starts_with('/'));
-        if is_first {
-            return self.first.call(request);
+        // The contract asks for `poll_ready` first; these are always ready.
+        match short::is_for_product(request.uri().path()) {
+            true => self.server.clone().call(request),
+            false => Box::pin(self.others.clone().call(request)),
         }
-        let answer = self.others.call(request);
-        Box::pin(answer)
+    }
+
+    fn answer_whole(
+        &self,
+        mut request: Request<Bytes>,
+    ) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
+        if !short::is_for_product(request.uri().path()) {
+            return Err(Box::new(request));
+        }
+        match self.let_in(&mut request) {
+            Ok(()) => short::answer(&self.service, request),
+            Err(refusal) => Ok(refusal),
+        }
     }
 }
 

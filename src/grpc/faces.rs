@@ -8,10 +8,7 @@ use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DESCRIPTORS;
 use super::{config::GrpcConfig, dispatch::Dispatch};
 use crate::proto::{
     ENVOY_DESCRIPTOR_SET,
-    v1::{
-        FILE_DESCRIPTOR_SET,
-        tollgate_service_server::{TollgateService, TollgateServiceServer},
-    },
+    v1::{FILE_DESCRIPTOR_SET, tollgate_service_server::TollgateService},
 };
 
 /// Longest message of those services that answer without a token, bytes: a name.
@@ -24,7 +21,7 @@ pub fn faces<T: TollgateService>(
     service: T,
     health: HealthServer<HealthService>,
     config: &GrpcConfig,
-) -> Result<Dispatch<TollgateServiceServer<T>>, tonic_reflection::server::Error> {
+) -> Result<Dispatch<T>, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -37,7 +34,5 @@ pub fn faces<T: TollgateService>(
     let others = Routes::new(health.max_decoding_message_size(OPEN_BYTES_MAX))
         .add_service(v1.max_decoding_message_size(OPEN_BYTES_MAX))
         .add_service(v1alpha.max_decoding_message_size(OPEN_BYTES_MAX));
-    let service =
-        TollgateServiceServer::new(service).max_decoding_message_size(config.message_bytes_max);
-    Ok(Dispatch::new(service, others))
+    Ok(Dispatch::new(service, config.message_bytes_max, others))
 }

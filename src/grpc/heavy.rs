@@ -25,7 +25,7 @@ use crate::api::{refusal::Refusal, status::status};
 /// Longest message that is handled inside the connection's task, bytes: about 100 µs of decoding.
 pub const HEAVY_BYTES: u32 = 64 << 10;
 /// gRPC's length-prefixed message: a flag byte, then the length, big-endian.
-const PREFIX_BYTES: usize = 5;
+pub const PREFIX_BYTES: usize = 5;
 
 /// The length of a call's first message, when it is a heavy one.
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,11 @@
 //! The gRPC face: sockets and connections; the calls themselves are in `api::service`.
 //!
 //! `serve` owns the sockets, `connection` one connection, `call` one call. `inline` says why calls
-//! are handled inside their connection's task, and `heavy` which of them are not. `rls` speaks
+//! are handled inside their connection's task, and `heavy` which of them are not. `short` answers
+//! most unary ones, `dispatch` has tonic answer the others. `rls` speaks
 //! Envoy's rate limit protocol.
 
+mod begun;
 mod call;
 pub mod config;
 mod connection;
@@ -19,5 +21,6 @@ pub mod rls;
 pub mod room;
 mod seldom;
 pub mod serve;
+mod short;
 
 pub use call::GrpcService;

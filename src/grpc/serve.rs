@@ -137,7 +137,7 @@ impl Door {
             }
             return;
         };
-        let calls = calls.clone();
+        let calls = calls.apart();
         let (config, closing) = (self.config.clone(), self.closing.clone());
         let connection = attend(socket, tls, calls, config, closing, place);
         self.connections.spawn(connection);
