@@ -1,6 +1,6 @@
 //! `RecordUsage`: it used this much. All of a batch or nothing.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use super::{
     counter::Counter,
@@ -19,7 +19,6 @@ use super::{
 use crate::{
     domain::{
         cell_key::CellKey,
-        ids::{IdempotencyKey, TenantId},
         invalid::{Invalid, Problems},
         meter::Meter,
         reservation::ReservationId,
@@ -65,10 +64,6 @@ impl Findings {
     }
 }
 
-/// The keys of a batch, each once, in an order that all batches share: two batches that have keys
-/// in common claim them in the same order, so neither waits for the other for ever.
-type BatchKeys = BTreeMap<(TenantId, IdempotencyKey), (usize, Content)>;
-
 impl Engine {
     /// Records what was used. Limits are not asked: it has happened.
     ///
@@ -98,7 +93,7 @@ impl Engine {
         let (accepted, duplicates) = (labelled.len() as u64, repeats as u64);
         let receipt = RecordReceipt { accepted, duplicates, late: 0 };
         if let Some(place) = latest {
-            self.wait_durable(place, durability).await?;
+            Box::pin(self.wait_durable(place, durability)).await?;
         }
         if labelled.is_empty() {
             return Ok(receipt);
@@ -165,17 +160,20 @@ impl Engine {
         &self,
         labelled: Vec<Labelled>,
     ) -> Result<(Vec<Labelled>, usize, Settling, Option<RecordPlace>), EngineError> {
-        let (keys, mut drop_numbers) = batch_keys(&labelled)?;
-        let mut claims = Vec::with_capacity(keys.len());
+        let (firsts, mut drop_numbers) = batch_keys(&labelled)?;
+        let mut claims = Vec::with_capacity(firsts.len());
         let mut conflicts = Problems::default();
         let mut latest: Option<RecordPlace> = None;
         let mut patience = Patience::default();
-        for ((tenant, key), (number, content)) in &keys {
-            match self.claim((tenant, key), Verb::Use, content, &mut patience).await? {
+        for number in firsts {
+            let event = &labelled[number].event;
+            let Some(key) = &event.idempotency_key else { continue };
+            let (key, content) = ((&event.key.tenant, key), content(event));
+            match self.claim(key, Verb::Use, &content, &mut patience).await? {
                 Begun::Fresh(claim) => claims.push(claim),
                 Begun::Repeat(first) => {
                     latest = latest.into_iter().chain(first.place).reduce(RecordPlace::and);
-                    drop_numbers.push(*number);
+                    drop_numbers.push(number);
                 }
                 Begun::Conflict(other) => {
                     conflicts.push(conflict(&format!("events[{number}].idempotency_key"), &other));
@@ -367,31 +365,52 @@ fn counted_up(event: &UsageEvent) -> u64 {
     u64::try_from(event.counted()).unwrap_or(0)
 }
 
-/// The batch's keys, and the events that repeat an earlier one of the same batch.
-fn batch_keys(labelled: &[Labelled]) -> Result<(BatchKeys, Vec<usize>), EngineError> {
-    let mut keys = BatchKeys::new();
-    let mut repeated = vec![];
-    let mut conflicts = Problems::default();
-    for (number, one) in labelled.iter().enumerate() {
-        let Some(key) = &one.event.idempotency_key else { continue };
-        let event_key = &one.event.key;
-        let content = Content::Units {
-            meter: event_key.meter.clone(),
-            subject: event_key.subject.clone(),
-            amount: one.event.amount,
-        };
-        match keys.get(&(event_key.tenant.clone(), key.clone())) {
-            None => {
-                keys.insert((event_key.tenant.clone(), key.clone()), (number, content));
-            }
-            Some((_, first)) if *first == content => repeated.push(number),
-            Some((_, first)) => {
-                conflicts.push(conflict(&format!("events[{number}].idempotency_key"), first));
+/// The numbers of the events that are the first of the batch with their keys, in an order that all
+/// batches share: two batches that have keys in common claim them in the same order, so neither
+/// waits for the other for ever. And the numbers of those that repeat an earlier one.
+fn batch_keys(labelled: &[Labelled]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
+    let key = |number: &usize| {
+        let event = &labelled[*number].event;
+        (&event.key.tenant, &event.idempotency_key)
+    };
+    let mut numbers: Vec<_> = (0..labelled.len())
+        .filter(|number| labelled[*number].event.idempotency_key.is_some())
+        .collect();
+    numbers.sort_by(|a, b| key(a).cmp(&key(b)));
+    let (mut firsts, mut repeated, mut conflicting) = (Vec::new(), vec![], vec![]);
+    firsts.reserve_exact(numbers.len());
+    for same in numbers.chunk_by(|a, b| key(a) == key(b)) {
+        let [first, others @ ..] = same else { continue };
+        firsts.push(*first);
+        for other in others {
+            match is_same_content(&labelled[*first].event, &labelled[*other].event) {
+                true => repeated.push(*other),
+                false => conflicting.push((*other, *first)),
             }
         }
     }
-    match conflicts.is_empty() {
-        true => Ok((keys, repeated)),
-        false => Err(EngineError::IdempotencyConflict(conflicts)),
+    if conflicting.is_empty() {
+        return Ok((firsts, repeated));
     }
+    conflicting.sort_unstable();
+    let mut conflicts = Problems::default();
+    for (number, first) in conflicting {
+        let content = content(&labelled[first].event);
+        conflicts.push(conflict(&format!("events[{number}].idempotency_key"), &content));
+    }
+    Err(EngineError::IdempotencyConflict(conflicts))
+}
+
+/// What a key stands for that comes with the event.
+fn content(event: &UsageEvent) -> Content {
+    Content::Units {
+        meter: event.key.meter.clone(),
+        subject: event.key.subject.clone(),
+        amount: event.amount,
+    }
+}
+
+fn is_same_content(one: &UsageEvent, other: &UsageEvent) -> bool {
+    (&one.key.meter, &one.key.subject, one.amount)
+        == (&other.key.meter, &other.key.subject, other.amount)
 }

@@ -147,10 +147,26 @@ pub enum Verb {
 type Key = (TenantId, Verb, IdempotencyKey);
 type Map<P> = DashMap<Key, Entry<P>, RandomState>;
 
+/// What is known of one key. There are millions of them: it takes no more than it must.
 #[derive(Debug)]
-enum Entry<P> {
-    Pending { content: Content, settled: Arc<Notify> },
-    Done { content: Content, first: Box<FirstAnswer<P>> },
+struct Entry<P> {
+    content: Content,
+    state: State<P>,
+}
+
+#[derive(Debug)]
+enum State<P> {
+    /// In hand with a request; made by the first that waits for it.
+    Pending {
+        settled: Option<Arc<Notify>>,
+    },
+    /// The usage was recorded, and nothing else was answered.
+    Recorded {
+        place: Option<P>,
+    },
+    Answered {
+        first: Box<FirstAnswer<P>>,
+    },
 }
 
 #[derive(Debug)]
@@ -209,17 +225,32 @@ impl<P: Clone> Repeats<P> {
                 Ok(begun) => return Ok(begun),
                 Err(settled) => settled,
             };
-            // The claim may have been settled between the look-up and here; `notify_waiters` wakes
-            // only those who wait already, so look once more after registering.
-            let wake = settled.notified();
-            tokio::pin!(wake);
-            wake.as_mut().enable();
-            match self.try_begin(tenant, verb, key, content) {
-                Ok(begun) => return Ok(begun),
-                Err(still) if Arc::ptr_eq(&still, &settled) => patience.wait(wake).await?,
-                Err(_) => {}
+            let asked = (tenant, verb, key, content);
+            // Rare, and large beside what every request carries along.
+            if let Some(begun) = Box::pin(self.wait(settled, asked, patience)).await? {
+                return Ok(begun);
             }
         }
+    }
+
+    /// Waits until a claim is settled; answers what became of it meanwhile.
+    async fn wait(
+        &self,
+        settled: Arc<Notify>,
+        (tenant, verb, key, content): (&TenantId, Verb, &IdempotencyKey, &Content),
+        patience: &mut Patience,
+    ) -> Result<Option<Begun<P>>, StillInHand> {
+        // The claim may have been settled between the look-up and here; `notify_waiters` wakes
+        // only those who wait already, so look once more after registering.
+        let wake = settled.notified();
+        tokio::pin!(wake);
+        wake.as_mut().enable();
+        match self.try_begin(tenant, verb, key, content) {
+            Ok(begun) => return Ok(Some(begun)),
+            Err(still) if Arc::ptr_eq(&still, &settled) => patience.wait(wake).await?,
+            Err(_) => {}
+        }
+        Ok(None)
     }
 
     /// As [`Repeats::begin`]; `Err` hands out what to wait for while the key is in hand elsewhere.
@@ -232,23 +263,21 @@ impl<P: Clone> Repeats<P> {
     ) -> Result<Begun<P>, Arc<Notify>> {
         let generations = self.generations.load_full();
         let key = (tenant.clone(), verb, key.clone());
-        if let Some(entry) = generations.old.entries.get(&key) {
-            return known(&entry, content);
+        if let Some(mut entry) = generations.old.entries.get_mut(&key) {
+            return entry.known(content);
         }
         let young = &generations.young;
-        let settled = Arc::new(Notify::new());
         match young.entries.entry(key.clone()) {
-            MapEntry::Occupied(entry) => return known(entry.get(), content),
+            MapEntry::Occupied(mut entry) => return entry.get_mut().known(content),
             MapEntry::Vacant(vacant) => {
-                let content = content.clone();
-                vacant.insert(Entry::Pending { content, settled: settled.clone() });
+                let state = State::Pending { settled: None };
+                vacant.insert(Entry { content: content.clone(), state });
             }
         }
         if young.inserted.fetch_add(1, Ordering::Relaxed) + 1 >= self.generation_entries_max {
             self.rotate(&generations);
         }
-        let content = content.clone();
-        Ok(Begun::Fresh(Claim { generation: young.clone(), key, content, settled, done: false }))
+        Ok(Begun::Fresh(Claim { generation: young.clone(), key, done: false }))
     }
 
     /// Frees a key again whose first answer told of something that `is_lost`.
@@ -261,9 +290,10 @@ impl<P: Clone> Repeats<P> {
     ) {
         let generations = self.generations.load_full();
         let key = (tenant.clone(), verb, key.clone());
-        let goes = |entry: &Entry<P>| match entry {
-            Entry::Done { first, .. } => first.place.as_ref().is_some_and(&is_lost),
-            Entry::Pending { .. } => false,
+        let goes = |entry: &Entry<P>| match &entry.state {
+            State::Recorded { place } => place.as_ref().is_some_and(&is_lost),
+            State::Answered { first } => first.place.as_ref().is_some_and(&is_lost),
+            State::Pending { .. } => false,
         };
         for generation in [&generations.old, &generations.young] {
             generation.entries.remove_if(&key, |_, entry| goes(entry));
@@ -279,15 +309,27 @@ impl<P: Clone> Repeats<P> {
     }
 }
 
-fn known<P: Clone>(entry: &Entry<P>, content: &Content) -> Result<Begun<P>, Arc<Notify>> {
-    match entry {
-        Entry::Pending { content: held, .. } | Entry::Done { content: held, .. }
-            if held != content =>
-        {
-            Ok(Begun::Conflict(held.clone()))
+impl<P: Clone> Entry<P> {
+    /// What is to be said to another request with the key; `Err`: what to wait for.
+    fn known(&mut self, content: &Content) -> Result<Begun<P>, Arc<Notify>> {
+        if self.content != *content {
+            return Ok(Begun::Conflict(self.content.clone()));
         }
-        Entry::Pending { settled, .. } => Err(settled.clone()),
-        Entry::Done { first, .. } => Ok(Begun::Repeat((**first).clone())),
+        match &mut self.state {
+            State::Pending { settled } => Err(settled.get_or_insert_default().clone()),
+            State::Recorded { place } => {
+                Ok(Begun::Repeat(FirstAnswer { answer: None, place: place.clone() }))
+            }
+            State::Answered { first } => Ok(Begun::Repeat((**first).clone())),
+        }
+    }
+
+    /// Whom to tell that nobody has the key in hand any more.
+    fn waited_for(self) -> Option<Arc<Notify>> {
+        match self.state {
+            State::Pending { settled } => settled,
+            State::Recorded { .. } | State::Answered { .. } => None,
+        }
     }
 }
 
@@ -296,28 +338,38 @@ fn known<P: Clone>(entry: &Entry<P>, content: &Content) -> Result<Begun<P>, Arc<
 #[derive(Debug)]
 pub struct Claim<P: Clone> {
     generation: Arc<Generation<P>>,
+    /// Its entry is there, and pending, until the claim is done.
     key: Key,
-    content: Content,
-    settled: Arc<Notify>,
     done: bool,
 }
 
 impl<P: Clone> Claim<P> {
     /// Remembers the answer and lets those who wait for it go on.
     pub fn answer(mut self, first: FirstAnswer<P>) {
-        let content = self.content.clone();
-        let done = Entry::Done { content, first: Box::new(first) };
-        self.generation.entries.insert(self.key.clone(), done);
         self.done = true;
+        let state = match first {
+            FirstAnswer { answer: None, place } => State::Recorded { place },
+            first => State::Answered { first: Box::new(first) },
+        };
+        let pending = match self.generation.entries.get_mut(&self.key) {
+            Some(mut entry) => std::mem::replace(&mut entry.state, state),
+            None => return,
+        };
+        if let State::Pending { settled: Some(settled) } = pending {
+            settled.notify_waiters();
+        }
     }
 }
 
 impl<P: Clone> Drop for Claim<P> {
     fn drop(&mut self) {
-        if !self.done {
-            self.generation.entries.remove(&self.key);
+        if self.done {
+            return;
         }
-        self.settled.notify_waiters();
+        let freed = self.generation.entries.remove(&self.key);
+        if let Some(settled) = freed.and_then(|(_, entry)| entry.waited_for()) {
+            settled.notify_waiters();
+        }
     }
 }
 
