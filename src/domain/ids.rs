@@ -34,6 +34,11 @@ macro_rules! string_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// A copy that shares nothing with this one, where a clone would.
+            pub fn apart(&self) -> Self {
+                Self(Arc::from(&*self.0))
+            }
         }
 
         impl fmt::Display for $name {

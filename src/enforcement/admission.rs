@@ -176,7 +176,7 @@ impl Engine {
         match asked.meter.meter.aggregation {
             Aggregation::Sum | Aggregation::Count => self.admit_units(asked).await,
             Aggregation::Max | Aggregation::Last => Ok(self.admit_value(asked)),
-            Aggregation::DistinctCount => self.admit_distinct(asked).await,
+            Aggregation::DistinctCount => Box::pin(self.admit_distinct(asked)).await,
         }
     }
 
@@ -214,7 +214,7 @@ impl Engine {
             return Ok(Admission::Admitted(self.lowered(asked, counter)));
         }
         if let Some(pool) = &asked.pool {
-            return self.admit_pooled(asked, pool, counter).await;
+            return Box::pin(self.admit_pooled(asked, pool, counter)).await;
         }
         if asked.meter.limit.ceiling().is_none() {
             return Ok(admitted(None, DecidedBy::Memory));
@@ -225,7 +225,7 @@ impl Engine {
         let _permit = self.slow_permit()?;
         let mut counters = vec![counter.clone()];
         counters.extend(self.grant_counters(asked));
-        Ok(match self.split(&counters, asked.units).await {
+        Ok(match Box::pin(self.split(&counters, asked.units)).await {
             Split::Taken(mut covers) => {
                 let is_own =
                     covers.first().is_some_and(|first| Arc::ptr_eq(first.counter(), &counter));

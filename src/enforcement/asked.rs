@@ -24,8 +24,8 @@ use crate::domain::{
 /// A request, with what it names looked up and checked.
 pub(super) struct Asked<'r> {
     pub request: &'r QuotaRequest,
-    pub state: Arc<TenantState>,
-    pub terms: Arc<Terms>,
+    pub state: &'r Arc<TenantState>,
+    pub terms: &'r Arc<Terms>,
     pub meter: &'r PlanMeter,
     pub subject: Option<Subject>,
     /// The tenant's now: the one clock reading that everything of this request is stamped with.

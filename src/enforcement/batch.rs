@@ -73,7 +73,7 @@ impl Engine {
     async fn decide_any(
         &self,
         check: Result<AnyCheck, Problems>,
-    ) -> Result<Decided<AnyAnswer>, EngineError> {
+    ) -> Result<Decided<'_, AnyAnswer>, EngineError> {
         let began = Instant::now();
         match check.map_err(EngineError::InvalidRequest)? {
             AnyCheck::Quota(request) => {

@@ -152,10 +152,11 @@ impl Engine {
             durability: None,
             properties: Properties::default(),
         };
+        let state = self.tenant(&request.tenant, "tenant").await?;
         let asked = Asked {
             request: &look,
-            state: self.tenant(&request.tenant, "tenant").await?,
-            terms: terms.clone(),
+            state: &state,
+            terms,
             meter,
             subject: labelling::counted_subject(meter, request.subject.as_ref())?,
             now,

@@ -131,6 +131,8 @@ impl Engine {
         Ok(())
     }
 
+    /// The tenant of a request, loaded if need be. Loading is rare, and a future of its own: what
+    /// every request carries along is small.
     pub(super) async fn tenant(
         &self,
         tenant: &TenantId,
@@ -138,7 +140,7 @@ impl Engine {
     ) -> Result<Arc<TenantState>, EngineError> {
         match self.directory.known(tenant) {
             Some(state) => Ok(state),
-            None => self.directory.find(tenant, field).await,
+            None => Box::pin(self.directory.find(tenant, field)).await,
         }
     }
 

@@ -30,7 +30,8 @@ impl Fence {
 
     /// Whether the run is over.
     pub fn is_down(&self) -> bool {
-        self.down.is_cancelled()
+        // The token would be asked under a lock, by every request.
+        self.why.get().is_some()
     }
 
     /// Resolves when the run is over.

@@ -84,7 +84,8 @@ impl Leasing {
         loop {
             match self.next_step(counter) {
                 Step::Retry => {}
-                Step::Send(call) => self.send(counter, *call).await,
+                // Of its own: a driver that sleeps is small.
+                Step::Send(call) => Box::pin(self.send(counter, *call)).await,
                 Step::Deny { why, remaining, at_hand } => {
                     self.deny(counter, why, remaining, at_hand);
                 }

@@ -56,7 +56,7 @@ impl Engine {
         };
         counter.touch(self.leasing.now());
         if let Some(pool) = &asked.pool {
-            return Ok(self.look_at_pool(asked, pool, &counter, wait).await);
+            return Ok(Box::pin(self.look_at_pool(asked, pool, &counter, wait)).await);
         }
         let limited = asked.meter.limit.ceiling().is_some();
         let mut decided_by = DecidedBy::Memory;
@@ -122,7 +122,7 @@ impl Engine {
         if is_fresh(counter) {
             return DecidedBy::Memory;
         }
-        self.leasing.refresh(counter, wait).await;
+        Box::pin(self.leasing.refresh(counter, wait)).await;
         if is_fresh(counter) { self.leasing.asked() } else { DecidedBy::Fallback }
     }
 

@@ -66,7 +66,7 @@ impl Engine {
     pub(super) async fn decide_operation(
         &self,
         request: &OperationRequest,
-    ) -> Result<Decided<OperationAnswer>, EngineError> {
+    ) -> Result<Decided<'_, OperationAnswer>, EngineError> {
         self.check_open()?;
         let state = self.tenant(&request.tenant, "tenant").await?;
         let terms = state.terms();
@@ -93,7 +93,7 @@ impl Engine {
         &self,
         asked: &AskedOperation<'_>,
         parts: &[Part],
-    ) -> Result<Decided<OperationAnswer>, EngineError> {
+    ) -> Result<Decided<'_, OperationAnswer>, EngineError> {
         let request = asked.request;
         let holding = match request.mode {
             QuotaMode::Reserve { ttl } => Some(self.holding(ttl)?),
@@ -243,7 +243,7 @@ impl Engine {
         durability: Durability,
         mut answer: OperationAnswer,
         mut settling: Settling,
-    ) -> Result<Decided<OperationAnswer>, EngineError> {
+    ) -> Result<Decided<'_, OperationAnswer>, EngineError> {
         let Admissions { operation, quotas, admitted, rates } = admissions;
         if quotas.is_empty() {
             let _ = rates.keep();

@@ -72,10 +72,10 @@ fn amount(
         }
         (false, None) => 0,
     };
-    check_amount(&field(meter), given)?;
     let total = i64::try_from(fixed).unwrap_or(i64::MAX).saturating_add(given);
-    check_amount(&field(meter), total)?;
-    Ok(total)
+    // The name is only made for who reads it.
+    let checked = check_amount("amounts", given).and_then(|_| check_amount("amounts", total));
+    checked.map(|_| total).map_err(|invalid| Invalid { field: field(meter), ..invalid })
 }
 
 fn field(meter: &MeterName) -> String {

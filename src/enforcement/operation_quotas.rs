@@ -44,7 +44,7 @@ impl Engine {
             let units = requested_units(meter, request)
                 .map_err(|error| at_amount(error, &request.meter))?;
             let pool = self.pool_draw(terms, meter, *now).await?;
-            let (state, terms, now) = (state.clone(), terms.clone(), *now);
+            let now = *now;
             quotas.push(Asked { request, state, terms, meter, subject, now, units, pool });
         }
         quotas.sort_by_key(|asked| {

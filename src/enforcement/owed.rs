@@ -9,13 +9,13 @@ use super::{engine::Engine, error::EngineError, leasing::Leasing, settling::Sett
 use crate::journal::{Pending, error::AppendError};
 
 /// An answer, and what it has to wait for before it may leave.
-pub struct Decided<A> {
+pub struct Decided<'e, A> {
     pub answer: A,
     /// Absent: nothing was journalled for it.
-    pub owed: Option<Owed>,
+    pub owed: Option<Owed<'e>>,
 }
 
-impl<A> From<A> for Decided<A> {
+impl<A> From<A> for Decided<'_, A> {
     fn from(answer: A) -> Self {
         Self { answer, owed: None }
     }
@@ -26,9 +26,11 @@ impl<A> From<A> for Decided<A> {
 /// What the record took stands, or is given back, by what becomes of it, whether or not the caller
 /// waits for that: dropped before it is known (the caller hung up), a task goes on waiting. There
 /// are never more of these tasks than records that the journal has not written, which are bounded.
-pub struct Owed {
+pub struct Owed<'e> {
     /// Absent once the record's fate is known.
     open: Option<Open>,
+    /// Borrowed: every core would count the holders of what all requests share in one place.
+    leasing: &'e Arc<Leasing>,
     pub events: u64,
 }
 
@@ -36,51 +38,52 @@ pub struct Owed {
 struct Open {
     pending: Pending,
     settling: Settling,
-    leasing: Arc<Leasing>,
 }
 
 impl Open {
     /// Draws the consequences.
-    fn end(self, outcome: Result<(), AppendError>) -> Result<(), EngineError> {
+    fn end(
+        self,
+        leasing: &Arc<Leasing>,
+        outcome: Result<(), AppendError>,
+    ) -> Result<(), EngineError> {
         match &outcome {
             Ok(()) => self.settling.kept(self.pending.place()),
-            Err(error) if error.is_certain() => self.settling.refused(&self.leasing),
+            Err(error) if error.is_certain() => self.settling.refused(leasing),
             // It may be on disk: the keys are answered, and repeats wait for what never comes.
             Err(_) => {}
         }
         outcome.map_err(EngineError::from)
     }
 
-    async fn wait(mut self) -> Result<(), EngineError> {
+    async fn wait(mut self, leasing: Arc<Leasing>) -> Result<(), EngineError> {
         let outcome = (&mut self.pending).await.map(drop);
-        self.end(outcome)
+        self.end(&leasing, outcome)
     }
 }
 
-impl Owed {
+impl<'e> Owed<'e> {
     /// `settling` waits for `pending`, which holds so many events.
-    pub fn new(engine: &Engine, pending: Pending, settling: Settling, events: u64) -> Self {
-        let open = Open { pending, settling, leasing: engine.leasing.clone() };
-        Self { open: Some(open), events }
+    pub fn new(engine: &'e Engine, pending: Pending, settling: Settling, events: u64) -> Self {
+        Self { open: Some(Open { pending, settling }), leasing: &engine.leasing, events }
     }
 
     /// Waits until the record is as durable as was asked.
     pub async fn acknowledged(mut self) -> Result<(), EngineError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let outcome = (&mut open.pending).await.map(drop);
-        self.open.take().map_or(Ok(()), |open| open.end(outcome))
+        self.open.take().map_or(Ok(()), |open| open.end(self.leasing, outcome))
     }
 }
 
-impl Drop for Owed {
+impl Drop for Owed<'_> {
     fn drop(&mut self) {
         let Some(mut open) = self.open.take() else { return };
         if let Some(outcome) = (&mut open.pending).now_or_never() {
             // Nobody is there to be told.
-            let _ = open.end(outcome.map(drop));
+            let _ = open.end(self.leasing, outcome.map(drop));
         } else if Handle::try_current().is_ok() {
-            let tasks = open.leasing.tasks.clone();
-            tasks.spawn(open.wait());
+            self.leasing.tasks.spawn(open.wait(self.leasing.clone()));
         }
         // Without a runtime, or when it ends, so does this run; its keys are answered as far as it
         // is known.
@@ -89,7 +92,7 @@ impl Drop for Owed {
 
 impl Engine {
     /// Waits until what was decided is as durable as was asked.
-    pub(super) async fn acknowledged<A>(&self, decided: Decided<A>) -> Result<A, EngineError> {
+    pub(super) async fn acknowledged<A>(&self, decided: Decided<'_, A>) -> Result<A, EngineError> {
         if let Some(owed) = decided.owed {
             let events = owed.events;
             owed.acknowledged().await?;

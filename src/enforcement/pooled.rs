@@ -49,7 +49,7 @@ impl Engine {
         let Some(place) = terms.pool(meter) else { return Ok(None) };
         match place.current(at) {
             Some(draw) => Ok(Some(draw)),
-            None => self.new_draw(place, meter, at).await.map(Some),
+            None => Box::pin(self.new_draw(place, meter, at)).await.map(Some),
         }
     }
 

@@ -39,13 +39,12 @@ impl Engine {
     pub(super) async fn decide_quota(
         &self,
         request: QuotaRequest,
-    ) -> Result<Decided<QuotaAnswer>, EngineError> {
+    ) -> Result<Decided<'_, QuotaAnswer>, EngineError> {
         self.check_open()?;
         let state = self.tenant(&request.tenant, "tenant").await?;
         let terms = state.terms();
-        let plan = terms.plan.clone();
         let now = terms.tenant.now(self.clock.now());
-        let meter = match labelling::meter(&plan, &terms.tenant, &request.meter) {
+        let meter = match labelling::meter(&terms.plan, &terms.tenant, &request.meter) {
             Ok(meter) => meter,
             Err(unknown) => {
                 let catalog = terms.catalog();
@@ -58,7 +57,8 @@ impl Engine {
         let subject = labelling::counted_subject(meter, request.subject.as_ref())?;
         let units = requested_units(meter, &request)?;
         let pool = self.pool_draw(&terms, meter, now).await?;
-        let asked = Asked { request: &request, state, terms, meter, subject, now, units, pool };
+        let (request, state, terms) = (&request, &state, &terms);
+        let asked = Asked { request, state, terms, meter, subject, now, units, pool };
         let mut decided = self.decide(&asked).await?;
         if !decided.answer.allowed {
             let denied = DeniedQuota {
@@ -72,7 +72,7 @@ impl Engine {
         Ok(decided)
     }
 
-    async fn decide(&self, asked: &Asked<'_>) -> Result<Decided<QuotaAnswer>, EngineError> {
+    async fn decide(&self, asked: &Asked<'_>) -> Result<Decided<'_, QuotaAnswer>, EngineError> {
         if !asked.terms.tenant.subscription.status.is_served() {
             return Ok(self.inactive(asked).into());
         }
@@ -82,7 +82,9 @@ impl Engine {
         match asked.request.mode {
             QuotaMode::Check => self.look(asked).await.map(Decided::from),
             QuotaMode::Consume => self.consume(asked).await,
-            QuotaMode::Reserve { ttl } => self.reserve(asked, ttl).await.map(Decided::from),
+            QuotaMode::Reserve { ttl } => {
+                Box::pin(self.reserve(asked, ttl)).await.map(Decided::from)
+            }
         }
     }
 
@@ -102,7 +104,7 @@ impl Engine {
         QuotaAnswer { remaining, ..asked.answer(&window, figures.unwrap_or_default(), decision) }
     }
 
-    async fn consume(&self, asked: &Asked<'_>) -> Result<Decided<QuotaAnswer>, EngineError> {
+    async fn consume(&self, asked: &Asked<'_>) -> Result<Decided<'_, QuotaAnswer>, EngineError> {
         let durability = self.durability(asked)?;
         let mut settling = match self.begin(asked, durability).await? {
             Ok(settling) => settling,
@@ -161,7 +163,7 @@ impl Engine {
             }
             super::repeats::Begun::Repeat(first) => {
                 if let Some(place) = first.place {
-                    self.wait_durable(place, durability).await?;
+                    Box::pin(self.wait_durable(place, durability)).await?;
                 }
                 self.metrics.events_repeated.increment(1);
                 let answer = match first.answer {

@@ -55,7 +55,8 @@ impl Bell {
     /// Forgets `soon`: who queues from now on rings anew. What was queued before has to be looked
     /// for after this.
     pub fn hush(&self) {
-        self.rung().soon = false;
+        let mut rung = self.rung();
+        rung.soon = false;
         self.soon.store(false, Ordering::SeqCst);
     }
 

@@ -82,8 +82,8 @@ impl Counters {
         *live += 1;
         kept.dropped.resume(key);
         let counter = Arc::new(match left {
-            None => Counter::new(key.clone(), window, ceiling(), self.seed),
-            Some(left) => Counter::resumed(key.clone(), window, ceiling(), self.seed, left),
+            None => Counter::new(key.apart(), window, ceiling(), self.seed),
+            Some(left) => Counter::resumed(key.apart(), window, ceiling(), self.seed, left),
         });
         kept.live.insert(key.clone(), counter.clone());
         Ok(counter)

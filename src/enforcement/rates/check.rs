@@ -129,7 +129,7 @@ impl Engine {
             let bound = self.config.slow_path_max;
             return Err(EngineError::Overloaded { what: "checks that wait for a refill", bound });
         };
-        Ok(key.wait(permits, want).await)
+        Ok(Box::pin(key.wait(permits, want)).await)
     }
 
     /// What a key decided, in the words of an answer; where it could not, by the rate's policy.
