@@ -19,17 +19,17 @@ use crate::{
 /// Most checks of one batch.
 pub const CHECKS_MAX: usize = 10_000;
 
-/// Checks the number of checks, and each by itself.
+/// Checks the number of checks, and each by itself when it is its turn.
 pub fn check_batch(
     wire: v1::CheckBatchRequest,
-) -> Result<Vec<Result<AnyCheck, Problems>>, Problems> {
+) -> Result<impl ExactSizeIterator<Item = Result<AnyCheck, Problems>>, Problems> {
     let count = wire.checks.len();
     if !(1..=CHECKS_MAX).contains(&count) {
         let problem = format!("has {count} entries");
         let remedy = format!("send 1 to {CHECKS_MAX} checks at a time");
         return Err(Invalid::new("checks", problem, remedy).into());
     }
-    Ok(wire.checks.into_iter().map(any_check).collect())
+    Ok(wire.checks.into_iter().map(any_check))
 }
 
 /// Checks one check; its fields are named as in a call of its own.

@@ -163,8 +163,7 @@ impl TollgateService for EngineService {
         request: Request<CheckBatchRequest>,
     ) -> Result<Response<CheckBatchResponse>, Status> {
         let checks = check_batch(request.into_inner()).map_err(invalid)?;
-        let results = self.engine.check_batch(checks).await;
-        let results = results.into_iter().map(any_result).collect();
+        let results = self.engine.check_batch(checks, any_result).await;
         Ok(Response::new(CheckBatchResponse { results }))
     }
 

@@ -17,20 +17,22 @@ const CHECKS_PER_TURN: usize = 64;
 
 impl Engine {
     /// Answers every check by itself, in their order: each is decided when the one before is. What
-    /// was wrong with a check already is its answer.
-    pub async fn check_batch(
+    /// was wrong with a check already is its answer. The answers are in the order of the checks,
+    /// `told` as the caller tells them: neither are all checks in memory twice, nor all answers.
+    pub async fn check_batch<T>(
         &self,
-        checks: Vec<Result<AnyCheck, Problems>>,
-    ) -> Vec<Result<AnyAnswer, EngineError>> {
-        let mut results: Vec<Option<Result<AnyAnswer, EngineError>>> = vec![];
+        checks: impl ExactSizeIterator<Item = Result<AnyCheck, Problems>>,
+        told: impl Fn(Result<AnyAnswer, EngineError>) -> T,
+    ) -> Vec<T> {
+        let mut results: Vec<Option<T>> = vec![];
         results.resize_with(checks.len(), || None);
         let mut unacknowledged = FuturesUnordered::new();
         let mut keep = |(number, result): (usize, _)| {
             if let Some(slot) = results.get_mut(number) {
-                *slot = Some(result);
+                *slot = Some(told(result));
             }
         };
-        for (number, check) in checks.into_iter().enumerate() {
+        for (number, check) in checks.enumerate() {
             if number % CHECKS_PER_TURN == CHECKS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
@@ -61,7 +63,7 @@ impl Engine {
             keep(done);
         }
         let lost = || Err(EngineError::Unavailable("the check was not decided".into()));
-        results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
+        results.into_iter().map(|result| result.unwrap_or_else(|| told(lost()))).collect()
     }
 
     /// Answers one check of any kind.

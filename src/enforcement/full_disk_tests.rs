@@ -337,7 +337,7 @@ async fn an_operation_that_was_hung_up_on_and_refused_is_taken_as_new() {
     let world = World::about_to_be_full().await;
     // Also where it is one of many, whose answers wait beside each other.
     let checks = vec![Ok(AnyCheck::Operation(operation("once")))];
-    world.hang_up(world.engine.check_batch(checks)).await;
+    world.hang_up(world.engine.check_batch(checks.into_iter(), drop)).await;
     world.refuse().await;
     world.pass().await;
     let again = in_time(world.engine.check_operation(&operation("once"))).await.unwrap();
