@@ -9,7 +9,7 @@ use serde::Serialize;
 use tollgate::proto::v1;
 
 /// Bytes before each gRPC message: a flag, and the length.
-const PREFIX_BYTES: usize = 5;
+pub const PREFIX_BYTES: usize = 5;
 
 /// Which call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -29,6 +29,8 @@ pub enum Call {
     Operation,
     /// CheckBatch of CheckQuota that only look.
     Batch,
+    /// CheckStream of CheckQuota that only look: one stream on each connection.
+    Stream,
 }
 
 /// What load tests ask of `catalog.yaml` besides a meter.
@@ -83,7 +85,8 @@ impl Content {
 /// Makes the requests of a run.
 pub struct Requests {
     content: Content,
-    /// One per tenant, when nothing changes from one request to the next.
+    /// One per tenant, when nothing changes from one request to the next. A stream's are without
+    /// prefix and id.
     ready: Vec<Bytes>,
     /// Sets the keys of this run apart from those of others.
     run: u64,
@@ -109,6 +112,7 @@ impl Requests {
             Call::Feature => "/tollgate.v1.TollgateService/CheckFeature",
             Call::Operation => "/tollgate.v1.TollgateService/Check",
             Call::Batch => "/tollgate.v1.TollgateService/CheckBatch",
+            Call::Stream => "/tollgate.v1.TollgateService/CheckStream",
         }
     }
 
@@ -129,14 +133,34 @@ impl Requests {
         }
     }
 
-    /// One request for each tenant.
+    /// One message of a stream under the caller's number `id`, with its gRPC prefix.
+    pub fn next_in_stream(&self, id: u64) -> Bytes {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let head = v1::CheckStreamRequest { id, check: None };
+        // Messages that are written one behind the other are one message of all their fields.
+        let check = &self.ready[self.content.tenant(number, 0)];
+        let length = head.encoded_len() + check.len();
+        let mut body = prefixed(length);
+        // A BytesMut grows as needed, so that encoding into one cannot fail.
+        let _ = head.encode(&mut body);
+        body.extend_from_slice(check);
+        body.freeze()
+    }
+
+    /// Whether calls are messages of one stream.
+    pub fn are_streamed(&self) -> bool {
+        self.content.call == Call::Stream
+    }
+
+    /// One request for each tenant; who never has a turn is never asked for.
     fn by_tenant(&self) -> Vec<Bytes> {
-        let turn = |tenant| self.content.order.iter().position(|one| *one == tenant);
-        // Who never has a turn is never asked for.
-        let encode = |turn: usize| self.encode(turn as u64);
-        (0..self.content.tenants.len())
-            .map(|tenant| turn(tenant).map_or_else(Bytes::new, encode))
-            .collect()
+        let mut ready = vec![Bytes::new(); self.content.tenants.len()];
+        for (turn, tenant) in self.content.order.iter().enumerate() {
+            if ready[*tenant].is_empty() {
+                ready[*tenant] = self.encode(turn as u64);
+            }
+        }
+        ready
     }
 
     /// Reads an answer: whether it allows (or accepts) what was asked.
@@ -155,13 +179,17 @@ impl Requests {
             Call::Operation => v1::CheckResponse::decode(message)?.allowed,
             Call::Batch => {
                 let answer = v1::CheckBatchResponse::decode(message)?;
-                let allowed = |result: &v1::AnyCheckResult| match &result.result {
-                    Some(v1::any_check_result::Result::Quota(quota)) => quota.allowed,
-                    _ => false,
-                };
-                answer.results.len() == self.content.batch && answer.results.iter().all(allowed)
+                answer.results.len() == self.content.batch
+                    && answer.results.iter().all(is_quota_allowed)
             }
+            Call::Stream => self.answered_in_stream(message)?.1,
         })
+    }
+
+    /// Reads an answer of a stream, without its prefix: to which number, and whether it allows.
+    pub fn answered_in_stream(&self, message: &[u8]) -> Result<(u64, bool), prost::DecodeError> {
+        let answer = v1::CheckStreamResponse::decode(message)?;
+        Ok((answer.id, answer.result.as_ref().is_some_and(is_quota_allowed)))
     }
 
     fn encode(&self, number: u64) -> Bytes {
@@ -200,6 +228,10 @@ impl Requests {
             Call::Batch => framed(&v1::CheckBatchRequest {
                 checks: (0..content.batch).map(|place| self.any_check(number, place)).collect(),
             }),
+            Call::Stream => {
+                let check = Some(self.any_check(number, 0));
+                v1::CheckStreamRequest { id: 0, check }.encode_to_vec().into()
+            }
         }
     }
 
@@ -239,11 +271,23 @@ impl Requests {
     }
 }
 
-fn framed(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
+fn is_quota_allowed(result: &v1::AnyCheckResult) -> bool {
+    match &result.result {
+        Some(v1::any_check_result::Result::Quota(quota)) => quota.allowed,
+        _ => false,
+    }
+}
+
+/// A gRPC message's prefix, with room for the `length` bytes that follow.
+fn prefixed(length: usize) -> BytesMut {
     let mut body = BytesMut::with_capacity(PREFIX_BYTES + length);
     body.put_u8(0);
     body.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    body
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let mut body = prefixed(message.encoded_len());
     // A BytesMut grows as needed, so that encoding into one cannot fail.
     let _ = message.encode(&mut body);
     body.freeze()
@@ -306,6 +350,24 @@ mod tests {
         };
         assert!(requests.is_allowed(&answer([true; 3])).unwrap());
         assert!(!requests.is_allowed(&answer([true, false, true])).unwrap());
+    }
+
+    #[test]
+    fn a_message_of_a_stream_carries_its_number_and_the_next_tenants_check() {
+        let streamed = Content { call: Call::Stream, ..content(false) };
+        let requests = Requests::new(streamed, 7);
+        for (id, tenant) in [(0, "a"), (300, "b")] {
+            let body = requests.next_in_stream(id);
+            assert_eq!(body.len() - 5, u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize);
+            let request = v1::CheckStreamRequest::decode(&body[5..]).unwrap();
+            assert_eq!(request.id, id);
+            match request.check.unwrap().check {
+                Some(v1::any_check::Check::Quota(quota)) => assert_eq!(quota.tenant, tenant),
+                other => panic!("{other:?}"),
+            }
+        }
+        let answer = v1::CheckStreamResponse { id: 300, result: None }.encode_to_vec();
+        assert_eq!(requests.answered_in_stream(&answer).unwrap(), (300, false));
     }
 
     #[test]

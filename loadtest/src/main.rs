@@ -9,6 +9,7 @@ mod compare;
 mod connection;
 mod cpu;
 mod document;
+mod http2;
 mod machine;
 mod naive;
 mod noop;
@@ -17,6 +18,8 @@ mod report;
 mod run;
 mod scenarios;
 mod server;
+mod slots;
+mod stream;
 mod target;
 mod tenants;
 

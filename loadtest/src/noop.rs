@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use futures::StreamExt;
 use tokio::{net::UnixListener, sync::watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use tollgate::{
         tollgate_service_server::{TollgateService, TollgateServiceServer},
     },
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 /// The arguments of `noop`.
 #[derive(Parser)]
@@ -162,17 +163,31 @@ impl TollgateService for Noop {
         &self,
         request: Request<v1::CheckBatchRequest>,
     ) -> Result<Response<v1::CheckBatchResponse>, Status> {
-        let result = |check: v1::AnyCheck| v1::AnyCheckResult {
-            result: match check.check {
-                Some(v1::any_check::Check::Quota(quota)) => {
-                    Some(v1::any_check_result::Result::Quota(within_limit(quota.amount)))
-                }
-                _ => None,
-            },
-        };
-        let results = request.into_inner().checks.into_iter().map(result).collect();
+        let results = request.into_inner().checks.into_iter().map(any_result).collect();
         Ok(Response::new(v1::CheckBatchResponse { results }))
     }
+
+    async fn check_stream(
+        &self,
+        request: Request<Streaming<v1::CheckStreamRequest>>,
+    ) -> Result<Response<BoxStream<v1::CheckStreamResponse>>, Status> {
+        let answer = |request: v1::CheckStreamRequest| v1::CheckStreamResponse {
+            id: request.id,
+            result: request.check.map(any_result),
+        };
+        let answers = request.into_inner().map(move |request| request.map(answer));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn any_result(check: v1::AnyCheck) -> v1::AnyCheckResult {
+    let result = match check.check {
+        Some(v1::any_check::Check::Quota(quota)) => {
+            Some(v1::any_check_result::Result::Quota(within_limit(quota.amount)))
+        }
+        _ => None,
+    };
+    v1::AnyCheckResult { result }
 }
 
 fn within_limit(amount: Option<i64>) -> v1::CheckQuotaResponse {

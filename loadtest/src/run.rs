@@ -15,6 +15,7 @@ use crate::{
     cpu::process_cpu,
     plan::{Pace, Plan, Tally, Window},
     report::{Cpu, Figures, table},
+    stream,
     target::Target,
     tenants::order,
 };
@@ -176,9 +177,11 @@ async fn drive(
     let requests = Arc::new(Requests::new(content, run));
     let window = Window::of(&plan, Instant::now());
     let plan = Arc::new(plan);
-    let connections: Vec<_> = (0..plan.connections)
-        .map(|_| tokio::spawn(connection::load(plan.clone(), requests.clone(), window)))
-        .collect();
+    let load = |_| match requests.are_streamed() {
+        true => tokio::spawn(stream::load(plan.clone(), requests.clone(), window)),
+        false => tokio::spawn(connection::load(plan.clone(), requests.clone(), window)),
+    };
+    let connections: Vec<_> = (0..plan.connections).map(load).collect();
     tokio::time::sleep_until(window.start.into()).await;
     let before = cpu(server_pids)?;
     tokio::time::sleep_until(window.end.into()).await;

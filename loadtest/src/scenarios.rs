@@ -82,7 +82,7 @@ pub fn scenarios(seconds: f64) -> Vec<Scenario> {
     let paced = Load { rate: Some(20_000.0), in_flight: 64, ..check.clone() };
     let operation = Load { durability: Durability::Written, ..other(Call::Operation) };
     let checks = Load { batch: 1_000, in_flight: 4, ..other(Call::Batch) };
-    let [rate, feature] = [Call::Rate, Call::Feature].map(other);
+    let [rate, feature, stream] = [Call::Rate, Call::Feature, Call::Stream].map(other);
     let on_par = Aim::CpuAtMost(1.15);
     vec![
         Scenario::new("CheckQuota CHECK, TCP", check.clone(), on_par).also_naive(),
@@ -101,6 +101,7 @@ pub fn scenarios(seconds: f64) -> Vec<Scenario> {
             synced,
             Aim::ThroughputAtLeast(0.5),
         ),
+        Scenario::new("CheckStream of CheckQuota CHECK, TCP", stream, Aim::CpuAtMost(1.5)),
         Scenario::new("CheckRateLimit CONSUME, TCP", rate, Aim::Nothing),
         Scenario::new("CheckFeature, TCP", feature, Aim::Nothing),
         Scenario::new(
