@@ -79,7 +79,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     let aims = sidecar.map_or(String::new(), |it| aims(&scenarios, it.name(), &runs));
     print!("{table}\n{aims}");
     if let Some(path) = &args.document {
-        let document = document(&table, &aims, args.rounds, args.seconds);
+        let document = document(&table, &aims, args.rounds, args.seconds, path);
         fs::write(path, document).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &args.json {

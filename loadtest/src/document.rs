@@ -1,10 +1,10 @@
 //! What `compare` found, as a document.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     compare::Run,
-    machine,
+    provenance,
     report::Figures,
     scenarios::{Aim, Scenario, TENANTS},
     server::{BASELINE, Kind},
@@ -97,18 +97,18 @@ pub fn aims(scenarios: &[Scenario], sidecar: &str, runs: &[Run]) -> String {
     text
 }
 
-/// The whole document.
-pub fn document(table: &str, aims: &str, rounds: usize, seconds: f64) -> String {
+/// The whole document, to be written to `path`.
+pub fn document(table: &str, aims: &str, rounds: usize, seconds: f64, path: &Path) -> String {
     format!(
         "# Performance\n\n\
          Written by `make loadtest` (`tollgate-loadtest compare`, see [loadtest/README.md](../loadtest/README.md)); every line is of one run. \
-         {}, which the client shares with the server.\n\n\
+         {} The client shares the machine with the server.\n\n\
          Medians of {rounds} rounds of {seconds} s. In each round every server is started, loaded in every way, and stopped. 4 connections with 16 calls in flight each, \
          unless a line says otherwise (64 each with 256 in flight, 4 each with batches of 1,000, one call with \"one at a time\"); CheckStream has one stream on each connection with 16 checks in flight; {TENANTS} tenants by Zipf's law; an idempotency \
          key for each recorded event. CPU is that of the server's process, user and system; that of the naive one contains its Redis'. It is the figure that holds on a machine that others share; \
          all figures hold only beside the do-nothing server of the same run.\n\n\
          ## What was aimed at\n\n{aims}\n## All figures\n\n{table}",
-        machine::describe(),
+        provenance::describe(path),
     )
 }
 
