@@ -45,7 +45,7 @@ advisories: setup
 bench: setup
 	cargo bench --locked --bench enforcement $(ARGS)
 
-# Figures over the wire, beside a server that does nothing: docs/performance.md. Some 10 minutes after the build.
+# Figures over the wire, beside a server that does nothing: docs/performance.md. Some 15 minutes after the build.
 loadtest: setup
 	cargo build --locked --release --workspace
 	target/release/tollgate-loadtest $(or $(ARGS),compare --document docs/performance.md)

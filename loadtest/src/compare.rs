@@ -10,12 +10,18 @@ use clap::Parser;
 use serde::Serialize;
 
 use crate::{
-    document::{aims, document, table},
+    document::{Parts, aims, document, table},
     report::Figures,
     run::measure,
+    scale::{self, Finding, Scale},
     scenarios::{Scenario, scenarios},
-    server::{Kind, Server},
+    server::{Kind, Server, Sidecar},
 };
+
+/// Rounds of one sidecar by itself, which take longer.
+const SCALE_ROUNDS_MAX: usize = 3;
+/// Rounds and seconds of `--quick`.
+const QUICK: (usize, f64) = (1, 0.3);
 
 /// The arguments of `compare`.
 #[derive(Parser)]
@@ -26,17 +32,26 @@ pub struct Args {
     /// Catalog whose plan `load` all tenants are on.
     #[arg(long, default_value = "loadtest/catalog.yaml")]
     catalog: PathBuf,
+    /// Catalog of many meters, with the same plan.
+    #[arg(long, default_value = "loadtest/many-meters.yaml")]
+    many_meters: PathBuf,
     /// Leave the sidecar out.
     #[arg(long)]
     only_noop: bool,
-    /// Only scenarios whose name contains this text.
+    /// Leave out what is measured of one sidecar by itself: start, memory, growth.
+    #[arg(long)]
+    no_scale: bool,
+    /// See whether all of it works, in a minute or two: one short round, and a hundredth of the tenants.
+    #[arg(long)]
+    quick: bool,
+    /// Only scenarios, and of what is measured by itself only parts, whose name contains this text.
     #[arg(long)]
     only: Option<String>,
     /// Rounds; in each every server is started, loaded and stopped. Figures are medians.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds of measuring for each scenario and round.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 1.5)]
     seconds: f64,
     /// Directory for the servers' files: on the disk that `sync` is to be measured on.
     #[arg(long)]
@@ -58,35 +73,68 @@ pub struct Run {
     pub figures: Figures,
 }
 
+/// What is written as JSON.
+#[derive(Serialize)]
+struct Found<'a> {
+    /// Of the servers beside each other.
+    runs: &'a [Run],
+    /// Of one sidecar by itself.
+    findings: &'a [Finding],
+}
+
 /// Measures all servers in turns and prints the medians.
-pub fn main(args: Args) -> anyhow::Result<()> {
+pub fn main(mut args: Args) -> anyhow::Result<()> {
+    if args.quick {
+        (args.rounds, args.seconds) = QUICK;
+    }
     if args.rounds == 0 {
         bail!("give at least one round");
     }
     let servers = servers(&args)?;
+    let wants = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only));
     let mut scenarios = scenarios(args.seconds);
-    scenarios.retain(|it| args.only.as_ref().is_none_or(|only| it.name.contains(only)));
+    scenarios.retain(|it| wants(it.name));
     let mut runs = vec![];
     for round in 1..=args.rounds {
-        for kind in &servers {
+        for kind in servers.iter().filter(|kind| scenarios.iter().any(|it| kind.suits(it))) {
             eprintln!("round {round} of {}: {}", args.rounds, kind.name());
             run_all(round, kind, &scenarios, args.directory.as_deref(), &mut runs)?;
         }
     }
-    let table = table(&scenarios, &servers, &runs);
     // What is aimed at is the sidecar's; the others are there to compare with.
-    let sidecar = servers.iter().find(|kind| matches!(kind, Kind::Sidecar { .. }));
-    let aims = sidecar.map_or(String::new(), |it| aims(&scenarios, it.name(), &runs));
-    print!("{table}\n{aims}");
+    let sidecar = servers.iter().find(|kind| matches!(kind, Kind::Sidecar(_)));
+    let findings = match sidecar {
+        Some(Kind::Sidecar(sidecar)) if !args.no_scale => {
+            scale::measure(&scale(&args, sidecar), wants)?
+        }
+        _ => vec![],
+    };
+    let parts = Parts {
+        aims: sidecar.map_or(String::new(), |it| aims(&scenarios, it.name(), &runs)),
+        scale: scale::table(&findings),
+        figures: table(&scenarios, &servers, &runs),
+    };
+    print!("{}\n{}\n{}", parts.figures, parts.aims, parts.scale);
     if let Some(path) = &args.document {
-        let document = document(&table, &aims, args.rounds, args.seconds, path);
+        let document = document(&parts, args.rounds, args.seconds, path);
         fs::write(path, document).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &args.json {
-        let runs = serde_json::to_vec_pretty(&runs)?;
-        fs::write(path, runs).with_context(|| format!("cannot write {}", path.display()))?;
+        let found = serde_json::to_vec_pretty(&Found { runs: &runs, findings: &findings })?;
+        fs::write(path, found).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+fn scale(args: &Args, sidecar: &Sidecar) -> Scale {
+    Scale {
+        sidecar: sidecar.clone(),
+        many_meters: args.many_meters.clone(),
+        directory: args.directory.clone(),
+        rounds: args.rounds.min(SCALE_ROUNDS_MAX),
+        seconds: args.seconds,
+        is_quick: args.quick,
+    }
 }
 
 fn servers(args: &Args) -> anyhow::Result<Vec<Kind>> {
@@ -100,7 +148,7 @@ fn servers(args: &Args) -> anyhow::Result<Vec<Kind>> {
         if !program.exists() {
             bail!("{} does not exist; build it or give --sidecar", program.display());
         }
-        servers.push(Kind::Sidecar { program, catalog: args.catalog.clone() });
+        servers.push(Kind::Sidecar(Sidecar::new(program, args.catalog.clone())));
     }
     Ok(servers)
 }
@@ -117,8 +165,7 @@ fn run_all(
         None => tempfile::tempdir()?,
     };
     let server = Server::start(kind, directory.path())?;
-    let is_naive = matches!(kind, Kind::Naive);
-    for scenario in scenarios.iter().filter(|scenario| scenario.suits_naive || !is_naive) {
+    for scenario in scenarios.iter().filter(|scenario| kind.suits(scenario)) {
         let target = if scenario.over_unix { server.unix() } else { server.tcp() };
         let figures = measure(scenario.name, &target, &server.pids(), &scenario.load)
             .with_context(|| format!("{}: {}", kind.name(), scenario.name))?;

@@ -97,17 +97,36 @@ pub fn aims(scenarios: &[Scenario], sidecar: &str, runs: &[Run]) -> String {
     text
 }
 
+/// The tables of a document.
+pub struct Parts {
+    /// What was aimed at, of the servers beside each other.
+    pub aims: String,
+    /// Of one sidecar by itself.
+    pub scale: String,
+    /// All figures of the servers beside each other.
+    pub figures: String,
+}
+
 /// The whole document, to be written to `path`.
-pub fn document(table: &str, aims: &str, rounds: usize, seconds: f64, path: &Path) -> String {
+pub fn document(parts: &Parts, rounds: usize, seconds: f64, path: &Path) -> String {
+    let Parts { aims, scale, figures } = parts;
     format!(
         "# Performance\n\n\
          Written by `make loadtest` (`tollgate-loadtest compare`, see [loadtest/README.md](../loadtest/README.md)); every line is of one run. \
          {} The client shares the machine with the server.\n\n\
          Medians of {rounds} rounds of {seconds} s. In each round every server is started, loaded in every way, and stopped. 4 connections with 16 calls in flight each, \
-         unless a line says otherwise (64 each with 256 in flight, 4 each with batches of 1,000, one call with \"one at a time\"); CheckStream has one stream on each connection with 16 checks in flight; {TENANTS} tenants by Zipf's law; an idempotency \
+         unless a line says otherwise (64 each with 256 in flight, 4 each with batches of 1,000, one call with \"one at a time\"); CheckStream has one stream on each connection with 16 checks \
+         in flight; {TENANTS} tenants by Zipf's law; an idempotency \
          key for each recorded event. CPU is that of the server's process, user and system; that of the naive one contains its Redis'. It is the figure that holds on a machine that others share; \
          all figures hold only beside the do-nothing server of the same run.\n\n\
-         ## What was aimed at\n\n{aims}\n## All figures\n\n{table}",
+         ## What was aimed at\n\n{aims}\n\
+         ## One sidecar by itself\n\n\
+         Not beside other servers of the same moment. It runs alone, as above: tenants from files, counters in its own memory (where sidecars share, the counters are in Redis besides). \
+         *Memory* is what is resident after each (tenant, meter) was used once, less what was resident before, \
+         by their number: the tenant, the counter, the shared side of it, the store of the journal. *Growth* is by Zipf's law, after every tenant was used; few, many, and few again, \
+         with a server that does nothing for the client's own share. \
+         *Start* is from the start of the process to the first right answer, the median of several.\n\n{scale}\n\
+         ## All figures\n\n{figures}",
         provenance::describe(path),
     )
 }
@@ -120,7 +139,8 @@ fn medians(runs: &[Run]) -> BTreeMap<(&'static str, &'static str), Medians> {
     all.into_iter().map(|(of, runs)| (of, Medians::of(&runs))).collect()
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+/// The one in the middle.
+pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
     match figures.len() {

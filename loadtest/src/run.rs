@@ -12,8 +12,8 @@ use clap::Parser;
 use crate::{
     calls::{Call, Content, Durability, Requests},
     connection,
-    cpu::process_cpu,
     plan::{Pace, Plan, Tally, Window},
+    process::cpu_time,
     report::{Cpu, Figures, table},
     stream,
     target::Target,
@@ -198,10 +198,9 @@ async fn drive(
 }
 
 fn cpu(server_pids: &[u32]) -> anyhow::Result<Cpu> {
-    let servers: Vec<_> =
-        server_pids.iter().map(|pid| process_cpu(*pid)).collect::<Result<_, _>>()?;
+    let servers: Vec<_> = server_pids.iter().map(|pid| cpu_time(*pid)).collect::<Result<_, _>>()?;
     Ok(Cpu {
         server: (!servers.is_empty()).then(|| servers.iter().sum()),
-        client: process_cpu(std::process::id())?,
+        client: cpu_time(std::process::id())?,
     })
 }

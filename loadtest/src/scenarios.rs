@@ -33,27 +33,51 @@ pub struct Scenario {
     pub over_unix: bool,
     pub load: Load,
     pub aim: Aim,
-    /// The naive exact server can be asked this, too.
-    pub suits_naive: bool,
+    /// Who can be asked this, too.
+    pub peers: &'static [Peer],
+}
+
+/// A server of another design that can be asked some of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// One script in Redis for every check.
+    Naive,
+}
+
+/// What is aimed at where one sidecar is measured by itself (`scale`).
+pub mod alone {
+    use std::time::Duration;
+
+    /// Few tenants, and many.
+    pub const TENANTS_FEW: usize = 1_000;
+    pub const TENANTS_MANY: usize = 1_000_000;
+    /// Requests a second with many tenants, as a multiple of those with few.
+    pub const GROWTH_MIN: f64 = 0.6;
+    /// Tenants that a sidecar knows when it starts.
+    pub const TENANTS_AT_START: usize = 100_000;
+    /// How long the first right answer may take after the process was started.
+    pub const START_MAX: Duration = Duration::from_secs(2);
+    /// Resident memory of an active tenant and meter, all told, in bytes.
+    pub const ACTIVE_BYTES_MAX: f64 = 400.0;
 }
 
 impl Scenario {
     fn new(name: &'static str, load: Load, aim: Aim) -> Self {
-        Self { name, over_unix: false, load, aim, suits_naive: false }
+        Self { name, over_unix: false, load, aim, peers: &[] }
     }
 
     fn over_unix(self) -> Self {
         Self { over_unix: true, ..self }
     }
 
-    fn also_naive(self) -> Self {
-        Self { suits_naive: true, ..self }
+    fn also(self, peers: &'static [Peer]) -> Self {
+        Self { peers, ..self }
     }
 }
 
-/// All of them, each measured for `seconds`.
-pub fn scenarios(seconds: f64) -> Vec<Scenario> {
-    let check = Load {
+/// The load that most of them vary.
+pub fn check(seconds: f64) -> Load {
+    Load {
         call: Call::Check,
         meter: "tokens".into(),
         tenants: TENANTS,
@@ -70,7 +94,12 @@ pub fn scenarios(seconds: f64) -> Vec<Scenario> {
         warmup: 0.5,
         seconds,
         threads: 1,
-    };
+    }
+}
+
+/// All of them, each measured for `seconds`.
+pub fn scenarios(seconds: f64) -> Vec<Scenario> {
+    let check = check(seconds);
     let other = |call| Load { call, ..check.clone() };
     let soft =
         Load { meter: "soft".into(), durability: Durability::Memory, ..other(Call::Consume) };
@@ -85,17 +114,18 @@ pub fn scenarios(seconds: f64) -> Vec<Scenario> {
     let [rate, feature, stream] = [Call::Rate, Call::Feature, Call::Stream].map(other);
     let on_par = Aim::CpuAtMost(1.15);
     vec![
-        Scenario::new("CheckQuota CHECK, TCP", check.clone(), on_par).also_naive(),
+        Scenario::new("CheckQuota CHECK, TCP", check.clone(), on_par).also(&[Peer::Naive]),
         Scenario::new("CheckQuota CHECK, Unix socket", check, on_par).over_unix(),
         Scenario::new("CheckQuota CHECK, TCP, one at a time", alone.clone(), Aim::Nothing)
-            .also_naive(),
+            .also(&[Peer::Naive]),
         Scenario::new("CheckQuota CHECK, Unix socket, one at a time", alone, Aim::Nothing)
             .over_unix(),
-        Scenario::new("CheckQuota CHECK, TCP, 20,000/s", paced, Aim::P99AtMost(1.2)).also_naive(),
+        Scenario::new("CheckQuota CHECK, TCP, 20,000/s", paced, Aim::P99AtMost(1.2))
+            .also(&[Peer::Naive]),
         Scenario::new("CheckQuota CONSUME, soft, memory, TCP", soft.clone(), on_par),
         Scenario::new("CheckQuota CONSUME, soft, memory, Unix socket", soft, on_par).over_unix(),
         Scenario::new("CheckQuota CONSUME, written, TCP", written, Aim::CpuAtMost(1.35))
-            .also_naive(),
+            .also(&[Peer::Naive]),
         Scenario::new(
             "CheckQuota CONSUME, sync, TCP, 256 in flight",
             synced,

@@ -14,12 +14,16 @@ use tollgate::{
     proto::v1::{self, tollgate_service_client::TollgateServiceClient},
 };
 
-use crate::{scenarios::TENANTS, target::Target, tenants::write_catalog};
+use crate::{
+    scenarios::{Peer, Scenario, TENANTS},
+    target::Target,
+    tenants::write_files,
+};
 
 /// How long a server may take until it answers.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(120);
 /// How often a starting server is asked.
-const START_POLL: Duration = Duration::from_millis(50);
+const START_POLL: Duration = Duration::from_millis(5);
 
 /// The do-nothing server that the others are compared with.
 pub const BASELINE: &str = "do-nothing, handlers inline";
@@ -32,7 +36,25 @@ pub enum Kind {
     /// One script in Redis for every check, behind the same face.
     Naive,
     /// The sidecar on its own: counters in memory, the journal on disk.
-    Sidecar { program: PathBuf, catalog: PathBuf },
+    Sidecar(Sidecar),
+}
+
+/// A sidecar on its own.
+#[derive(Clone, Debug)]
+pub struct Sidecar {
+    pub program: PathBuf,
+    /// Whose plan `load` all tenants are on.
+    pub catalog: PathBuf,
+    pub tenants: usize,
+    /// More arguments.
+    pub settings: Vec<String>,
+}
+
+impl Sidecar {
+    /// With the tenants of most scenarios, and as it comes.
+    pub fn new(program: PathBuf, catalog: PathBuf) -> Self {
+        Self { program, catalog, tenants: TENANTS, settings: vec![] }
+    }
 }
 
 impl Kind {
@@ -42,8 +64,25 @@ impl Kind {
             Self::Noop { shape: "tonic" } => "do-nothing, tonic as it comes",
             Self::Noop { .. } => BASELINE,
             Self::Naive => "naive: a Redis script per check",
-            Self::Sidecar { .. } => "tollgate sidecar",
+            Self::Sidecar(_) => "tollgate sidecar",
         }
+    }
+
+    /// Whether it can be asked this.
+    pub fn suits(&self, scenario: &Scenario) -> bool {
+        match self {
+            Self::Noop { .. } | Self::Sidecar(_) => true,
+            Self::Naive => scenario.peers.contains(&Peer::Naive),
+        }
+    }
+
+    /// A tenant that it answers for as soon as it answers for any.
+    fn last_tenant(&self) -> String {
+        let tenants = match self {
+            Self::Sidecar(sidecar) => sidecar.tenants,
+            _ => TENANTS,
+        };
+        format!("load-{}", tenants.saturating_sub(1))
     }
 }
 
@@ -53,35 +92,45 @@ pub struct Server {
     /// What it calls, and stops after it.
     redis: Option<Redis>,
     tcp: SocketAddr,
+    /// Where a sidecar shows its metrics.
+    http: SocketAddr,
     socket: PathBuf,
     log: PathBuf,
+    /// From the start of its process to its first right answer.
+    pub answered_after: Duration,
 }
 
 impl Server {
     /// Starts a server that keeps its files in `directory`, and waits until it answers.
     pub fn start(kind: &Kind, directory: &Path) -> anyhow::Result<Self> {
-        let tcp = free_address()?;
+        let (tcp, http) = (free_address()?, free_address()?);
         let socket = directory.join("grpc.sock");
         let log = directory.join("log");
         let redis = matches!(kind, Kind::Naive).then(Redis::scratch).transpose()?;
-        let mut command = command(kind, directory, tcp, &socket)?;
+        let mut command = command(kind, directory, tcp, http, &socket)?;
         command.args(redis.iter().flat_map(|redis| ["--redis".to_owned(), redis.url()]));
         let output = File::create(&log)?;
-        let process = command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
-        let mut server = Self { process, redis, tcp, socket, log };
-        server.wait_until_it_answers().with_context(|| format!("{} did not start", kind.name()))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let start = Instant::now();
+        let process = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let answered_after = Duration::ZERO;
+        let mut server = Self { process, redis, tcp, http, socket, log, answered_after };
+        server
+            .wait_until_it_answers(kind, start)
+            .with_context(|| format!("{} did not start", kind.name()))?;
+        server.answered_after = start.elapsed();
         Ok(server)
     }
 
     /// Its process, and that of what it calls.
     pub fn pids(&self) -> Vec<u32> {
         let redis = self.redis.as_ref().and_then(Redis::pid);
-        redis.into_iter().chain([self.process.id()]).collect()
+        redis.into_iter().chain([self.pid()]).collect()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Its TCP address.
@@ -94,14 +143,24 @@ impl Server {
         Target::Unix(self.socket.clone())
     }
 
-    fn wait_until_it_answers(&mut self) -> anyhow::Result<()> {
+    /// A client of its API.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        Ok(TollgateServiceClient::connect(format!("http://{}", self.tcp)).await?)
+    }
+
+    /// Where it shows its metrics, if it is a sidecar.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    fn wait_until_it_answers(&mut self, kind: &Kind, start: Instant) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let start = Instant::now();
         loop {
             if let Some(status) = self.process.try_wait()? {
                 bail!("it ended with {status}: {}", self.last_words());
             }
-            match runtime.block_on(ask(self.tcp)) {
+            let answer = runtime.block_on(self.ask(kind.last_tenant()));
+            match answer {
                 Ok(()) => return Ok(()),
                 Err(error) if start.elapsed() > START_MAX => {
                     bail!("it does not answer: {error}: {}", self.last_words())
@@ -111,10 +170,28 @@ impl Server {
         }
     }
 
+    async fn ask(&self, tenant: String) -> anyhow::Result<()> {
+        let request = v1::CheckQuotaRequest {
+            tenant,
+            meter: "tokens".into(),
+            amount: Some(1),
+            mode: v1::Mode::Check.into(),
+            ..Default::default()
+        };
+        let answer = self.client().await?.check_quota(request).await?;
+        if !answer.get_ref().allowed {
+            bail!("it denies what is allowed: {answer:?}");
+        }
+        Ok(())
+    }
+
     fn last_words(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
+
+/// Calls a server.
+pub type Client = TollgateServiceClient<tonic::transport::Channel>;
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -128,6 +205,7 @@ fn command(
     kind: &Kind,
     directory: &Path,
     tcp: SocketAddr,
+    http: SocketAddr,
     socket: &Path,
 ) -> anyhow::Result<Command> {
     Ok(match kind {
@@ -142,16 +220,17 @@ fn command(
             command.args(["naive", "--listen", &tcp.to_string()]).arg("--socket").arg(socket);
             command
         }
-        Kind::Sidecar { program, catalog } => {
-            let tenants = directory.join("catalog.yaml");
-            write_catalog(catalog, &tenants, TENANTS)?;
-            let mut command = Command::new(program);
-            command.arg("sidecar").arg("--catalog").arg(tenants);
+        Kind::Sidecar(sidecar) => {
+            let files = write_files(&sidecar.catalog, directory, sidecar.tenants)?;
+            let mut command = Command::new(&sidecar.program);
+            command.arg("sidecar").arg("--catalog").arg(files.catalog);
+            command.arg("--tenants").arg(files.tenants);
             command.arg("--journal-data-dir").arg(directory.join("data"));
-            command.arg("--http-listen").arg(free_address()?.to_string());
+            command.arg("--http-listen").arg(http.to_string());
             command.arg("--grpc-listen").arg(tcp.to_string());
             command.args(["--access-mode", "open"]);
             command.arg("--grpc-socket").arg(socket);
+            command.args(&sidecar.settings);
             command
         }
     })
@@ -160,17 +239,4 @@ fn command(
 /// An address that was free a moment ago.
 fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
-}
-
-async fn ask(tcp: SocketAddr) -> anyhow::Result<()> {
-    let mut client = TollgateServiceClient::connect(format!("http://{tcp}")).await?;
-    let request = v1::CheckQuotaRequest {
-        tenant: "load-0".into(),
-        meter: "tokens".into(),
-        amount: Some(1),
-        mode: v1::Mode::Check.into(),
-        ..Default::default()
-    };
-    client.check_quota(request).await?;
-    Ok(())
 }
