@@ -8,6 +8,8 @@ use prost::Message;
 use serde::Serialize;
 use tollgate::proto::v1;
 
+use crate::throttlecrab::{self, ThrottleRequest, ThrottleResponse};
+
 /// Bytes before each gRPC message: a flag, and the length.
 pub const PREFIX_BYTES: usize = 5;
 
@@ -31,6 +33,8 @@ pub enum Call {
     Batch,
     /// CheckStream of CheckQuota that only look: one stream on each connection.
     Stream,
+    /// throttlecrab's Throttle, which takes as CheckRateLimit does.
+    Throttle,
 }
 
 /// What load tests ask of `catalog.yaml` besides a meter.
@@ -113,6 +117,7 @@ impl Requests {
             Call::Operation => "/tollgate.v1.TollgateService/Check",
             Call::Batch => "/tollgate.v1.TollgateService/CheckBatch",
             Call::Stream => "/tollgate.v1.TollgateService/CheckStream",
+            Call::Throttle => throttlecrab::PATH,
         }
     }
 
@@ -183,6 +188,7 @@ impl Requests {
                     && answer.results.iter().all(is_quota_allowed)
             }
             Call::Stream => self.answered_in_stream(message)?.1,
+            Call::Throttle => ThrottleResponse::decode(message)?.allowed,
         })
     }
 
@@ -232,6 +238,7 @@ impl Requests {
                 let check = Some(self.any_check(number, 0));
                 v1::CheckStreamRequest { id: 0, check }.encode_to_vec().into()
             }
+            Call::Throttle => framed(&ThrottleRequest::of(tenant)),
         }
     }
 

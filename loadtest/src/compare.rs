@@ -11,13 +11,16 @@ use serde::Serialize;
 
 use crate::{
     document::{Parts, aims, document, table},
+    provenance::version,
     report::Figures,
-    run::measure,
+    run::{Load, measure},
     scale::{self, Finding, Scale},
     scenarios::{Scenario, scenarios},
     server::{Kind, Server, Sidecar},
 };
 
+/// Where `scripts/peers` installs it.
+const THROTTLECRAB: &str = "target/peers/bin/throttlecrab-server";
 /// Rounds of one sidecar by itself, which take longer.
 const SCALE_ROUNDS_MAX: usize = 3;
 /// Rounds and seconds of `--quick`.
@@ -35,6 +38,10 @@ pub struct Args {
     /// Catalog of many meters, with the same plan.
     #[arg(long, default_value = "loadtest/many-meters.yaml")]
     many_meters: PathBuf,
+    /// The program `throttlecrab-server`; where `scripts/peers` installs it, if it is there, unless
+    /// given.
+    #[arg(long)]
+    throttlecrab: Option<PathBuf>,
     /// Leave the sidecar out.
     #[arg(long)]
     only_noop: bool,
@@ -113,6 +120,10 @@ pub fn main(mut args: Args) -> anyhow::Result<()> {
         aims: sidecar.map_or(String::new(), |it| aims(&scenarios, it.name(), &runs)),
         scale: scale::table(&findings),
         figures: table(&scenarios, &servers, &runs),
+        throttlecrab: servers.iter().find_map(|kind| match kind {
+            Kind::Throttlecrab { program } => version(program),
+            _ => None,
+        }),
     };
     print!("{}\n{}\n{}", parts.figures, parts.aims, parts.scale);
     if let Some(path) = &args.document {
@@ -140,6 +151,12 @@ fn scale(args: &Args, sidecar: &Sidecar) -> Scale {
 fn servers(args: &Args) -> anyhow::Result<Vec<Kind>> {
     let mut servers =
         vec![Kind::Noop { shape: "tonic" }, Kind::Noop { shape: "inline" }, Kind::Naive];
+    let throttlecrab = args.throttlecrab.clone().unwrap_or_else(|| THROTTLECRAB.into());
+    if throttlecrab.exists() {
+        servers.push(Kind::Throttlecrab { program: throttlecrab });
+    } else if args.throttlecrab.is_some() {
+        bail!("{} does not exist; install it or leave it out", throttlecrab.display());
+    }
     if !args.only_noop {
         let program = match &args.sidecar {
             Some(program) => program.clone(),
@@ -167,7 +184,8 @@ fn run_all(
     let server = Server::start(kind, directory.path())?;
     for scenario in scenarios.iter().filter(|scenario| kind.suits(scenario)) {
         let target = if scenario.over_unix { server.unix() } else { server.tcp() };
-        let figures = measure(scenario.name, &target, &server.pids(), &scenario.load)
+        let load = Load { call: kind.call(scenario.load.call), ..scenario.load.clone() };
+        let figures = measure(scenario.name, &target, &server.pids(), &load)
             .with_context(|| format!("{}: {}", kind.name(), scenario.name))?;
         if let Some(failure) = &figures.failure {
             bail!("{}: {}: {} failed: {failure}", kind.name(), scenario.name, figures.failed);

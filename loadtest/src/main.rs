@@ -23,6 +23,7 @@ mod slots;
 mod stream;
 mod target;
 mod tenants;
+mod throttlecrab;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -28,6 +28,11 @@ fn git(arguments: &[&str]) -> Option<String> {
     answer(Command::new("git").args(arguments))
 }
 
+/// What a program says of its version.
+pub fn version(program: &Path) -> Option<String> {
+    answer(Command::new(program).arg("--version"))
+}
+
 /// What a command prints; `None` when there is no such program, or it fails.
 fn answer(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
@@ -64,6 +69,11 @@ fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_says_nothing() {
+        assert_eq!(version(Path::new("/no/such/program")), None);
+    }
 
     #[test]
     fn the_command_is_told_without_the_directories_of_the_program() {

@@ -42,6 +42,8 @@ pub struct Scenario {
 pub enum Peer {
     /// One script in Redis for every check.
     Naive,
+    /// Somebody else's server of rates.
+    Throttlecrab,
 }
 
 /// What is aimed at where one sidecar is measured by itself (`scale`).
@@ -132,7 +134,8 @@ pub fn scenarios(seconds: f64) -> Vec<Scenario> {
             Aim::ThroughputAtLeast(0.5),
         ),
         Scenario::new("CheckStream of CheckQuota CHECK, TCP", stream, Aim::CpuAtMost(1.5)),
-        Scenario::new("CheckRateLimit CONSUME, TCP", rate, Aim::Nothing),
+        Scenario::new("CheckRateLimit CONSUME, TCP", rate, Aim::Nothing)
+            .also(&[Peer::Throttlecrab]),
         Scenario::new("CheckFeature, TCP", feature, Aim::Nothing),
         Scenario::new(
             "Check CONSUME of an operation, written, TCP",

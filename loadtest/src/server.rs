@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -15,6 +15,7 @@ use tollgate::{
 };
 
 use crate::{
+    calls::Call,
     scenarios::{Peer, Scenario, TENANTS},
     target::Target,
     tenants::write_files,
@@ -35,6 +36,8 @@ pub enum Kind {
     Noop { shape: &'static str },
     /// One script in Redis for every check, behind the same face.
     Naive,
+    /// Somebody else's server of rates, in memory, by gRPC.
+    Throttlecrab { program: PathBuf },
     /// The sidecar on its own: counters in memory, the journal on disk.
     Sidecar(Sidecar),
 }
@@ -64,6 +67,7 @@ impl Kind {
             Self::Noop { shape: "tonic" } => "do-nothing, tonic as it comes",
             Self::Noop { .. } => BASELINE,
             Self::Naive => "naive: a Redis script per check",
+            Self::Throttlecrab { .. } => "throttlecrab, gRPC",
             Self::Sidecar(_) => "tollgate sidecar",
         }
     }
@@ -73,6 +77,15 @@ impl Kind {
         match self {
             Self::Noop { .. } | Self::Sidecar(_) => true,
             Self::Naive => scenario.peers.contains(&Peer::Naive),
+            Self::Throttlecrab { .. } => scenario.peers.contains(&Peer::Throttlecrab),
+        }
+    }
+
+    /// What it is called for the same thing.
+    pub fn call(&self, call: Call) -> Call {
+        match (self, call) {
+            (Self::Throttlecrab { .. }, Call::Rate) => Call::Throttle,
+            _ => call,
         }
     }
 
@@ -159,7 +172,13 @@ impl Server {
             if let Some(status) = self.process.try_wait()? {
                 bail!("it ended with {status}: {}", self.last_words());
             }
-            let answer = runtime.block_on(self.ask(kind.last_tenant()));
+            let answer = match kind {
+                // It speaks another language, and listens only when all is there.
+                Kind::Throttlecrab { .. } => {
+                    TcpStream::connect(self.tcp).map_err(Into::into).map(drop)
+                }
+                _ => runtime.block_on(self.ask(kind.last_tenant())),
+            };
             match answer {
                 Ok(()) => return Ok(()),
                 Err(error) if start.elapsed() > START_MAX => {
@@ -218,6 +237,12 @@ fn command(
         Kind::Naive => {
             let mut command = Command::new(std::env::current_exe()?);
             command.args(["naive", "--listen", &tcp.to_string()]).arg("--socket").arg(socket);
+            command
+        }
+        Kind::Throttlecrab { program } => {
+            let mut command = Command::new(program);
+            command.args(["--grpc", "--grpc-host", &tcp.ip().to_string()]);
+            command.args(["--grpc-port", &tcp.port().to_string(), "--log-level", "warn"]);
             command
         }
         Kind::Sidecar(sidecar) => {
