@@ -66,7 +66,7 @@ pub struct Args {
     /// Write the tables to this file, with what they mean.
     #[arg(long)]
     document: Option<PathBuf>,
-    /// Write every single run to this file as JSON.
+    /// Write every single run, and what was found of one sidecar by itself, to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
 }
