@@ -120,6 +120,7 @@ pub fn main(mut args: Args) -> anyhow::Result<()> {
         aims: sidecar.map_or(String::new(), |it| aims(&scenarios, it.name(), &runs)),
         scale: scale::table(&findings),
         figures: table(&scenarios, &servers, &runs),
+        is_quick: args.quick,
         throttlecrab: servers.iter().find_map(|kind| match kind {
             Kind::Throttlecrab { program } => version(program),
             _ => None,

@@ -105,13 +105,19 @@ pub struct Parts {
     pub scale: String,
     /// All figures of the servers beside each other.
     pub figures: String,
+    /// Whether it is only to see that all of it works.
+    pub is_quick: bool,
     /// The version of throttlecrab whose figures are among them.
     pub throttlecrab: Option<String>,
 }
 
 /// The whole document, to be written to `path`.
 pub fn document(parts: &Parts, rounds: usize, seconds: f64, path: &Path) -> String {
-    let Parts { aims, scale, figures, throttlecrab } = parts;
+    let Parts { aims, scale, figures, is_quick, throttlecrab } = parts;
+    let quick = match is_quick {
+        true => " **A quick run: no figure of it is worth anything.**",
+        false => "",
+    };
     let throttlecrab = match throttlecrab {
         Some(version) => format!("throttlecrab is {version} in its own settings, by gRPC."),
         None => {
@@ -126,7 +132,7 @@ pub fn document(parts: &Parts, rounds: usize, seconds: f64, path: &Path) -> Stri
          unless a line says otherwise (64 each with 256 in flight, 4 each with batches of 1,000, one call with \"one at a time\"); CheckStream has one stream on each connection with 16 checks \
          in flight; {TENANTS} tenants by Zipf's law; an idempotency \
          key for each recorded event. CPU is that of the server's process, user and system; that of the naive one contains its Redis'. It is the figure that holds on a machine that others share; \
-         all figures hold only beside the do-nothing server of the same run. {throttlecrab}\n\n\
+         all figures hold only beside the do-nothing server of the same run. {throttlecrab}{quick}\n\n\
          ## What was aimed at\n\n{aims}\n\
          ## One sidecar by itself\n\n\
          Not beside other servers of the same moment. It runs alone, as above: tenants from files, counters in its own memory (where sidecars share, the counters are in Redis besides). \

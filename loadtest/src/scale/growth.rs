@@ -54,20 +54,20 @@ pub fn measure(scale: &Scale) -> anyhow::Result<Vec<Finding>> {
     nothing(scale, TENANTS_FEW, &mut noop_few)?;
     nothing(scale, tenants, &mut noop_many)?;
     nothing(scale, TENANTS_FEW, &mut noop_few)?;
+    let wanted = scale.count(TENANTS_MANY);
     let counts = format!("{} tenants beside {}", grouped(tenants), grouped(TENANTS_FEW));
     let mut findings = vec![];
     for (place, (name, _)) in loads(scale).iter().enumerate() {
         let (ratio, found) = compared(&few[place], &many[place]);
         let aim = format!("throughput, × that of few, ≥ {GROWTH_MIN}");
         let is_met = ratio >= GROWTH_MIN;
-        findings.push(Finding::new(format!("{name}: {counts}"), found).aimed(aim, is_met));
+        let finding = Finding::new(format!("{name}: {counts}"), found);
+        findings.push(finding.aimed_for(aim, is_met, tenants, wanted));
         let (_, found) = compared(&noop_few[place], &noop_many[place]);
         findings.push(Finding::new(format!("… {BASELINE}"), found));
     }
-    findings.extend(refused.map(|why| {
-        let wanted = scale.count(TENANTS_MANY);
-        Finding::new(format!("{} tenants in files", grouped(wanted)), why)
-    }));
+    let what = format!("Growth to {} tenants", grouped(wanted));
+    findings.extend(refused.map(|why| Finding::not_measured(what, "", why)));
     Ok(findings)
 }
 

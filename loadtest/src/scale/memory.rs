@@ -84,10 +84,9 @@ fn active(
         "Memory of an active (tenant, meter): {} tenants with {meters} each",
         grouped(populated.tenants)
     );
-    let refused = populated
-        .refused
-        .as_ref()
-        .map(|why| Finding::new(format!("{} tenants in files", grouped(tenants)), why));
+    let refused = populated.refused.as_ref().map(|why| {
+        Finding::not_measured(format!("Memory of {} tenants", grouped(tenants)), "", why)
+    });
     let live = gauge(populated.server.http(), COUNTERS_LIVE)?;
     let active = Active { populated, counters, before, idle };
     if live < counters as f64 {
@@ -101,7 +100,9 @@ fn active(
         before >> 20,
         counters as f64 / took.as_secs_f64()
     );
-    let finding = Finding::new(what, found).aimed(aim, bytes <= ACTIVE_BYTES_MAX);
+    let is_met = bytes <= ACTIVE_BYTES_MAX;
+    let finding =
+        Finding::new(what, found).aimed_for(aim, is_met, active.populated.tenants, tenants);
     Ok((Some(active), [finding].into_iter().chain(refused).collect()))
 }
 
