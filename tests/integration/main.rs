@@ -14,6 +14,7 @@ mod directory;
 mod distinct_script;
 mod grpc_serving;
 mod job_runner;
+mod k6_smoke;
 mod lease_scripts;
 mod ledger;
 mod overages;
