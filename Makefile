@@ -43,7 +43,7 @@ advisories: setup
 
 # In-process figures of the hot path.
 bench: setup
-	cargo bench --locked --bench enforcement $(ARGS)
+	cargo bench --locked --bench enforcement --bench keys $(ARGS)
 
 # Figures over the wire, beside servers that do nothing, and others: docs/performance.md. Some 15 minutes after the
 # build. Where the others cannot be installed, the document says so and leaves them out.
