@@ -3,18 +3,20 @@
 # Where rustup puts cargo, for a shell that has not read its profile since.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: run test simulate torture recovery lint advisories bench loadtest fuzz setup
+.PHONY: run test simulate torture recovery lint advisories bench instructions loadtest fuzz setup
 
 # Everything on this machine: private Postgres and Redis, demo tenants, a sidecar, a worker.
 run: setup
 	cargo build --locked --release
 	exec target/release/tollgate dev $(ARGS)
 
-# The whole proof: style, lints, unit tests, layers, integration tests on real stores. Where the registries
-# of the public clients are out of reach, the tests that run them say so and are left out.
+# The whole proof: style, lints, unit tests, layers, integration tests on real stores, and that no hot
+# path has become dearer. Where the registries of the public clients are out of reach, the tests that
+# run them say so and are left out.
 test: lint
 	-@./scripts/clients
 	cargo test --locked --workspace --no-fail-fast
+	$(MAKE) instructions
 
 # Real processes, killed, stopped and cut off round after round, as long as one likes: MINUTES=30 SEED=1.
 torture: setup
@@ -44,6 +46,11 @@ advisories: setup
 # In-process figures of the hot path.
 bench: setup
 	cargo bench --locked --bench enforcement --bench keys $(ARGS)
+
+# Instructions of the hot paths in a release build, beside benches/instructions.toml; BLESS=1 writes
+# them there.
+instructions: setup
+	BLESS=$(BLESS) cargo bench --locked --bench instructions
 
 # Figures over the wire, beside servers that do nothing, and others: docs/performance.md. Some 15 minutes after the
 # build. Where the others cannot be installed, the document says so and leaves them out.
