@@ -58,6 +58,13 @@ where
                 if let Some(answer) = self.decided.pop_front() {
                     place.send(Ok(answer));
                 }
+                // And as many more as there is room for now.
+                while !self.decided.is_empty()
+                    && let Ok(place) = self.sender.try_reserve()
+                    && let Some(answer) = self.decided.pop_front()
+                {
+                    place.send(Ok(answer));
+                }
                 Step::Sent
             }
             else => pending().await,

@@ -24,6 +24,9 @@ use crate::{
 /// Checks of one stream that are read and whose answers are not sent yet; then reading stops.
 pub const CHECKS_UNANSWERED_MAX: usize = 256;
 
+/// Answers that wait to be written beside each other: one write takes them all.
+const ANSWERS_READY_MAX: usize = 64;
+
 type Answered = Result<CheckStreamResponse, Status>;
 
 /// Answers what `requests` brings with `check`, in a task of its own.
@@ -36,7 +39,7 @@ where
     C: Fn(AnyCheck) -> F + Send + 'static,
     F: Future<Output = Result<AnyAnswer, EngineError>> + Send + 'static,
 {
-    let (answers, receiver) = mpsc::channel(1);
+    let (answers, receiver) = mpsc::channel(ANSWERS_READY_MAX);
     let answers = Answers::new(FuturesUnordered::new(), answers);
     let stream = CheckStream { requests, check, answers };
     tokio::spawn(stream.run(shutdown));

@@ -152,7 +152,7 @@ impl Admitted {
                     None if is_covered => {}
                     None => {
                         counter.cell.record(units);
-                        engine.leasing.wake_if_idle(counter);
+                        engine.leasing.spent(counter);
                     }
                 }
                 // A decrease counts once the ledger has it: until then nothing of it can be had.

@@ -79,6 +79,15 @@ impl Leasing {
         }
     }
 
+    /// Has the shared counters hear in time of what was spent of `counter`. Those in this process
+    /// hear of it with the next call: nobody else asks them.
+    #[inline]
+    pub fn spent(self: &Arc<Self>, counter: &Arc<Counter>) {
+        if self.counters.are_shared() {
+            self.wake_if_idle(counter);
+        }
+    }
+
     async fn drive(self: &Arc<Self>, counter: &Arc<Counter>) {
         let mut seated = Seated { leasing: self, counter, has_left: false };
         loop {

@@ -310,7 +310,7 @@ impl Engine {
             if let Some(pooled) = one.pooled {
                 pooled.counter.cell.record(pooled.units);
                 pooled.counter.journalled(position.into(), now);
-                self.leasing.wake_if_idle(&pooled.counter);
+                self.leasing.spent(&pooled.counter);
                 counted.push(pooled);
             }
             for counter in &one.may_free {
@@ -319,7 +319,7 @@ impl Engine {
             let Some(counter) = counter else { continue };
             counter.cell.record(units - one.event.from_lease);
             counter.journalled(position.into(), now);
-            self.leasing.wake_if_idle(&counter);
+            self.leasing.spent(&counter);
             counted.push(Counted { counter, units });
         }
         counted

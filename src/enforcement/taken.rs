@@ -54,7 +54,7 @@ impl Taken {
         let spent = spent.min(self.amount);
         self.counter.cell.commit(spent);
         self.amount -= spent;
-        self.leasing.wake_if_idle(&self.counter);
+        self.leasing.spent(&self.counter);
     }
 
     /// Marks the units as reserved, for display.

@@ -23,6 +23,17 @@ pub enum Counters {
 }
 
 impl Counters {
+    /// Whether others than this process ask them.
+    pub fn are_shared(&self) -> bool {
+        match self {
+            Self::Redis(_) => true,
+            #[cfg(test)]
+            Self::Local(local) => local.is_far(),
+            #[cfg(not(test))]
+            Self::Local(_) => false,
+        }
+    }
+
     /// Sends a call to the key.
     pub async fn call(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
         match self {

@@ -45,6 +45,12 @@ impl LocalCounters {
         }
     }
 
+    /// Whether they stand in for shared ones.
+    #[cfg(test)]
+    pub fn is_far(&self) -> bool {
+        self.way.is_some()
+    }
+
     /// No counters yet, at the end of `way`.
     #[cfg(test)]
     pub fn far(way: super::far::Way) -> Self {
