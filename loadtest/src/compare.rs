@@ -16,7 +16,7 @@ use crate::{
     run::{Load, measure},
     scale::{self, Finding, Scale},
     scenarios::{Scenario, scenarios},
-    server::{Kind, Server, Sidecar},
+    server::{Kind, Server, Sidecar, program},
 };
 
 /// Where `scripts/peers` installs it.
@@ -159,13 +159,7 @@ fn servers(args: &Args) -> anyhow::Result<Vec<Kind>> {
         bail!("{} does not exist; install it or leave it out", throttlecrab.display());
     }
     if !args.only_noop {
-        let program = match &args.sidecar {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?.with_file_name("tollgate"),
-        };
-        if !program.exists() {
-            bail!("{} does not exist; build it or give --sidecar", program.display());
-        }
+        let program = program(args.sidecar.as_deref())?;
         servers.push(Kind::Sidecar(Sidecar::new(program, args.catalog.clone())));
     }
     Ok(servers)

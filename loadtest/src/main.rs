@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod scale;
 mod scenarios;
+mod scrape;
 mod server;
 mod slots;
 mod stream;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Args),
     /// Load the sidecar and do-nothing servers in turns, and print the medians as a table.
     Compare(compare::Args),
+    /// Scrape the metrics of a sidecar by hand and by Prometheus, with few tenants and with many.
+    Scrape(scrape::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Naive(args) => naive::main(args),
         Command::Run(args) => run::main(args),
         Command::Compare(args) => compare::main(args),
+        Command::Scrape(args) => scrape::main(args),
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,

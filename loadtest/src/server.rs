@@ -40,6 +40,8 @@ pub enum Kind {
     Throttlecrab { program: PathBuf },
     /// The sidecar on its own: counters in memory, the journal on disk.
     Sidecar(Sidecar),
+    /// The sidecar on a Postgres and a Redis.
+    Shared { program: PathBuf, ledger_url: String, redis_url: String },
 }
 
 /// A sidecar on its own.
@@ -68,14 +70,14 @@ impl Kind {
             Self::Noop { .. } => BASELINE,
             Self::Naive => "naive: a Redis script per check",
             Self::Throttlecrab { .. } => "throttlecrab, gRPC",
-            Self::Sidecar(_) => "tollgate sidecar",
+            Self::Sidecar(_) | Self::Shared { .. } => "tollgate sidecar",
         }
     }
 
     /// Whether it can be asked this.
     pub fn suits(&self, scenario: &Scenario) -> bool {
         match self {
-            Self::Noop { .. } | Self::Sidecar(_) => true,
+            Self::Noop { .. } | Self::Sidecar(_) | Self::Shared { .. } => true,
             Self::Naive => scenario.peers.contains(&Peer::Naive),
             Self::Throttlecrab { .. } => scenario.peers.contains(&Peer::Throttlecrab),
         }
@@ -93,6 +95,8 @@ impl Kind {
     fn last_tenant(&self) -> String {
         let tenants = match self {
             Self::Sidecar(sidecar) => sidecar.tenants,
+            // Its Postgres may have no more than one.
+            Self::Shared { .. } => 1,
             _ => TENANTS,
         };
         format!("load-{}", tenants.saturating_sub(1))
@@ -247,21 +251,49 @@ fn command(
         }
         Kind::Sidecar(sidecar) => {
             let files = write_files(&sidecar.catalog, directory, sidecar.tenants)?;
-            let mut command = Command::new(&sidecar.program);
-            command.arg("sidecar").arg("--catalog").arg(files.catalog);
+            let mut command = start_of(&sidecar.program, directory, (tcp, http), socket);
+            command.arg("--catalog").arg(files.catalog);
             command.arg("--tenants").arg(files.tenants);
-            command.arg("--journal-data-dir").arg(directory.join("data"));
-            command.arg("--http-listen").arg(http.to_string());
-            command.arg("--grpc-listen").arg(tcp.to_string());
-            command.args(["--access-mode", "open"]);
-            command.arg("--grpc-socket").arg(socket);
             command.args(&sidecar.settings);
+            command
+        }
+        Kind::Shared { program, ledger_url, redis_url } => {
+            let mut command = start_of(program, directory, (tcp, http), socket);
+            command.args(["--ledger-url", ledger_url, "--redis-url", redis_url]);
             command
         }
     })
 }
 
+/// What every sidecar is started with.
+fn start_of(
+    program: &Path,
+    directory: &Path,
+    (grpc, http): (SocketAddr, SocketAddr),
+    socket: &Path,
+) -> Command {
+    let mut command = Command::new(program);
+    command.arg("sidecar").arg("--journal-data-dir").arg(directory.join("data"));
+    command.arg("--http-listen").arg(http.to_string());
+    command.arg("--grpc-listen").arg(grpc.to_string());
+    command.args(["--access-mode", "open"]);
+    command.arg("--grpc-socket").arg(socket);
+    command
+}
+
+/// The program `tollgate`: the one that is given, or the one beside this program.
+pub fn program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let program = match given {
+        Some(program) => program.to_owned(),
+        None => std::env::current_exe()?.with_file_name("tollgate"),
+    };
+    if !program.exists() {
+        bail!("{} does not exist; build it or give --sidecar", program.display());
+    }
+    Ok(program)
+}
+
 /// An address that was free a moment ago.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
