@@ -52,12 +52,18 @@ bench: setup
 instructions: setup
 	BLESS=$(BLESS) cargo bench --locked --bench instructions
 
-# Figures over the wire, beside servers that do nothing, and others: docs/performance.md. Some 15 minutes after the
-# build. Where the others cannot be installed, the document says so and leaves them out.
+# Figures over the wire, beside servers that do nothing and others, and of the stores: docs/performance.md and
+# docs/performance-stores.md. Some 15 minutes and some 7 after the build. Where the others cannot be
+# installed, the document says so and leaves them out.
 loadtest: setup
 	-@./scripts/peers
 	cargo build --locked --release --workspace
-	target/release/tollgate-loadtest $(or $(ARGS),compare --document docs/performance.md)
+ifdef ARGS
+	target/release/tollgate-loadtest $(ARGS)
+else
+	target/release/tollgate-loadtest compare --document docs/performance.md
+	target/release/tollgate-loadtest stores --document docs/performance-stores.md
+endif
 
 # Every fuzz target for MINUTES, two at a time; what was answered in a new way is kept in target/fuzz.
 fuzz: MINUTES ?= 1

@@ -132,7 +132,7 @@ pub fn document(parts: &Parts, rounds: usize, seconds: f64, path: &Path) -> Stri
          unless a line says otherwise (64 each with 256 in flight, 4 each with batches of 1,000, one call with \"one at a time\"); CheckStream has one stream on each connection with 16 checks \
          in flight; {TENANTS} tenants by Zipf's law; an idempotency \
          key for each recorded event. CPU is that of the server's process, user and system; that of the naive one contains its Redis'. It is the figure that holds on a machine that others share; \
-         all figures hold only beside the do-nothing server of the same run. {throttlecrab}{quick}\n\n\
+         all figures hold only beside the do-nothing server of the same run. [performance-stores.md](performance-stores.md) has those of Redis, of the flush and of a restart. {throttlecrab}{quick}\n\n\
          ## What was aimed at\n\n{aims}\n\
          ## One sidecar by itself\n\n\
          Not beside other servers of the same moment. It runs alone, as above: tenants from files, counters in its own memory (where sidecars share, the counters are in Redis besides). \

@@ -21,6 +21,7 @@ mod scenarios;
 mod scrape;
 mod server;
 mod slots;
+mod stores;
 mod stream;
 mod target;
 mod tenants;
@@ -42,6 +43,8 @@ enum Command {
     Compare(compare::Args),
     /// Scrape the metrics of a sidecar by hand and by Prometheus, with few tenants and with many.
     Scrape(scrape::Args),
+    /// Count what sidecars ask of Redis, and time their flush to Postgres and their restart.
+    Stores(stores::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Compare(args) => compare::main(args),
         Command::Scrape(args) => scrape::main(args),
+        Command::Stores(args) => stores::main(args),
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,
