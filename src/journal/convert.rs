@@ -138,7 +138,7 @@ fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
         let key = covering.get(part.covering as usize).ok_or(BodyError::Missing("covering"))?;
         Ok(Part { key: key.clone(), units: part.units, recorded: part.recorded })
     };
-    let event = |event: wire::Event| {
+    let event = |event: wire::Event| -> Result<UsageEvent, BodyError> {
         let counter = counters.get(event.counter as usize).ok_or(BodyError::Missing("counter"))?;
         Ok(UsageEvent {
             key: counter.key.clone(),
@@ -156,7 +156,12 @@ fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
             operation: event.operation.map(OperationName::new).transpose()?,
         })
     };
-    usage.events.into_iter().map(event).collect()
+    // Collecting results would not know how many there are, and move them again and again.
+    let mut events = Vec::with_capacity(usage.events.len());
+    for read in usage.events {
+        events.push(event(read)?);
+    }
+    Ok(events)
 }
 
 pub fn key_to_wire(key: &CellKey) -> wire::CellKey {
