@@ -1,24 +1,20 @@
 //! The paths that are counted: from a request's bytes to its answer's.
 
-use std::{convert::Infallible, hint::black_box};
+use std::hint::black_box;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::executor::block_on;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tollgate::{
     api::{access::guarded::Guarded, service::EngineService},
     clock::Clock,
-    grpc::dispatch::Dispatch,
-    proto::v1::{
-        self,
-        tollgate_service_server::{TollgateService, TollgateServiceServer},
-    },
+    grpc::{GrpcService, dispatch::Dispatch},
+    proto::v1::{self, tollgate_service_server::TollgateService},
 };
-use tonic::{Request, Response, Status, body::Body, service::Routes};
-use tower::Service;
+use tonic::{Request, Response, Status, service::Routes};
 
 use super::{
     counted::{CALLS, counted_call},
@@ -137,8 +133,7 @@ where
 
 /// A call as a connection makes it once its HTTP/2 has been read.
 fn repeat_grpc(service: EngineService, call: &str, request: &impl Message) {
-    let service = TollgateServiceServer::new(Guarded::open(service));
-    let mut dispatch = Dispatch::new(service, Routes::default());
+    let dispatch = Dispatch::new(Guarded::open(service), request.encoded_len(), Routes::default());
     let uri = format!("http://here/tollgate.v1.TollgateService/{call}");
     let mut framed = BytesMut::new();
     framed.put_u8(0);
@@ -148,11 +143,12 @@ fn repeat_grpc(service: EngineService, call: &str, request: &impl Message) {
     let prepare = || {
         http::Request::post(&uri)
             .header(http::header::CONTENT_TYPE, "application/grpc")
-            .body(Body::new(Full::new(framed.clone()).map_err(|never: Infallible| match never {})))
+            .body(framed.clone())
             .expect("a request")
     };
     let call = |request| {
-        let answer = block_on(dispatch.call(request)).expect("an answer");
+        let answer = dispatch.answer_whole(request).expect("a call whose message has come whole");
+        let answer = block_on(answer).expect("an answer");
         let body = block_on(answer.into_body().collect()).expect("a body");
         let status = body.trailers().and_then(|trailers| trailers.get("grpc-status"));
         assert_eq!(status.map(|status| status.as_bytes()), Some(b"0".as_slice()));

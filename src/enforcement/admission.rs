@@ -290,8 +290,8 @@ impl Engine {
 
     fn lowered(&self, asked: &Asked<'_>, counter: Arc<Counter>) -> Admitted {
         let lowered = Lowered {
-            state: &asked.state,
-            terms: &asked.terms,
+            state: asked.state,
+            terms: asked.terms,
             meter: asked.meter,
             subject: asked.subject.as_ref(),
         };

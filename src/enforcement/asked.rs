@@ -77,7 +77,7 @@ impl Asked<'_> {
     /// Units that the grants in force have left, as far as this sidecar knows.
     pub(super) fn left_in_grants(&self) -> u64 {
         let subject = self.subject.as_ref();
-        self.state.left_in_grants(&self.terms, self.meter, subject, self.now)
+        self.state.left_in_grants(self.terms, self.meter, subject, self.now)
     }
 
     /// An answer without a reservation; what remains counts the grants in force.

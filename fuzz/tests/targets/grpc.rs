@@ -1,6 +1,6 @@
 //! gRPC: every call with every body, whole, cut off, with lengths and flags that lie.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -20,12 +20,17 @@ use super::{
 const CALL_MAX: Duration = Duration::from_secs(15);
 
 /// A call as the corpus has it: its path, an empty byte, its body.
-fn request(input: &[u8]) -> Option<Request<Body>> {
+fn request(input: &[u8]) -> Option<Request<Bytes>> {
     let end = input.iter().position(|byte| *byte == 0)?;
     let request = Request::post(&input[..end]).header("content-type", "application/grpc");
-    let body = Bytes::copy_from_slice(&input[end + 1..]);
-    // A stream that breaks off breaks off for ever: a body that never ends is for `http2`.
-    request.body(Body::new(Full::new(body))).ok()
+    request.body(Bytes::copy_from_slice(&input[end + 1..])).ok()
+}
+
+/// Whether a connection would take the body for a message that has come whole.
+fn is_whole(body: &[u8]) -> bool {
+    let Some((prefix, message)) = body.split_first_chunk::<5>() else { return false };
+    let bytes = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
+    prefix[0] == 0 && bytes as usize == message.len()
 }
 
 /// The status of an answer, and whether anything came before it. `None` for a stream that goes on.
@@ -45,13 +50,37 @@ async fn status(mut answer: Response<Body>) -> (Option<Status>, bool) {
     (status, any)
 }
 
-async fn answer(mut service: impl GrpcService, request: Request<Body>) -> Answer {
+async fn answer(service: &impl GrpcService, request: Request<Bytes>) -> Answer {
+    let short = match is_whole(request.body()) {
+        true => service.answer_whole(request.clone()).ok(),
+        false => None,
+    };
+    let short = match short {
+        Some(short) => Some(told(&request, short).await),
+        None => None,
+    };
+    // A stream that breaks off breaks off for ever: a body that never ends is for `http2`.
+    let long = service.answer(request.clone().map(|body| Body::new(Full::new(body))));
+    let (code, long) = told(&request, long).await;
+    if let Some((short, told)) = short {
+        // What else may come of a call depends on those before it.
+        let is_bad = |code| code == Some(Code::InvalidArgument);
+        assert_eq!(is_bad(short), is_bad(code), "{told}, or {long}");
+    }
+    long
+}
+
+/// What an answer says, and its code unless it goes on.
+async fn told(
+    request: &Request<Bytes>,
+    answer: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> (Option<Code>, Answer) {
     let path: String = request.uri().path().chars().take(60).collect();
-    let answer = timeout(CALL_MAX, service.call(request)).await.expect("an answer in time");
+    let answer = timeout(CALL_MAX, answer).await.expect("an answer in time");
     let answer = answer.unwrap_or_else(|never| match never {});
     assert!(!answer.status().is_server_error(), "{}", answer.status());
     let (status, any) = status(answer).await;
-    let Some(status) = status else { return format!("{path} goes on") };
+    let Some(status) = status else { return (None, format!("{path} goes on")) };
     // tonic tells what it cannot decode as INTERNAL; whoever serves it says INVALID_ARGUMENT
     // (`grpc::call`).
     assert!(
@@ -60,7 +89,7 @@ async fn answer(mut service: impl GrpcService, request: Request<Body>) -> Answer
         "{path}: {status:?}"
     );
     let words: Vec<_> = status.message().split([' ', ':', '[']).take(2).collect();
-    format!("{path} {:?} {any} {}", status.code(), words.join(" "))
+    (Some(status.code()), format!("{path} {:?} {any} {}", status.code(), words.join(" ")))
 }
 
 fn run(target: Target, seeds: Vec<Vec<u8>>) {
@@ -68,7 +97,7 @@ fn run(target: Target, seeds: Vec<Vec<u8>>) {
     let service = sidecar.grpc();
     target.run(seeds, |input| match request(input) {
         None => "no call".into(),
-        Some(request) => sidecar.runtime.block_on(answer(service.clone(), request)),
+        Some(request) => sidecar.runtime.block_on(answer(&service, request)),
     });
 }
 
