@@ -47,6 +47,7 @@ pub struct Journal {
 
 struct Handle {
     shared: Arc<Shared>,
+    pen: Arc<Pen>,
     /// Guards the thread's handle, taken by the first who closes.
     writer: Mutex<Option<JoinHandle<()>>>,
     lock: Arc<dyn Any + Send + Sync>,
@@ -87,15 +88,15 @@ impl Journal {
         let run_dir = run_file.create_dir(&*files, &config.data_dir)?;
         let intake = Intake::new(&config, disk.clone(), FrameSeed::of(run));
         let dirs = (config.data_dir.clone(), run_dir);
-        let queue = (intake, Pen::new(run_file));
-        let shared = Arc::new(Shared::new(run, dirs, files, queue, disk));
-        let writer = Writer::new(shared.clone(), config.sync_delay_max(), lock.clone());
+        let shared = Arc::new(Shared::new(run, dirs, files, intake, disk));
+        let pen = Arc::new(Pen::new(shared.clone(), run_file));
+        let writer = Writer::new(pen.clone(), config.sync_delay_max(), lock.clone());
         let writer = thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run())
             .map_err(JournalError::io("start the writer of", &config.data_dir))?;
         let writer = Mutex::new(Some(writer));
-        Ok(Self { handle: Arc::new(Handle { shared, writer, lock, boot_id }) })
+        Ok(Self { handle: Arc::new(Handle { shared, pen, writer, lock, boot_id }) })
     }
 
     /// Appends `record` and waits until it has reached `level`.
@@ -127,7 +128,7 @@ impl Journal {
             (None, None)
         } else {
             let (done, outcome) = oneshot::channel();
-            (Some(done), Some(Waits { shared: shared.clone(), outcome, has_yielded: false }))
+            (Some(done), Some(Waits { pen: self.handle.pen.clone(), outcome, has_yielded: false }))
         };
         let pushed = shared.intake.push(&mut bytes, level, synced, done);
         if bytes.capacity() <= SCRATCH_BYTES_MAX {

@@ -53,6 +53,7 @@ pub mod disk;
 mod disk_use;
 pub mod embedded;
 pub mod error;
+mod fatal;
 #[cfg(test)]
 pub(crate) mod faulty;
 pub mod files;

@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     error::{AppendError, JournalError},
+    fatal::{Fatal, fatal},
     files::OpenFile,
     intake::{Chunk, Waiter},
     metrics::Outcome,
@@ -36,6 +37,7 @@ const HELP_ROUNDS_MAX: usize = 4;
 
 /// What the holder of the pen may change.
 pub struct Pen {
+    shared: Arc<Shared>,
     held: Mutex<Held>,
 }
 
@@ -64,10 +66,6 @@ struct Current {
     zeroed_to: u32,
 }
 
-/// Why the journal stops for good.
-#[derive(Clone)]
-pub struct Fatal(pub Arc<str>);
-
 /// Why a chunk was not written.
 enum WriteError {
     Fatal(Fatal),
@@ -78,10 +76,6 @@ impl From<Fatal> for WriteError {
     fn from(fatal: Fatal) -> Self {
         Self::Fatal(fatal)
     }
-}
-
-pub fn fatal(action: &'static str) -> impl Fn(io::Error) -> Fatal {
-    move |error| Fatal(format!("cannot {action}: {error}").into())
 }
 
 /// What one sync is to cover.
@@ -120,7 +114,7 @@ impl Current {
 
 impl Pen {
     /// The pen of a run that has written nothing yet.
-    pub fn new(run_file: RunFile) -> Self {
+    pub fn new(shared: Arc<Shared>, run_file: RunFile) -> Self {
         let held = Held {
             run_file,
             current: None,
@@ -130,11 +124,17 @@ impl Pen {
             has_lost_acknowledged: false,
             failed: None,
         };
-        Self { held: Mutex::new(held) }
+        Self { shared, held: Mutex::new(held) }
+    }
+
+    /// What it is the pen of.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Writes what waits, as far as that is quickly done, unless somebody else does.
-    pub fn help(&self, shared: &Shared) {
+    pub fn help(&self) {
+        let shared = &*self.shared;
         for _ in 0..HELP_ROUNDS_MAX {
             if !shared.intake.is_waited_for() {
                 return;
@@ -176,7 +176,8 @@ impl Pen {
     }
 
     /// Writes all that waits, with the segments that it needs. Only for the journal's thread.
-    pub fn write_all(&self, shared: &Shared) -> Result<(), Fatal> {
+    pub fn write_all(&self) -> Result<(), Fatal> {
+        let shared = &*self.shared;
         loop {
             let (written, outcome) = self.with(|held| {
                 held.left.extend(shared.intake.take());
@@ -209,25 +210,25 @@ impl Pen {
     }
 
     /// Notes in `run.json` where the run ends: all that was let in is on disk.
-    pub fn close(&self, shared: &Shared) -> Result<(), Fatal> {
+    pub fn close(&self) -> Result<(), Fatal> {
         self.with(|held| {
             let position = held.written.into();
             let may_have_lost_acknowledged = held.has_lost_acknowledged;
             held.run_file.end = Some(RunEnd { position, may_have_lost_acknowledged });
-            held.save_run_file(shared).map_err(|error| Fatal(error.to_string().into()))
+            held.save_run_file(&self.shared).map_err(|error| Fatal(error.to_string().into()))
         })
     }
 
     /// Puts it down for good. Returned are those who wait for a sync that will not come; who waits
     /// for a write is told here.
-    pub fn abandon(&self, shared: &Shared, reason: &Arc<str>) -> Vec<Waiter> {
+    pub fn abandon(&self, reason: &Arc<str>) -> Vec<Waiter> {
         let (left, waiters) = self.with(|held| {
             held.failed.get_or_insert_with(|| Fatal(reason.clone()));
             (std::mem::take(&mut held.left), std::mem::take(&mut held.waiters))
         });
-        let behind = shared.intake.abandon(reason.clone());
+        let behind = self.shared.intake.abandon(reason.clone());
         let error = AppendError::Stopped { reason: reason.clone() };
-        refuse(shared, left.into_iter().chain(behind), &error);
+        refuse(&self.shared, left.into_iter().chain(behind), &error);
         waiters
     }
 }

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::{
     error::AppendError,
+    pen::Pen,
     position::{Position, RecordPlace},
-    shared::Shared,
 };
 
 /// A record on its way: resolves once it has reached the level that was asked for.
@@ -24,7 +24,7 @@ pub struct Pending {
 
 /// What is waited for.
 pub(super) struct Waits {
-    pub shared: Arc<Shared>,
+    pub pen: Arc<Pen>,
     pub outcome: oneshot::Receiver<Result<Position, AppendError>>,
     pub has_yielded: bool,
 }
@@ -60,7 +60,7 @@ impl Future for Pending {
             return Poll::Pending;
         }
         if waits.outcome.is_empty() {
-            waits.shared.pen.help(&waits.shared);
+            waits.pen.help();
         }
         Pin::new(&mut waits.outcome).poll(context).map(|answer| {
             let gone = || AppendError::Uncertain { reason: "the writer is gone".into() };

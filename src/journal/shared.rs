@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use super::{
     bell::Bell,
     disk_use::DiskUse,
+    fatal::{Fatal, fatal},
     files::{Files, OpenFile},
     frame::FrameSeed,
     intake::{Chunk, Intake},
     metrics::JournalMetrics,
-    pen::{Fatal, Pen, fatal},
     position::Position,
 };
 use crate::domain::{ids::RunId, usage::Durability};
@@ -43,7 +43,6 @@ pub struct Shared {
     pub files: Arc<dyn Files>,
     pub seed: FrameSeed,
     pub intake: Intake,
-    pub pen: Pen,
     pub bell: Bell,
     pub disk: Arc<DiskUse>,
     pub metrics: JournalMetrics,
@@ -63,7 +62,7 @@ impl Shared {
         run: RunId,
         dirs: (PathBuf, PathBuf),
         files: Arc<dyn Files>,
-        (intake, pen): (Intake, Pen),
+        intake: Intake,
         disk: Arc<DiskUse>,
     ) -> Self {
         let (data_dir, run_dir) = dirs;
@@ -74,7 +73,6 @@ impl Shared {
             files,
             seed: FrameSeed::of(run),
             intake,
-            pen,
             bell: Bell::default(),
             disk,
             metrics: JournalMetrics::register(),
