@@ -236,6 +236,11 @@ impl Counter {
         self.called.notified()
     }
 
+    /// Whether an answer has come since it was made.
+    pub fn is_answered(&self) -> bool {
+        self.answered_at_ms.load(Ordering::Relaxed) != 0
+    }
+
     /// How long ago the last answer came; `None` = there was none.
     pub fn answer_age(&self, now: Duration) -> Option<Duration> {
         match self.answered_at_ms.load(Ordering::Relaxed) {

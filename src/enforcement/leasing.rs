@@ -80,10 +80,11 @@ impl Leasing {
     }
 
     /// Has the shared counters hear in time of what was spent of `counter`. Those in this process
-    /// hear of it with the next call: nobody else asks them.
+    /// hear of it with the next call: nobody else asks them. The first call is made in any case:
+    /// its answer says what earlier runs have used.
     #[inline]
     pub fn spent(self: &Arc<Self>, counter: &Arc<Counter>) {
-        if self.counters.are_shared() {
+        if self.counters.are_shared() || !counter.is_answered() {
             self.wake_if_idle(counter);
         }
     }

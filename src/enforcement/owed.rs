@@ -25,7 +25,8 @@ impl<A> From<A> for Decided<'_, A> {
 ///
 /// What the record took stands, or is given back, by what becomes of it, whether or not the caller
 /// waits for that: dropped before it is known (the caller hung up), a task goes on waiting. There
-/// are never more of these tasks than records that the journal has not written, which are bounded.
+/// are never more of these tasks than records that the journal has not written or synced, which are
+/// bounded.
 pub struct Owed<'e> {
     /// Absent once the record's fate is known.
     open: Option<Open>,

@@ -82,6 +82,8 @@ pub struct Intake {
     state: Mutex<State>,
     /// Whether there are chunks, readable without the lock.
     has_chunks: AtomicBool,
+    /// Whether half of the room is taken, readable without the lock.
+    is_half_full: AtomicBool,
     disk: Arc<DiskUse>,
     seed: FrameSeed,
     segment_bytes: u32,
@@ -106,6 +108,7 @@ impl Intake {
         Self {
             state: Mutex::new(state),
             has_chunks: AtomicBool::new(false),
+            is_half_full: AtomicBool::new(false),
             disk,
             seed,
             segment_bytes: config.segment_bytes,
@@ -153,6 +156,9 @@ impl Intake {
         }
         let position = self.place(&mut state, bytes, level, done);
         self.has_chunks.store(true, Ordering::SeqCst);
+        if state.records >= self.records_max / 2 || state.bytes >= self.bytes_max / 2 {
+            self.is_half_full.store(true, Ordering::SeqCst);
+        }
         Ok(RecordPlace { position, rewinds: Some(state.rewinds) })
     }
 
@@ -246,6 +252,16 @@ impl Intake {
         self.has_chunks.load(Ordering::SeqCst)
     }
 
+    /// Whether what waits should not wait for more.
+    pub fn is_half_full(&self) -> bool {
+        self.is_half_full.load(Ordering::SeqCst)
+    }
+
+    /// Records that may wait at a time.
+    pub fn records_max(&self) -> usize {
+        self.records_max
+    }
+
     /// Whether nothing more is let in.
     pub fn is_closed(&self) -> bool {
         self.state().closed.is_some()
@@ -255,6 +271,7 @@ impl Intake {
         state.records = 0;
         state.bytes = 0;
         self.has_chunks.store(false, Ordering::SeqCst);
+        self.is_half_full.store(false, Ordering::SeqCst);
         mem::take(&mut state.chunks)
     }
 

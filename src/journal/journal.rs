@@ -136,7 +136,10 @@ impl Journal {
         }
         match pushed {
             Ok(place) => {
-                shared.bell.soon();
+                match shared.intake.is_half_full() {
+                    true => shared.bell.now(),
+                    false => shared.bell.soon(),
+                }
                 if waits.is_none() {
                     shared.metrics.appended(level, Outcome::Kept, 1);
                 }

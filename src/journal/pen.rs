@@ -4,14 +4,19 @@
 //! have: one write for all that a wake-up has brought, and no hand-over to another thread. If
 //! somebody else holds the pen, he writes it, since he looks once more when he has put it down.
 //!
-//! What may take long is left to the journal's thread (`writer.rs`): syncs, new segments, a change
+//! A disk that is slow to take a write keeps one serving thread, while it does; no other waits for it.
+//!
+//! What is known to take long is left to the journal's thread (`writer.rs`): syncs, new segments, a change
 //! of `run.json`. It also writes what nobody waits for.
 
 use std::{
     collections::VecDeque,
     io,
     path::Path,
-    sync::{Arc, Mutex, TryLockError},
+    sync::{
+        Arc, Mutex, MutexGuard, TryLockError,
+        atomic::{AtomicBool, Ordering, fence},
+    },
 };
 
 use super::{
@@ -32,13 +37,16 @@ use crate::domain::usage::Durability;
 /// instead of 0.11 ms, where the disk is fast.
 const ZEROS_AHEAD_BYTES: usize = 1 << 20;
 static ZEROS: [u8; ZEROS_AHEAD_BYTES] = [0; ZEROS_AHEAD_BYTES];
-/// How often a serving thread looks again whether others have queued something meanwhile.
-const HELP_ROUNDS_MAX: usize = 4;
+/// How often whoever has the pen looks again whether others have queued something meanwhile, before
+/// the journal's thread has its turn: it may have to sync.
+const ROUNDS_MAX: usize = 4;
 
 /// What the holder of the pen may change.
 pub struct Pen {
     shared: Arc<Shared>,
     held: Mutex<Held>,
+    /// Somebody found the pen in use and relies on whoever had it.
+    is_missed: AtomicBool,
 }
 
 /// The state of what is written.
@@ -124,7 +132,7 @@ impl Pen {
             has_lost_acknowledged: false,
             failed: None,
         };
-        Self { shared, held: Mutex::new(held) }
+        Self { shared, held: Mutex::new(held), is_missed: AtomicBool::new(false) }
     }
 
     /// What it is the pen of.
@@ -135,16 +143,15 @@ impl Pen {
     /// Writes what waits, as far as that is quickly done, unless somebody else does.
     pub fn help(&self) {
         let shared = &*self.shared;
-        for _ in 0..HELP_ROUNDS_MAX {
+        for _ in 0..ROUNDS_MAX {
             if !shared.intake.is_waited_for() {
                 return;
             }
-            let mut held = match self.held.try_lock() {
-                Ok(held) => held,
-                Err(TryLockError::WouldBlock) => return,
-                Err(TryLockError::Poisoned(_)) => return shared.bell.now(),
-            };
-            if !held.left.is_empty() || held.failed.is_some() {
+            let Some(mut held) = self.try_hold() else { return };
+            // Who waits for a sync is bounded as the queue is: it fills until they are synced.
+            let are_too_many = held.waiters.len() >= shared.intake.records_max();
+            if !held.left.is_empty() || held.failed.is_some() || are_too_many {
+                drop(held);
                 return shared.bell.now();
             }
             held.left.extend(shared.intake.take());
@@ -152,12 +159,34 @@ impl Pen {
             let needs_thread =
                 !held.left.is_empty() || held.failed.is_some() || !held.waiters.is_empty();
             drop(held);
-            if needs_thread {
+            if self.was_missed() || needs_thread {
                 shared.bell.now();
             }
             release_written(shared, written);
         }
         shared.bell.now();
+    }
+
+    /// The pen, unless somebody else has it: he rings for the thread when he has put it down.
+    fn try_hold(&self) -> Option<MutexGuard<'_, Held>> {
+        match self.held.try_lock() {
+            Ok(held) => return Some(held),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Poisoned(_)) => {
+                self.shared.bell.now();
+                return None;
+            }
+        }
+        self.is_missed.store(true, Ordering::SeqCst);
+        // Either he is still there and sees that, or the pen is free now: never neither.
+        fence(Ordering::SeqCst);
+        self.held.try_lock().ok()
+    }
+
+    /// Whether somebody relies on whoever has just put the pen down.
+    fn was_missed(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.is_missed.load(Ordering::SeqCst) && self.is_missed.swap(false, Ordering::SeqCst)
     }
 
     /// Does something with the pen in hand, once nobody else holds it.
@@ -172,24 +201,31 @@ impl Pen {
                 held
             }
         };
-        act(&mut held)
+        let done = act(&mut held);
+        drop(held);
+        if self.was_missed() {
+            self.shared.bell.now();
+        }
+        done
     }
 
-    /// Writes all that waits, with the segments that it needs. Only for the journal's thread.
+    /// Writes what waits, with the segments that it needs. Only for the journal's thread, which is
+    /// rung for if there is more: first it has to sync.
     pub fn write_all(&self) -> Result<(), Fatal> {
         let shared = &*self.shared;
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let (written, outcome) = self.with(|held| {
                 held.left.extend(shared.intake.take());
                 held.write_left(shared)
             });
             release_written(shared, written);
             outcome?;
-            // Who found the pen in use while it was held relies on this look.
             if !shared.intake.is_waited_for() {
                 return Ok(());
             }
         }
+        shared.bell.now();
+        Ok(())
     }
 
     /// What the next sync covers, and who waits for it: nobody is covered once a write has failed.
@@ -262,7 +298,9 @@ impl Held {
                 break Err(fatal.clone());
             }
             written.append(&mut self.write_plain(shared));
-            let Some(chunk) = self.left.front() else { break self.zero_early() };
+            let Some(chunk) = self.left.front() else {
+                break self.zero_early().inspect_err(|fatal| self.failed = Some(fatal.clone()));
+            };
             let (segment, weakest) = ((chunk.segment, chunk.segment_bytes), chunk.weakest);
             match self.make_way(shared, segment, weakest) {
                 Ok(()) => {}

@@ -196,6 +196,30 @@ async fn a_sidecar_that_was_stopped_goes_on_where_it_stood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn usage_of_earlier_runs_is_in_the_answers_of_a_limit_that_never_denies() {
+    let alone = Alone::new();
+    let sidecar = alone.start().await;
+    let before = 1_000_500;
+    assert!(sidecar.check(Mode::Consume, "acme", "tokens", before).await.unwrap().allowed);
+    sidecar.process.stop();
+
+    let sidecar = alone.start().await;
+    // The first answers may not know it yet; nobody asks for usage, which would find out.
+    let started = Instant::now();
+    for own in 1.. {
+        let answer = sidecar.check(Mode::Consume, "acme", "tokens", 1).await.unwrap();
+        if answer.used > before {
+            assert_eq!((answer.used, answer.overage), (before + own, 500 + own));
+            assert_eq!(answer.reason(), QuotaReason::Overage);
+            break;
+        }
+        assert!(started.elapsed() < QUIET_MAX, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_sidecar_alone_answers_it_decides_in_its_memory() {
     let alone = Alone::new();
     let sidecar = alone.start().await;
