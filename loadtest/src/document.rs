@@ -121,7 +121,7 @@ pub fn document(parts: &Parts, rounds: usize, seconds: f64, path: &Path) -> Stri
     let throttlecrab = match throttlecrab {
         Some(version) => format!("throttlecrab is {version} in its own settings, by gRPC."),
         None => {
-            "throttlecrab could not be installed (`scripts/peers`), and is left out.".to_owned()
+            "throttlecrab was not there (`scripts/peers` installs it), and is left out.".to_owned()
         }
     };
     format!(

@@ -55,15 +55,13 @@ where
             }
             place = self.sender.reserve(), if !self.decided.is_empty() => {
                 let Ok(place) = place else { return Step::Left };
-                if let Some(answer) = self.decided.pop_front() {
-                    place.send(Ok(answer));
-                }
-                // And as many more as there is room for now.
-                while !self.decided.is_empty()
-                    && let Ok(place) = self.sender.try_reserve()
+                // As many as there is room for now.
+                let mut room = Some(place);
+                while let Some(place) = room
                     && let Some(answer) = self.decided.pop_front()
                 {
                     place.send(Ok(answer));
+                    room = self.sender.try_reserve().ok();
                 }
                 Step::Sent
             }

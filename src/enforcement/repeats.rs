@@ -156,8 +156,9 @@ struct Entry<P> {
 
 #[derive(Debug)]
 enum State<P> {
-    /// In hand with a request; made by the first that waits for it.
+    /// In hand with a request.
     Pending {
+        /// Made by the first that waits for it.
         settled: Option<Arc<Notify>>,
     },
     /// The usage was recorded, and nothing else was answered.

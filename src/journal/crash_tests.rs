@@ -366,6 +366,56 @@ fn a_full_queue_refuses_for_certain_and_a_record_too_large_never_enters_it() {
     assert!(matches!(refused, AppendError::TooLarge { .. }), "{refused}");
 }
 
+/// Appends `records` at `level` as callers do that poll what they wait for; how many were let in,
+/// and what waits.
+async fn append_all(
+    journal: &Journal,
+    records: i64,
+    level: Durability,
+) -> Vec<tokio::task::JoinHandle<Result<Position, AppendError>>> {
+    let mut waiting = vec![];
+    for n in 0..records {
+        match journal.enqueue(&numbered(n, 0), level) {
+            Ok(pending) => waiting.push(tokio::spawn(pending)),
+            Err(error) => assert!(matches!(error, AppendError::QueueFull { .. }), "{error}"),
+        }
+        // Each is polled until it waits, and the journal's thread has a turn.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    waiting
+}
+
+#[tokio::test]
+async fn no_more_wait_for_a_slow_sync_than_the_queue_holds() {
+    let disk = FaultyDisk::new(1);
+    let config = JournalConfig {
+        segment_bytes: 64 << 10,
+        disk_budget_bytes: 1 << 20,
+        queue_records_max: 10,
+        ..config()
+    };
+    let journal = Journal::open(config, run(1), disk.clone()).unwrap();
+    journal.append(&numbered(0, 0), Durability::Sync).await.unwrap();
+    disk.hold_syncs(true);
+    let waiting = append_all(&journal, 100, Durability::Sync).await;
+    // Those of the sync under way, those of the next, and those in the queue.
+    assert!(waiting.len() <= 3 * 10, "{} were let in", waiting.len());
+    disk.hold_syncs(false);
+    for answer in waiting {
+        answer.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_fills_is_written_before_the_delay_is_over() {
+    let config = JournalConfig { queue_records_max: 10, sync_delay_ms_max: 600_000, ..config() };
+    let journal = Journal::open(config, run(1), FaultyDisk::new(1)).unwrap();
+    journal.append(&numbered(0, 0), Durability::Memory).await.unwrap();
+    let waiting = append_all(&journal, 50, Durability::Memory).await;
+    assert_eq!(waiting.len(), 50, "the others were refused");
+    journal.close().await;
+}
+
 #[test]
 fn an_unfinished_last_segment_is_cut_and_a_missing_one_is_reported() {
     let disk = FaultyDisk::new(1);

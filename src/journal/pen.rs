@@ -2,7 +2,8 @@
 //!
 //! A thread that serves requests writes what its own requests have queued, and with it what others
 //! have: one write for all that a wake-up has brought, and no hand-over to another thread. If
-//! somebody else holds the pen, he writes it, since he looks once more when he has put it down.
+//! somebody else holds the pen, it is he who sees to it: when he has put it down he looks once more,
+//! or rings for who does.
 //!
 //! A disk that is slow to take a write keeps one serving thread, while it does; no other waits for it.
 //!
@@ -159,15 +160,17 @@ impl Pen {
             let needs_thread =
                 !held.left.is_empty() || held.failed.is_some() || !held.waiters.is_empty();
             drop(held);
-            if self.was_missed() || needs_thread {
+            if needs_thread {
                 shared.bell.now();
             }
             release_written(shared, written);
+            // Forgotten before the next look, which finds what whoever missed the pen has queued.
+            let _ = self.was_missed();
         }
         shared.bell.now();
     }
 
-    /// The pen, unless somebody else has it: he rings for the thread when he has put it down.
+    /// The pen, unless somebody else has it: he sees to what is queued when he has put it down.
     fn try_hold(&self) -> Option<MutexGuard<'_, Held>> {
         match self.held.try_lock() {
             Ok(held) => return Some(held),
