@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     document::{Parts, aims, document, table},
+    noop::Shape,
     provenance::version,
     report::Figures,
     run::{Load, measure},
@@ -150,8 +151,9 @@ fn scale(args: &Args, sidecar: &Sidecar) -> Scale {
 }
 
 fn servers(args: &Args) -> anyhow::Result<Vec<Kind>> {
-    let mut servers =
-        vec![Kind::Noop { shape: "tonic" }, Kind::Noop { shape: "inline" }, Kind::Naive];
+    let nothing = [Shape::Tonic, Shape::TonicInline, Shape::Face];
+    let mut servers = nothing.map(|shape| Kind::Noop { shape }).to_vec();
+    servers.push(Kind::Naive);
     let throttlecrab = args.throttlecrab.clone().unwrap_or_else(|| THROTTLECRAB.into());
     if throttlecrab.exists() {
         servers.push(Kind::Throttlecrab { program: throttlecrab });

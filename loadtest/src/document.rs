@@ -124,6 +124,8 @@ pub fn document(parts: &Parts, rounds: usize, seconds: f64, path: &Path) -> Stri
             "throttlecrab was not there (`scripts/peers` installs it), and is left out.".to_owned()
         }
     };
+    // Absent where it was not measured.
+    let alone = if scale.is_empty() { String::new() } else { alone(scale) };
     format!(
         "# Performance\n\n\
          Written by `make loadtest` (`tollgate-loadtest compare`, see [loadtest/README.md](../loadtest/README.md)); every line is of one run. \
@@ -132,16 +134,23 @@ pub fn document(parts: &Parts, rounds: usize, seconds: f64, path: &Path) -> Stri
          unless a line says otherwise (64 each with 256 in flight, 4 each with batches of 1,000, one call with \"one at a time\"); CheckStream has one stream on each connection with 16 checks \
          in flight; {TENANTS} tenants by Zipf's law; an idempotency \
          key for each recorded event. CPU is that of the server's process, user and system; that of the naive one contains its Redis'. It is the figure that holds on a machine that others share; \
-         all figures hold only beside the do-nothing server of the same run. [performance-stores.md](performance-stores.md) has those of Redis, of the flush and of a restart. {throttlecrab}{quick}\n\n\
+         all figures hold only beside the do-nothing servers of the same run. \
+         What they are compared with is the fastest of tonic alone: its generated service, polled inside the connection's task, without any bound. [performance-stores.md](performance-stores.md) has those of Redis, of the flush and of a restart. {throttlecrab}{quick}\n\n\
          ## What was aimed at\n\n{aims}\n\
-         ## One sidecar by itself\n\n\
+         {alone}## All figures\n\n{figures}",
+        provenance::describe(path),
+    )
+}
+
+/// The section of what was measured of one sidecar by itself.
+fn alone(scale: &str) -> String {
+    format!(
+        "## One sidecar by itself\n\n\
          Not beside other servers of the same moment. It runs alone, as above: tenants from files, counters in its own memory (where sidecars share, the counters are in Redis besides). \
          *Memory* is what is resident after each (tenant, meter) was used once, less what was resident before, \
          by their number: the tenant, the counter, the shared side of it, the store of the journal. *Growth* is by Zipf's law, after every tenant was used; few, many, and few again, \
          with a server that does nothing for the client's own share. \
-         *Start* is from the start of the process to the first right answer, the median of several.\n\n{scale}\n\
-         ## All figures\n\n{figures}",
-        provenance::describe(path),
+         *Start* is from the start of the process to the first right answer, the median of several.\n\n{scale}\n"
     )
 }
 

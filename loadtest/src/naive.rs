@@ -8,7 +8,7 @@ use redis::{Script, aio::MultiplexedConnection};
 use tollgate::proto::v1::{self, tollgate_service_server::TollgateService};
 use tonic::{Request, Response, Status};
 
-use crate::noop::serve_inline;
+use crate::noop::serve_face;
 
 /// What every tenant may use.
 const LIMIT: i64 = 4_000_000_000_000_000;
@@ -46,7 +46,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         let client = redis::Client::open(args.redis)?;
         let redis = client.get_multiplexed_async_connection().await?;
         let service = Naive { redis, take: Script::new(TAKE) };
-        serve_inline(service, args.listen, args.socket).await
+        serve_face(service, args.listen, args.socket).await
     })
 }
 

@@ -10,7 +10,7 @@ pub const TENANTS: usize = 10_000;
 /// What the tenants' ids start with.
 const PREFIX: &str = "load-";
 
-/// What is aimed at, beside the do-nothing server that is polled inline, in the same run.
+/// What is aimed at, beside the fastest do-nothing server of tonic alone, in the same run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Aim {
     /// CPU of the server per request, as a multiple of the do-nothing server's.

@@ -16,6 +16,7 @@ use tollgate::{
 
 use crate::{
     calls::Call,
+    noop::Shape,
     scenarios::{Peer, Scenario, TENANTS},
     target::Target,
     tenants::write_files,
@@ -27,13 +28,13 @@ const START_MAX: Duration = Duration::from_secs(120);
 const START_POLL: Duration = Duration::from_millis(5);
 
 /// The do-nothing server that the others are compared with.
-pub const BASELINE: &str = "do-nothing, handlers inline";
+pub const BASELINE: &str = "do-nothing, tonic inline";
 
 /// What is measured.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// This program's do-nothing server, in one of its shapes.
-    Noop { shape: &'static str },
+    Noop { shape: Shape },
     /// One script in Redis for every check, behind the same face.
     Naive,
     /// Somebody else's server of rates, in memory, by gRPC.
@@ -66,8 +67,9 @@ impl Kind {
     /// Its name in tables.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Noop { shape: "tonic" } => "do-nothing, tonic as it comes",
-            Self::Noop { .. } => BASELINE,
+            Self::Noop { shape: Shape::Tonic } => "do-nothing, tonic as it comes",
+            Self::Noop { shape: Shape::TonicInline } => BASELINE,
+            Self::Noop { shape: Shape::Face } => "do-nothing, the sidecar's face",
             Self::Naive => "naive: a Redis script per check",
             Self::Throttlecrab { .. } => "throttlecrab, gRPC",
             Self::Sidecar(_) | Self::Shared { .. } => "tollgate sidecar",
@@ -234,7 +236,7 @@ fn command(
     Ok(match kind {
         Kind::Noop { shape } => {
             let mut command = Command::new(std::env::current_exe()?);
-            command.args(["noop", "--shape", shape, "--listen", &tcp.to_string()]);
+            command.args(["noop", "--shape", shape.name(), "--listen", &tcp.to_string()]);
             command.arg("--socket").arg(socket);
             command
         }

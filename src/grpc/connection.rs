@@ -1,18 +1,20 @@
 //! One HTTP/2 connection, from its preface to its end.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use hyper::server::conn::http2;
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2, service::Service};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 
 use super::{
-    call::{Calls, GrpcService},
     config::GrpcConfig,
     inline::{Event, Handlers, InlineExecutor},
 };
@@ -36,11 +38,34 @@ enum Signal {
     Cut,
 }
 
+/// What answers the calls of a connection.
+pub trait Answers:
+    Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Send
+    + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Send
+        + 'static
+{
+}
+
 /// Serves one connection until the client leaves, the sidecar drains, or it is cut off.
-pub async fn serve_connection<I, S>(io: I, service: Calls<S>, config: &GrpcConfig, closing: Closing)
+pub async fn serve_connection<I, S>(io: I, service: S, config: &GrpcConfig, closing: Closing)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: GrpcService,
+    S: Answers,
 {
     let executor = InlineExecutor::default();
     let connection = http2::Builder::new(executor.clone())
@@ -69,12 +94,12 @@ where
     }
 }
 
-type Served<I, S> = http2::Connection<TokioIo<I>, Calls<S>, InlineExecutor>;
+type Served<I, S> = http2::Connection<TokioIo<I>, S, InlineExecutor>;
 
 /// hyper's connection and the handlers that run beside it.
 struct Connection<I, S>
 where
-    S: GrpcService,
+    S: Answers,
 {
     connection: Pin<Box<Served<I, S>>>,
     handlers: Handlers<Signal>,
@@ -83,7 +108,7 @@ where
 impl<I, S> Future for Connection<I, S>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: GrpcService,
+    S: Answers,
 {
     type Output = Result<(), hyper::Error>;
 

@@ -8,7 +8,7 @@
 mod begun;
 mod call;
 pub mod config;
-mod connection;
+pub mod connection;
 pub mod dispatch;
 pub mod faces;
 pub mod file_mode;

@@ -63,8 +63,11 @@ impl Finding {
     }
 }
 
-/// A table of them.
+/// A table of them; empty when there are none.
 pub fn table(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return String::new();
+    }
     let mut text = String::from("| | aim | found | |\n|---|---|---|---|\n");
     for Finding { what, aim, found, verdict } in findings {
         let verdict = match verdict {

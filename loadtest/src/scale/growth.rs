@@ -10,6 +10,7 @@ use super::{
 use crate::{
     calls::{Call, Durability},
     document::median,
+    noop::Shape,
     report::Figures,
     run::{Load, measure as load_server},
     scenarios::{
@@ -98,7 +99,7 @@ fn sidecar(
 
 fn nothing(scale: &Scale, tenants: usize, runs: &mut [Runs; 2]) -> anyhow::Result<()> {
     let files = scale.scratch()?;
-    let server = Server::start(&Kind::Noop { shape: "inline" }, files.path())?;
+    let server = Server::start(&Kind::Noop { shape: Shape::TonicInline }, files.path())?;
     rounds(scale, &server, tenants, runs)
 }
 

@@ -1,0 +1,106 @@
+//! Answers without doing anything.
+
+use futures::StreamExt;
+use tollgate::proto::v1::{self, tollgate_service_server::TollgateService};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+
+/// Answers what a sidecar would answer most often.
+#[derive(Clone)]
+pub struct Noop;
+
+#[tonic::async_trait]
+impl TollgateService for Noop {
+    async fn check_quota(
+        &self,
+        request: Request<v1::CheckQuotaRequest>,
+    ) -> Result<Response<v1::CheckQuotaResponse>, Status> {
+        Ok(Response::new(within_limit(request.get_ref().amount)))
+    }
+
+    async fn record_usage(
+        &self,
+        request: Request<v1::RecordUsageRequest>,
+    ) -> Result<Response<v1::RecordUsageResponse>, Status> {
+        let accepted = request.get_ref().events.len() as i64;
+        Ok(Response::new(v1::RecordUsageResponse { accepted, duplicates: 0, late: 0 }))
+    }
+
+    async fn check_rate_limit(
+        &self,
+        request: Request<v1::CheckRateLimitRequest>,
+    ) -> Result<Response<v1::CheckRateLimitResponse>, Status> {
+        let permits = request.get_ref().permits.unwrap_or(1);
+        Ok(Response::new(v1::CheckRateLimitResponse {
+            allowed: permits > 0,
+            reason: v1::RateLimitReason::WithinLimit.into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn check_feature(
+        &self,
+        request: Request<v1::CheckFeatureRequest>,
+    ) -> Result<Response<v1::CheckFeatureResponse>, Status> {
+        let feature = v1::FeatureAccess {
+            feature: request.into_inner().feature,
+            enabled: true,
+            reason: v1::FeatureReason::InPlan.into(),
+            ..Default::default()
+        };
+        Ok(Response::new(v1::CheckFeatureResponse { feature: Some(feature) }))
+    }
+
+    async fn check(
+        &self,
+        request: Request<v1::CheckRequest>,
+    ) -> Result<Response<v1::CheckResponse>, Status> {
+        Ok(Response::new(v1::CheckResponse {
+            allowed: !request.get_ref().operation.is_empty(),
+            ..Default::default()
+        }))
+    }
+
+    async fn check_batch(
+        &self,
+        request: Request<v1::CheckBatchRequest>,
+    ) -> Result<Response<v1::CheckBatchResponse>, Status> {
+        let results = request.into_inner().checks.into_iter().map(any_result).collect();
+        Ok(Response::new(v1::CheckBatchResponse { results }))
+    }
+
+    async fn check_stream(
+        &self,
+        request: Request<Streaming<v1::CheckStreamRequest>>,
+    ) -> Result<Response<BoxStream<v1::CheckStreamResponse>>, Status> {
+        let answer = |request: v1::CheckStreamRequest| v1::CheckStreamResponse {
+            id: request.id,
+            result: request.check.map(any_result),
+        };
+        let answers = request.into_inner().map(move |request| request.map(answer));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn any_result(check: v1::AnyCheck) -> v1::AnyCheckResult {
+    let result = match check.check {
+        Some(v1::any_check::Check::Quota(quota)) => {
+            Some(v1::any_check_result::Result::Quota(within_limit(quota.amount)))
+        }
+        _ => None,
+    };
+    v1::AnyCheckResult { result }
+}
+
+fn within_limit(amount: Option<i64>) -> v1::CheckQuotaResponse {
+    let amount = amount.unwrap_or_default();
+    v1::CheckQuotaResponse {
+        allowed: true,
+        reason: v1::QuotaReason::WithinLimit.into(),
+        decided_by: v1::DecidedBy::Memory.into(),
+        limit: 1_000_000_000,
+        used: amount,
+        remaining: 1_000_000_000 - amount,
+        resets_at: Some(tollgate::proto::time::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+        ..Default::default()
+    }
+}
