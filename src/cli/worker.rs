@@ -21,10 +21,7 @@ use crate::{
         signals::StopSignals,
         tasks::TaskGroup,
     },
-    telemetry::{
-        logging,
-        metrics::{Metrics, UPKEEP_INTERVAL},
-    },
+    telemetry::{logging, metrics::Metrics},
 };
 
 /// How often Postgres is asked whether it is there.
@@ -81,12 +78,11 @@ pub async fn serve(
     })?;
     tracing::info!(address = %listener.local_addr()?, "the worker's HTTP is served");
     let faces = TaskGroup::new(readiness.clone());
-    let (http_config, rendered) = (settings.worker_http.clone(), metrics.clone());
-    let router = http::router(readiness.clone(), move || rendered.render());
+    let http_config = settings.worker_http.clone();
+    let router = http::router(readiness.clone(), move || metrics.render());
     faces.run("http", async move |stop| {
         http::serve::serve(listener, router, &http_config, None, stop).await
     });
-    faces.run("metrics", async move |stop| keep_up(&metrics, stop).await);
 
     let work = TaskGroup::new(readiness);
     let schema = tokio::select! {
@@ -150,17 +146,6 @@ async fn probe(
         }
         tokio::select! {
             () = tokio::time::sleep(PROBE_INTERVAL) => {}
-            () = stop.cancelled() => {}
-        }
-    }
-    Ok(())
-}
-
-async fn keep_up(metrics: &Metrics, stop: CancellationToken) -> Result<(), Infallible> {
-    while !stop.is_cancelled() {
-        metrics.run_upkeep();
-        tokio::select! {
-            () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
             () = stop.cancelled() => {}
         }
     }

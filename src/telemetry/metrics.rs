@@ -4,13 +4,16 @@
 //! bounded: a label's values come from the code or from configuration, never from a caller, so that
 //! neither tenants nor keys nor paths make series.
 
-use std::time::Duration;
+use std::fmt;
 
 use anyhow::{Context, Result};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_process::Collector;
 
-use super::described;
+use super::{
+    described,
+    recorder::{Recorder, Shown},
+};
 
 /// Upper bounds in seconds for everything that takes time: from a check in memory (a microsecond)
 /// over a sync (a millisecond) to a job (minutes).
@@ -24,52 +27,51 @@ const COUNT_BUCKETS: [f64; 13] =
 /// Upper bounds in bytes.
 const BYTES_BUCKETS: [f64; 8] = [64.0, 256.0, 1e3, 4e3, 16e3, 64e3, 1e6, 16e6];
 
-/// How often samples that nobody has scraped are folded into their buckets.
-pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-
 /// The process's metrics.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Metrics {
-    recorder: PrometheusHandle,
+    registered: Shown,
     process: Collector,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
 }
 
 impl Metrics {
     /// Installs the recorder; once per process.
     pub fn install() -> Result<Self> {
-        let recorder = builder()?.install_recorder().context("installing the metrics recorder")?;
+        let recorder = recorder();
+        let registered = recorder.shown();
+        ::metrics::set_global_recorder(recorder).context("installing the metrics recorder")?;
         let process = Collector::default();
         process.describe();
         ::metrics::gauge!("tollgate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         described::describe_all();
-        Ok(Self { recorder, process })
+        Ok(Self { registered, process })
     }
 
     /// All metrics in Prometheus' text format, those of the process itself as of now.
     pub fn render(&self) -> String {
         self.process.collect();
-        self.recorder.render()
-    }
-
-    /// Folds samples into their buckets; without it, they would pile up while nobody scrapes.
-    pub fn run_upkeep(&self) {
-        self.recorder.run_upkeep();
+        self.registered.render()
     }
 }
 
-fn builder() -> Result<PrometheusBuilder> {
-    let suffixes: [(&str, &[f64]); 3] = [
-        ("_seconds", &SECONDS_BUCKETS),
-        ("_bytes", &BYTES_BUCKETS),
-        ("_count_per_batch", &COUNT_BUCKETS),
-    ];
-    let mut builder = PrometheusBuilder::new();
-    for (suffix, buckets) in suffixes {
-        builder = builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), buckets)?;
+fn recorder() -> Recorder {
+    Recorder::new(PrometheusBuilder::new().build_recorder(), bounds)
+}
+
+/// Upper bounds of a histogram's buckets: by its unit, which ends its name. Whatever is not named by
+/// a unit counts something.
+fn bounds(name: &str) -> &'static [f64] {
+    match name.rsplit('_').next() {
+        Some("seconds") => &SECONDS_BUCKETS,
+        Some("bytes") => &BYTES_BUCKETS,
+        _ => &COUNT_BUCKETS,
     }
-    // Whatever is not named by its unit counts something; quantile summaries cannot be added up
-    // across processes.
-    Ok(builder.set_buckets(&COUNT_BUCKETS)?)
 }
 
 #[cfg(test)]
@@ -78,14 +80,36 @@ mod tests {
 
     #[test]
     fn durations_and_counts_get_buckets_and_never_quantiles() {
-        let recorder = builder().unwrap().build_recorder();
+        let recorder = recorder();
         ::metrics::with_local_recorder(&recorder, || {
             ::metrics::histogram!("tollgate_test_seconds").record(0.000_002);
-            ::metrics::histogram!("tollgate_test_events").record(100.0);
+            ::metrics::histogram!("tollgate_test_events", "kind" => "a\"b").record(100.0);
         });
-        let text = recorder.handle().render();
-        assert!(text.contains("tollgate_test_seconds_bucket{le=\"0.000003\"} 1"), "{text}");
-        assert!(text.contains("tollgate_test_events_bucket{le=\"128\"} 1"), "{text}");
+        let text = recorder.shown().render();
+        assert!(text.contains("tollgate_test_seconds_bucket{le=\"0.000003\"} 1\n"), "{text}");
+        assert!(text.contains("tollgate_test_seconds_sum 0.000002\n"), "{text}");
+        assert!(text.contains("# TYPE tollgate_test_events histogram\n"), "{text}");
+        let labelled = r#"tollgate_test_events_bucket{kind="a\"b",le="128"} 1"#;
+        assert!(text.contains(labelled), "{text}");
+        assert!(text.contains(r#"tollgate_test_events_count{kind="a\"b"} 1"#), "{text}");
         assert!(!text.contains("quantile"), "{text}");
+    }
+
+    #[test]
+    fn a_counter_is_one_wherever_and_whenever_it_is_registered() {
+        let recorder = recorder();
+        let count = |by| {
+            ::metrics::with_local_recorder(&recorder, || {
+                ::metrics::counter!("tollgate_test_total", "kind" => "a").increment(by);
+            });
+        };
+        count(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| count(2));
+        });
+        let shown = recorder.shown();
+        assert!(shown.render().contains(r#"tollgate_test_total{kind="a"} 3"#));
+        count(4);
+        assert!(shown.render().contains(r#"tollgate_test_total{kind="a"} 7"#));
     }
 }

@@ -1,5 +1,9 @@
 //! What a process tells about itself: logs and metrics.
 
 mod described;
+mod histogram;
+mod laned_counter;
+mod lanes;
 pub mod logging;
 pub mod metrics;
+mod recorder;
