@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{cell_key::CellKey, distinct::DistinctCount, quota::DecidedBy, usage::Durability},
-    journal::{Journal, record::Record},
+    journal::{Journal, record::RecordRef},
     leases::{
         cell::Take,
         holder::{Denial, Step, Surroundings},
@@ -228,8 +228,8 @@ impl Leasing {
         if counter.slow().is_opened {
             return true;
         }
-        let record = Record::CellOpened { key: counter.key.clone() };
-        let is_opened = journal.append(&record, Durability::Sync).await.is_ok();
+        let record = RecordRef::CellOpened { key: &counter.key };
+        let is_opened = journal.append(record, Durability::Sync).await.is_ok();
         counter.slow().is_opened = is_opened;
         is_opened
     }

@@ -256,22 +256,16 @@ impl Engine {
             let event = one.event(quota).map_err(EngineError::from)?;
             events.push(UsageEvent { operation: Some(operation.clone()), ..event });
         }
-        let values: Vec<_> = quotas
-            .iter()
-            .zip(&events)
-            .zip(&admitted)
-            .filter(|((quota, _), _)| !quota.meter.meter.is_summed())
-            .map(|((quota, event), one)| {
-                let has_ceiling = quota.meter.limit.ceiling().is_some();
-                (event.clone(), !has_ceiling || one.decided_by() != DecidedBy::Fallback)
-            })
-            .collect();
         let count = events.len() as u64;
-        let pending = self.hand_over(events, durability)?;
+        let pending = self.hand_over(events.iter().collect(), durability)?;
         let _ = rates.keep();
-        values.iter().for_each(|(event, is_shared)| self.values.observe(event, *is_shared));
         let mut counted = vec![];
-        for (quota, one) in quotas.iter().zip(admitted) {
+        for ((quota, one), event) in quotas.iter().zip(admitted).zip(&events) {
+            if !quota.meter.meter.is_summed() {
+                let has_ceiling = quota.meter.limit.ceiling().is_some();
+                let is_shared = !has_ceiling || one.decided_by() != DecidedBy::Fallback;
+                self.values.observe(event, is_shared);
+            }
             counted.extend(one.counted(quota));
             let name = quota.meter.meter.name.clone();
             answer.quotas.push((name, one.settle(self, quota, pending.position())));

@@ -116,10 +116,11 @@ impl Engine {
         };
         let event = admitted.event(asked)?;
         let has_ceiling = asked.meter.limit.ceiling().is_some();
-        let value = (!asked.meter.meter.is_summed()).then(|| event.clone());
-        let pending = self.hand_over(vec![event], durability)?;
-        let is_shared = !has_ceiling || admitted.decided_by() != DecidedBy::Fallback;
-        value.iter().for_each(|event| self.values.observe(event, is_shared));
+        let pending = self.hand_over(vec![&event], durability)?;
+        if !asked.meter.meter.is_summed() {
+            let is_shared = !has_ceiling || admitted.decided_by() != DecidedBy::Fallback;
+            self.values.observe(&event, is_shared);
+        }
         // A negative amount counts when the ledger has it.
         let counted = admitted.counted(asked);
         let answer = admitted.settle(self, asked, pending.position());

@@ -105,7 +105,7 @@ impl Engine {
         let receipt = RecordReceipt { late: late.count() as u64, ..receipt };
         self.spread(&mut labelled).await?;
         let counters = self.counters_of(&labelled, &holds)?;
-        let events = labelled.iter().map(|one| one.event.clone()).collect();
+        let events = labelled.iter().map(|one| &one.event).collect();
         let pending = self.hand_over(events, durability)?;
         let counted = self.count(labelled, holds, counters, pending.position());
         settling.answered(None, Some(pending.place()));

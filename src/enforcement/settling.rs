@@ -14,7 +14,7 @@ use crate::{
         ids::{IdempotencyKey, TenantId},
         usage::{Durability, UsageEvent},
     },
-    journal::{Pending, position::RecordPlace, record::Record, shared::Health},
+    journal::{Pending, position::RecordPlace, record::RecordRef, shared::Health},
 };
 
 /// The keys of a request on their way from claim to answer.
@@ -111,10 +111,10 @@ impl Engine {
     /// Hands events to the journal as one record.
     pub(super) fn hand_over(
         &self,
-        events: Vec<UsageEvent>,
+        events: Vec<&UsageEvent>,
         durability: Durability,
     ) -> Result<Pending, EngineError> {
-        let pending = self.journal.enqueue(&Record::Usage(events), durability)?;
+        let pending = self.journal.enqueue(RecordRef::Usage(events), durability)?;
         self.handed_over.fetch_max(pending.position().into(), Ordering::AcqRel);
         Ok(pending)
     }

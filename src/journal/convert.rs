@@ -1,6 +1,4 @@
-//! Records to messages and back.
-
-use std::collections::HashMap;
+//! Messages to records, and values that other files keep, too, to messages.
 
 use jiff::Timestamp;
 use prost::{DecodeError, Message};
@@ -33,19 +31,6 @@ pub enum BodyError {
     Missing(&'static str),
 }
 
-/// Appends the record's body to `body` and says its kind.
-pub fn encode(record: &Record, body: &mut Vec<u8>) -> Kind {
-    // Growing a vector cannot fail, which is the only error that encoding has.
-    let (kind, encoded) = match record {
-        Record::CellOpened { key } => {
-            (Kind::CellOpened, wire::CellOpened { key: Some(key_to_wire(key)) }.encode(body))
-        }
-        Record::Usage(events) => (Kind::Usage, usage_to_wire(events).encode(body)),
-    };
-    debug_assert!(encoded.is_ok());
-    kind
-}
-
 /// Reads a record's body; `None` for the kind that is the journal's own.
 pub fn decode(kind: Kind, body: &[u8]) -> Result<Option<Record>, BodyError> {
     Ok(Some(match kind {
@@ -55,58 +40,6 @@ pub fn decode(kind: Kind, body: &[u8]) -> Result<Option<Record>, BodyError> {
         }
         Kind::Usage => Record::Usage(usage_from_wire(wire::Usage::decode(body)?)?),
     }))
-}
-
-fn usage_to_wire<'e>(events: &'e [UsageEvent]) -> wire::Usage {
-    type Profile<'a> = (&'a CellKey, Aggregation, &'a [String], u16);
-    let mut indexes: HashMap<Profile<'_>, u32, ahash::RandomState> = HashMap::default();
-    let mut usage = wire::Usage {
-        counters: vec![],
-        events: Vec::with_capacity(events.len()),
-        covering: vec![],
-    };
-    let mut covering: HashMap<&CellKey, u32, ahash::RandomState> = HashMap::default();
-    let mut last: Option<(Profile<'_>, u32)> = None;
-    for event in events {
-        let profile = (&event.key, event.aggregation, &*event.group_by, event.event_retention_days);
-        let counter = match last {
-            Some((seen, index)) if seen == profile => index,
-            _ => *indexes.entry(profile).or_insert_with(|| {
-                usage.counters.push(wire::Counter {
-                    key: Some(key_to_wire(&event.key)),
-                    aggregation: aggregation_to_wire(event.aggregation).into(),
-                    group_by: event.group_by.clone(),
-                    event_retention_days: event.event_retention_days.into(),
-                });
-                // A record's size bounds its events far below 2^32.
-                (usage.counters.len() - 1) as u32
-            }),
-        };
-        last = Some((profile, counter));
-        let part = |part: &'e Part| {
-            let covering = *covering.entry(&part.key).or_insert_with(|| {
-                usage.covering.push(key_to_wire(&part.key));
-                // As above.
-                (usage.covering.len() - 1) as u32
-            });
-            wire::Part { covering, units: part.units, recorded: part.recorded }
-        };
-        let parts = event.parts.iter().map(part).collect();
-        usage.events.push(wire::Event {
-            counter,
-            amount: event.amount,
-            from_lease: event.from_lease,
-            time_seconds: event.time.as_second(),
-            time_nanos: event.time.subsec_nanosecond(),
-            idempotency_key: event.idempotency_key.as_ref().map(|key| key.as_str().to_owned()),
-            distinct_value: event.distinct_value.clone(),
-            properties: properties_to_wire(&event.properties),
-            reservation: event.reservation.map(reservation_to_wire),
-            parts,
-            operation: event.operation.as_ref().map(|operation| operation.as_str().to_owned()),
-        });
-    }
-    usage
 }
 
 fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
@@ -192,10 +125,6 @@ pub fn key_from_wire(key: Option<wire::CellKey>) -> Result<CellKey, BodyError> {
     })
 }
 
-fn reservation_to_wire(id: ReservationId) -> wire::ReservationId {
-    wire::ReservationId { run: id.run.0.as_bytes().to_vec(), number: id.number }
-}
-
 fn reservation_from_wire(id: Option<wire::ReservationId>) -> Result<ReservationId, BodyError> {
     let id = id.ok_or(BodyError::Missing("reservation id"))?;
     let run = Uuid::from_slice(&id.run).map_err(|_| BodyError::Missing("run"))?;
@@ -204,12 +133,6 @@ fn reservation_from_wire(id: Option<wire::ReservationId>) -> Result<ReservationI
 
 pub fn time_from_wire(seconds: i64, nanos: i32) -> Result<Timestamp, BodyError> {
     Timestamp::new(seconds, nanos).map_err(|_| BodyError::Missing("time"))
-}
-
-fn properties_to_wire(properties: &Properties) -> Vec<wire::Property> {
-    let property =
-        |(name, value): (&str, &str)| wire::Property { name: name.into(), value: value.into() };
-    properties.iter().map(property).collect()
 }
 
 fn properties_from_wire(properties: Vec<wire::Property>) -> Result<Properties, BodyError> {
@@ -241,13 +164,13 @@ pub fn aggregation_from_wire(aggregation: wire::Aggregation) -> Result<Aggregati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{config::RECORD_BYTES_MAX, samples};
+    use crate::journal::{config::RECORD_BYTES_MAX, encode::encode, samples};
 
     proptest::proptest! {
         #[test]
         fn a_record_reads_back_as_it_was_written(record in samples::any_record()) {
             let mut body = vec![];
-            let kind = encode(&record, &mut body);
+            let kind = encode((&record).into(), &mut body);
             proptest::prop_assert_eq!(decode(kind, &body).unwrap(), Some(record));
         }
 
@@ -256,7 +179,7 @@ mod tests {
             record in samples::any_record(), at: proptest::sample::Index, byte: u8,
         ) {
             let mut body = vec![];
-            let kind = encode(&record, &mut body);
+            let kind = encode((&record).into(), &mut body);
             if !body.is_empty() {
                 let at = at.index(body.len());
                 body[at] = byte;
@@ -272,7 +195,7 @@ mod tests {
             (0..100_000).map(|n| samples::event("acme", Some(&key(n)), i64::from(n))).collect();
         let record = Record::Usage(events);
         let mut body = vec![];
-        let kind = encode(&record, &mut body);
+        let kind = encode((&record).into(), &mut body);
         assert!(body.len() < RECORD_BYTES_MAX as usize / 8, "{} bytes", body.len());
         assert_eq!(decode(kind, &body).unwrap(), Some(record));
     }

@@ -52,10 +52,12 @@ mod crash_tests;
 pub mod disk;
 mod disk_use;
 pub mod embedded;
+pub mod encode;
 pub mod error;
 mod fatal;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod fields;
 pub mod files;
 pub mod frame;
 #[cfg(test)]

@@ -13,3 +13,21 @@ pub enum Record {
     /// A batch of events, acknowledged as one.
     Usage(Vec<UsageEvent>),
 }
+
+/// A record of values that lie elsewhere.
+#[derive(Clone, Debug)]
+pub enum RecordRef<'r> {
+    /// As [`Record::CellOpened`].
+    CellOpened { key: &'r CellKey },
+    /// As [`Record::Usage`].
+    Usage(Vec<&'r UsageEvent>),
+}
+
+impl<'r> From<&'r Record> for RecordRef<'r> {
+    fn from(record: &'r Record) -> Self {
+        match record {
+            Record::CellOpened { key } => Self::CellOpened { key },
+            Record::Usage(events) => Self::Usage(events.iter().collect()),
+        }
+    }
+}

@@ -12,6 +12,7 @@ use tollgate::{
         config::JournalConfig,
         convert,
         disk::Disk,
+        encode::encode,
         error::JournalError,
         frame::{self, FRAME_ALIGN, Found, FrameSeed, Kind},
         position::Position,
@@ -54,7 +55,7 @@ fn bodies_of_records() {
         Some(Ok(None)) => "start".into(),
         Some(Ok(Some(record))) => {
             let mut body = vec![];
-            let kind = convert::encode(&record, &mut body);
+            let kind = encode((&record).into(), &mut body);
             let again = convert::decode(kind, &body).expect("what is written is read again");
             assert_eq!(again.as_ref(), Some(&record));
             match record {
@@ -84,9 +85,9 @@ static RECORDS: LazyLock<Vec<Record>> = LazyLock::new(|| {
 
 /// The same as bodies.
 fn bodies() -> Vec<Vec<u8>> {
-    let body = |record| {
+    let body = |record: &Record| {
         let mut body = vec![0];
-        body[0] = convert::encode(record, &mut body) as u8;
+        body[0] = encode(record.into(), &mut body) as u8;
         body
     };
     RECORDS.iter().map(body).collect()
@@ -97,7 +98,7 @@ fn framed(records: &[Record]) -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut ends) = (vec![], vec![]);
     for record in records {
         let start = frame::begin(&mut bytes);
-        let kind = convert::encode(record, &mut bytes);
+        let kind = encode(record.into(), &mut bytes);
         frame::finish(&mut bytes, start, kind, Position::START, FrameSeed::of(RUN));
         ends.push(bytes.len());
     }
