@@ -1,4 +1,4 @@
-//! Messages to records, and values that other files keep, too, to messages.
+//! Messages to records, and their values.
 
 use jiff::Timestamp;
 use prost::{DecodeError, Message};
@@ -95,19 +95,6 @@ fn usage_from_wire(usage: wire::Usage) -> Result<Vec<UsageEvent>, BodyError> {
         events.push(event(read)?);
     }
     Ok(events)
-}
-
-pub fn key_to_wire(key: &CellKey) -> wire::CellKey {
-    wire::CellKey {
-        tenant: key.tenant.as_str().to_owned(),
-        meter: key.meter.as_str().to_owned(),
-        subject: key.subject.as_ref().map(|subject| subject.as_str().to_owned()),
-        label: Some(wire::WindowLabel {
-            period: key.label.period.to_string(),
-            start: key.label.start,
-            anchor_version: key.label.anchor_version,
-        }),
-    }
 }
 
 pub fn key_from_wire(key: Option<wire::CellKey>) -> Result<CellKey, BodyError> {

@@ -18,7 +18,7 @@ pub fn encode(record: RecordRef<'_>, body: &mut Vec<u8>) -> Kind {
     let mut fields = Fields(body);
     match record {
         RecordRef::CellOpened { key } => {
-            fields.message(1, |fields| cell_key(key, fields));
+            fields.message(1, |fields| write_cell_key(key, fields));
             Kind::CellOpened
         }
         RecordRef::Usage(events) => {
@@ -38,7 +38,7 @@ fn usage(events: &[&UsageEvent], fields: &mut Fields<'_>) {
         let counter = counters.of(profile, || fields.message(1, |fields| profile.write(fields)));
         parts.clear();
         for part in &event.parts {
-            let key = || fields.message(3, |fields| cell_key(&part.key, fields));
+            let key = || fields.message(3, |fields| write_cell_key(&part.key, fields));
             parts.push((covering.of(&part.key, key), part));
         }
         fields.message(2, |fields| write_event(counter, event, &parts, fields));
@@ -62,7 +62,7 @@ impl<'e> Profile<'e> {
     }
 
     fn write(self, fields: &mut Fields<'_>) {
-        fields.message(1, |fields| cell_key(self.key, fields));
+        fields.message(1, |fields| write_cell_key(self.key, fields));
         fields.uint(2, aggregation_to_wire(self.aggregation) as u64);
         self.group_by.iter().for_each(|property| fields.text(3, property));
         fields.uint(4, self.event_retention_days.into());
@@ -148,7 +148,8 @@ fn write_event(counter: u32, event: &UsageEvent, parts: &[(u32, &Part)], fields:
     }
 }
 
-fn cell_key(key: &CellKey, fields: &mut Fields<'_>) {
+/// A `CellKey`.
+pub fn write_cell_key(key: &CellKey, fields: &mut Fields<'_>) {
     fields.text(1, key.tenant.as_str());
     fields.text(2, key.meter.as_str());
     if let Some(subject) = &key.subject {

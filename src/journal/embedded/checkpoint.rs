@@ -24,10 +24,10 @@ use crate::{
     domain::{cell_key::CellKey, distinct::DistinctCount, ids::RunId},
     journal::{
         convert::{
-            BodyError, aggregation_from_wire, aggregation_to_wire, key_from_wire, key_to_wire,
-            time_from_wire,
+            BodyError, aggregation_from_wire, aggregation_to_wire, key_from_wire, time_from_wire,
         },
-        position::Position,
+        encode::write_cell_key,
+        fields::Fields,
     },
     proto::journal as wire,
 };
@@ -35,6 +35,8 @@ use crate::{
 const MAGIC: &[u8; 8] = b"TGCHKPT\n";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
+/// What a counter or a key takes, about: as much is made room for at once.
+const ENTRY_BYTES: usize = 96;
 
 /// Why a checkpoint cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -47,24 +49,29 @@ pub enum CheckpointError {
     Body(#[from] BodyError),
 }
 
-/// The content of the file.
+/// The content of the file. Its fields are written as they lie: a copy of all that is known, in
+/// messages, would take several times as long as the file, and as much memory again.
 pub fn encode(state: &State) -> Vec<u8> {
-    let mark = |(run, position): (&RunId, &Position)| wire::RunMark {
-        run: run.0.as_bytes().to_vec(),
-        position: u64::from(*position),
-    };
-    let checkpoint = wire::Checkpoint {
-        marks: state.marks.iter().map(mark).collect(),
-        totals: state.totals.iter().map(total_to_wire).collect(),
-        used_keys: state.used_keys.iter().map(used_key_to_wire).collect(),
-        conflicts: state.conflicts,
-        keys_forgotten: state.used_keys.forgotten,
-    };
-    let mut content = Vec::with_capacity(HEADER_BYTES + checkpoint.encoded_len());
-    content.extend_from_slice(MAGIC);
-    content.extend_from_slice(&VERSION.to_le_bytes());
-    content.extend_from_slice(&[0; 4]);
-    content.extend_from_slice(&checkpoint.encode_to_vec());
+    let entries = state.totals.len() + state.used_keys.len();
+    let mut content = Vec::with_capacity(HEADER_BYTES + entries * ENTRY_BYTES);
+    content.resize(HEADER_BYTES, 0);
+    content[..8].copy_from_slice(MAGIC);
+    content[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    let mut fields = Fields(&mut content);
+    for (run, position) in &state.marks {
+        fields.message(1, |fields| {
+            fields.bytes(1, run.0.as_bytes());
+            fields.uint(2, u64::from(*position));
+        });
+    }
+    for (key, total) in state.totals.iter() {
+        fields.message(2, |fields| write_total(key, total, fields));
+    }
+    for (used, content) in state.used_keys.iter() {
+        fields.message(3, |fields| write_used_key(used, content, fields));
+    }
+    fields.uint(4, state.conflicts);
+    fields.uint(5, state.used_keys.forgotten);
     let checksum = crc32c::crc32c(&content[HEADER_BYTES..]);
     content[12..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
     content
@@ -101,19 +108,19 @@ pub fn decode(content: &[u8], config: &EmbeddedConfig) -> Result<State, Checkpoi
     Ok(state)
 }
 
-fn total_to_wire((key, total): (&CellKey, &Total)) -> wire::Total {
-    wire::Total {
-        key: Some(key_to_wire(key)),
-        aggregation: aggregation_to_wire(total.aggregation).into(),
-        events: total.events,
-        amount_sum: total.amount_sum,
-        amount_max: total.amount_max,
-        last_amount: total.last.1,
-        last_seconds: total.last.0.as_second(),
-        last_nanos: total.last.0.subsec_nanosecond(),
-        distinct: total.distinct.as_ref().map_or(vec![], DistinctCount::to_bytes),
-        changed_at_seconds: total.changed_at.as_second(),
+fn write_total(key: &CellKey, total: &Total, fields: &mut Fields<'_>) {
+    fields.message(1, |fields| write_cell_key(key, fields));
+    fields.uint(2, aggregation_to_wire(total.aggregation) as u64);
+    fields.uint(3, total.events);
+    fields.sint(4, total.amount_sum);
+    fields.sint(5, total.amount_max);
+    fields.sint(6, total.last.1);
+    fields.sint(7, total.last.0.as_second());
+    fields.sint(8, total.last.0.subsec_nanosecond().into());
+    if let Some(distinct) = &total.distinct {
+        fields.bytes(9, &distinct.to_bytes());
     }
+    fields.sint(10, total.changed_at.as_second());
 }
 
 fn total_from_wire(total: wire::Total) -> Result<(CellKey, Total), BodyError> {
@@ -131,23 +138,19 @@ fn total_from_wire(total: wire::Total) -> Result<(CellKey, Total), BodyError> {
     Ok((key_from_wire(total.key)?, read))
 }
 
-fn used_key_to_wire((used, content): (&Use, &Content)) -> wire::UsedKey {
-    let key = wire::UsedKey {
-        tenant: used.tenant.as_str().to_owned(),
-        idempotency_key: used.key.as_str().to_owned(),
-        used_at_seconds: used.at.as_second(),
-        ..wire::UsedKey::default()
-    };
-    match content {
-        Content::Event { meter, subject, amount } => wire::UsedKey {
-            meter: meter.as_str().to_owned(),
-            subject: subject.as_ref().map(|subject| subject.as_str().to_owned()),
-            amount: *amount,
-            ..key
-        },
-        Content::Operation(operation) => {
-            wire::UsedKey { operation: Some(operation.clone()), ..key }
+fn write_used_key(used: &Use, content: &Content, fields: &mut Fields<'_>) {
+    fields.text(1, used.tenant.as_str());
+    fields.text(2, used.key.as_str());
+    if let Content::Event { meter, subject, amount } = content {
+        fields.text(3, meter.as_str());
+        if let Some(subject) = subject {
+            fields.text(4, subject.as_str());
         }
+        fields.sint(5, *amount);
+    }
+    fields.sint(6, used.at.as_second());
+    if let Content::Operation(operation) = content {
+        fields.text(7, operation);
     }
 }
 
