@@ -39,6 +39,11 @@ where
         Self { undecided, decided: VecDeque::new(), sender }
     }
 
+    /// Owes an answer that is decided already.
+    pub fn decided(&mut self, answer: A) {
+        self.decided.push_back(answer);
+    }
+
     /// How many are not sent yet.
     pub fn owed(&self) -> usize {
         // Sets of futures know their size exactly.

@@ -1,10 +1,8 @@
 //! `CheckStream`: checks decided beside each other, answered by their id as they are decided.
 
-use futures::{
-    FutureExt, Stream, StreamExt,
-    future::{BoxFuture, ready},
-    stream::FuturesUnordered,
-};
+use std::pin::pin;
+
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +40,8 @@ where
     let (answers, receiver) = mpsc::channel(ANSWERS_READY_MAX);
     let answers = Answers::new(FuturesUnordered::new(), answers);
     let stream = CheckStream { requests, check, answers };
-    tokio::spawn(stream.run(shutdown));
+    // A token of its own: every look at one takes its lock.
+    tokio::spawn(stream.run(shutdown.child_token()));
     ReceiverStream::new(receiver)
 }
 
@@ -68,20 +67,22 @@ where
 
     /// Until the caller has sent all, or the stream has to end.
     async fn read_all(&mut self, shutdown: &CancellationToken) -> Result<(), Status> {
+        let mut stopping = pin!(shutdown.cancelled());
         loop {
             let has_room = self.answers.owed() < CHECKS_UNANSWERED_MAX;
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {
+                () = &mut stopping => {
                     return Err(Refusal::from(EngineError::ShuttingDown).into());
                 }
-                step = self.answers.step() => match step {
-                    Step::Decided(()) | Step::Sent => {}
-                    Step::Left => return Ok(()),
-                },
+                // Before any answer is sent: those to what came together leave together.
                 request = self.requests.next(), if has_room => match request {
                     Some(request) => self.take(request?),
                     None => return Ok(()),
+                },
+                step = self.answers.step() => match step {
+                    Step::Decided(()) | Step::Sent => {}
+                    Step::Left => return Ok(()),
                 },
             }
         }
@@ -89,12 +90,22 @@ where
 
     fn take(&mut self, request: CheckStreamRequest) {
         let CheckStreamRequest { id, check } = request;
-        let answer =
-            move |result| (CheckStreamResponse { id, result: Some(any_result(result)) }, ());
-        self.answers.undecided.push(match any_check(check.unwrap_or_default()) {
-            Ok(check) => (self.check)(check).map(answer).boxed(),
-            Err(problems) => ready(answer(Err(EngineError::InvalidRequest(problems)))).boxed(),
-        });
+        let answer = move |result| CheckStreamResponse { id, result: Some(any_result(result)) };
+        let mut deciding = match any_check(check.unwrap_or_default()) {
+            Ok(check) => (self.check)(check).boxed(),
+            Err(problems) => {
+                let error = EngineError::InvalidRequest(problems);
+                return self.answers.decided(answer(Err(error)));
+            }
+        };
+        // Most need not wait for anything.
+        match (&mut deciding).now_or_never() {
+            Some(result) => self.answers.decided(answer(result)),
+            None => {
+                let deciding = deciding.map(move |result| (answer(result), ()));
+                self.answers.undecided.push(deciding.boxed());
+            }
+        }
     }
 }
 

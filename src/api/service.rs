@@ -171,7 +171,8 @@ impl TollgateService for EngineService {
         &self,
         request: Request<Streaming<CheckStreamRequest>>,
     ) -> Result<Response<BoxStream<CheckStreamResponse>>, Status> {
-        let engine = self.engine.clone();
+        // Behind a handle of the stream's own: all cores would count the engine's holders in one place.
+        let engine = Arc::new(self.engine.clone());
         let check = move |check| {
             let engine = engine.clone();
             async move { engine.check_any(check).await }
