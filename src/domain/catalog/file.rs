@@ -19,8 +19,9 @@ use super::{
 };
 use crate::domain::{ids::CatalogName, invalid::Invalid, tenant::Tenant};
 
-/// Largest file, in bytes: more than a thousand times what a real catalog needs.
-pub const FILE_BYTES_MAX: usize = 16 << 20;
+/// Largest file, in bytes: more than a thousand times what a real catalog needs, and enough for half a
+/// million tenants.
+pub const FILE_BYTES_MAX: usize = 64 << 20;
 
 /// A catalog that has been checked.
 #[derive(Clone, Debug)]

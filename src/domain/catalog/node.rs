@@ -13,6 +13,10 @@ use serde_saphyr::{Location, Spanned};
 /// that reads a tree calls itself once per level, on a stack that ends.
 const DEPTH_MAX: usize = 24;
 
+/// How many values (texts, numbers, lists, mappings and the names in them) a file may have: more than
+/// half a million tenants have, and what reading it takes stays below two GiB.
+const VALUES_MAX: usize = 4_000_000;
+
 /// How many values aliases may stand for, all of a file's together: it would rather be written out.
 const ALIASED_VALUES_MAX: usize = 20_000;
 
@@ -57,7 +61,12 @@ impl Node {
         // YAML 1.2's booleans: `yes`, `no`, `on` and `off` are texts.
         let options = serde_saphyr::options! {
             strict_booleans: true,
-            budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
+            budget: serde_saphyr::budget! {
+                max_depth: DEPTH_MAX,
+                max_nodes: VALUES_MAX,
+                // Lists and mappings begin and end.
+                max_events: 2 * VALUES_MAX,
+            },
             alias_limits: serde_saphyr::alias_limits! {
                 max_total_replayed_events: ALIASED_VALUES_MAX,
             },
