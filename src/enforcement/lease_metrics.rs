@@ -80,17 +80,29 @@ impl LeaseMetrics {
         self.denials[why].increment(requests as u64);
     }
 
-    /// Shows the leases of these counters.
+    /// Shows how much escrow there is.
     #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
-    pub(super) fn show<'a>(&self, counters: impl IntoIterator<Item = &'a Counter>) {
-        let (mut live, mut units) = (0_u64, 0_u64);
-        for counter in counters {
-            let outstanding = counter.slow().holder.outstanding(&counter.cell);
-            live += u64::from(outstanding > 0);
-            units = units.saturating_add(outstanding);
-        }
-        self.live.set(live as f64);
-        self.outstanding_units.set(units as f64);
+    pub(super) fn show(&self, outstanding: Outstanding) {
+        self.live.set(outstanding.leases as f64);
+        self.outstanding_units.set(outstanding.units as f64);
+    }
+}
+
+/// Escrow that counters hold.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding {
+    /// Counters that hold some.
+    leases: u64,
+    /// Base units over all meters.
+    units: u64,
+}
+
+impl Outstanding {
+    /// Adds what `counter` holds.
+    pub(super) fn add(&mut self, counter: &Counter) {
+        let units = counter.slow().holder.outstanding(&counter.cell);
+        self.leases += u64::from(units > 0);
+        self.units = self.units.saturating_add(units);
     }
 }
 

@@ -1,18 +1,31 @@
 //! What has to be done every now and then: lapse holds, retire counters, save the snapshot.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::cell_key::CellKey;
-use crate::enforcement::{counter::Counter, directory::tenant_state::TenantState, engine::Engine};
+use crate::{
+    domain::cell_key::CellKey,
+    enforcement::{
+        counter::Counter, directory::tenant_state::TenantState, engine::Engine,
+        lease_metrics::Outstanding,
+    },
+};
 
 /// How often lapsed holds are given back.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
 /// How often counters are looked at, and the snapshot saved.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// The pause between two looks, as a multiple of what one takes, where they are so many that this is
+/// longer: a twentieth of a core at most.
+const SWEEP_PAUSES: u32 = 20;
+/// The longest pause, well below [`PREPARED_AHEAD`].
+const SWEEP_EVERY_MAX: Duration = Duration::from_secs(60);
 /// The counters of windows that begin within this time are made ahead; so long may the ledger be
 /// away before a new window falls to its limit's outage policy.
 const PREPARED_AHEAD: SignedDuration = SignedDuration::from_secs(120);
@@ -23,19 +36,36 @@ const OVER_AFTER: Duration = Duration::from_secs(30);
 
 /// Keeps house until `stop`.
 pub async fn keep(engine: Arc<Engine>, stop: CancellationToken) {
+    tokio::join!(expire(&engine, &stop), sweep(&engine, &stop));
+}
+
+async fn expire(engine: &Engine, stop: &CancellationToken) {
     let mut expire = interval(EXPIRE_EVERY);
-    let mut sweep = interval(SWEEP_EVERY);
     expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = expire.tick() => engine.expire_reservations(engine.clock.now()),
-            _ = sweep.tick() => {
-                engine.sweep();
-                save(&engine).await;
-            }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn sweep(engine: &Arc<Engine>, stop: &CancellationToken) {
+    loop {
+        let began = Instant::now();
+        // In a thread of its own: with many counters it would hold up those that serve.
+        let swept = engine.clone();
+        if let Err(error) = spawn_blocking(move || swept.sweep()).await
+            && error.is_panic()
+        {
+            resume_unwind(error.into_panic());
+        }
+        save(engine).await;
+        let pause = (began.elapsed() * SWEEP_PAUSES).clamp(SWEEP_EVERY, SWEEP_EVERY_MAX);
+        tokio::select! {
+            () = sleep(pause) => {}
             () = stop.cancelled() => {
-                save(&engine).await;
+                save(engine).await;
                 return;
             }
         }
@@ -44,24 +74,27 @@ pub async fn keep(engine: Arc<Engine>, stop: CancellationToken) {
 
 async fn save(engine: &Engine) {
     let directory = engine.directory.clone();
-    let saved = tokio::task::spawn_blocking(move || directory.save()).await;
+    let saved = spawn_blocking(move || directory.save()).await;
     if let Ok(Err(error)) = saved {
         tracing::warn!(%error, "cannot save the snapshot of tenants and plans");
     }
 }
 
 impl Engine {
-    /// Retires counters that are over or idle, drops those that are done, and sets the gauges.
+    /// Retires counters that are over or idle, drops those that are done, and sets the gauges. Takes
+    /// some microseconds for each.
     pub fn sweep(self: &Arc<Self>) {
         let real_now = self.clock.now();
         let now_ns = self.clock.steady_ns();
         let mut live = 0;
+        let mut outstanding = Outstanding::default();
         for state in self.directory.all() {
             let terms = state.terms();
             let now = terms.tenant.now(real_now);
             let counters = state.all_counters();
             live += counters.len();
             for counter in counters {
+                outstanding.add(&counter);
                 self.part_or_revive(&counter, now);
                 self.prepare_next(&state, &counter, now);
                 self.doubt_alerts(&terms, &counter);
@@ -81,8 +114,7 @@ impl Engine {
             metrics::gauge!("tollgate_rate_subjects_live").set(self.rates.subjects().live() as f64);
             metrics::gauge!("tollgate_reservations_live").set(self.holds.len() as f64);
         }
-        let counters = self.directory.all_counters();
-        self.leasing.metrics.show(counters.iter().map(|counter| &**counter));
+        self.leasing.metrics.show(outstanding);
     }
 
     fn part_or_revive(&self, counter: &Arc<Counter>, now: Timestamp) {
