@@ -40,10 +40,7 @@ pub(super) enum Admission {
 
 /// An admitted request that is not recorded yet. Dropped, it leaves no trace.
 pub(super) struct Admitted {
-    pub key: CellKey,
-    window: Window,
-    /// Absent for meters that are not sums.
-    counter: Option<Arc<Counter>>,
+    place: Place,
     /// Escrow of the counter, where the meter has a ceiling.
     taken: Option<Taken>,
     /// Escrow of grants, in burn order.
@@ -55,10 +52,41 @@ pub(super) struct Admitted {
     _untold_value: Option<OwnedRwLockReadGuard<()>>,
 }
 
+/// Where what was admitted counts.
+enum Place {
+    /// In the counter of a summed meter.
+    Counter(Arc<Counter>),
+    /// Under a key whose values are not added up.
+    Value { key: CellKey, window: Window },
+}
+
+impl Place {
+    fn key(&self) -> &CellKey {
+        match self {
+            Self::Counter(counter) => &counter.key,
+            Self::Value { key, .. } => key,
+        }
+    }
+
+    fn window(&self) -> &Window {
+        match self {
+            Self::Counter(counter) => &counter.window,
+            Self::Value { window, .. } => window,
+        }
+    }
+
+    fn counter(&self) -> Option<&Arc<Counter>> {
+        match self {
+            Self::Counter(counter) => Some(counter),
+            Self::Value { .. } => None,
+        }
+    }
+}
+
 impl Admitted {
     /// The counter of a summed meter.
     pub fn counter(&self) -> Option<Arc<Counter>> {
-        self.counter.clone()
+        self.place.counter().cloned()
     }
 
     /// Where it was decided.
@@ -82,7 +110,7 @@ impl Admitted {
 
     /// The event that records it.
     pub fn event(&self, asked: &Asked<'_>) -> Result<UsageEvent, Invalid> {
-        let mut event = asked.event(self.key.clone())?;
+        let mut event = asked.event(self.place.key().clone())?;
         event.from_lease = self.taken.as_ref().map_or(0, Taken::amount);
         event.parts = may_free_parts(&self.may_free);
         event.parts.extend(self.covers.iter().map(Taken::part));
@@ -91,10 +119,11 @@ impl Admitted {
 
     /// The escrow, to be held. `None` where nothing can be held: the meter is not a sum.
     pub fn into_held(self, leasing: &Arc<Leasing>) -> Option<Held> {
-        let Self { key, window, counter, taken, covers, .. } = self;
+        let Self { place, taken, covers, .. } = self;
+        let (key, window) = (place.key().clone(), *place.window());
         let own = match taken {
             Some(taken) => taken,
-            None => Taken::new(counter?, leasing.clone(), 0),
+            None => Taken::new(place.counter()?.clone(), leasing.clone(), 0),
         };
         Some(Held { key, window, own, covers })
     }
@@ -103,7 +132,7 @@ impl Admitted {
     pub fn counted(&self, asked: &Asked<'_>) -> impl Iterator<Item = Counted> + use<> {
         let covered = self.covers.iter().map(Taken::amount).sum();
         let units = asked.units.saturating_sub(covered);
-        let own = self.counter.clone().map(|counter| Counted { counter, units });
+        let own = self.counter().map(|counter| Counted { counter, units });
         let of_cover =
             |cover: &Taken| Counted { counter: cover.counter().clone(), units: cover.amount() };
         let covers: Vec<_> = self.covers.iter().map(of_cover).collect();
@@ -113,10 +142,10 @@ impl Admitted {
     /// Gives back what was taken, because another part of the operation denied; the answer is that
     /// of a look.
     pub fn untaken(self, engine: &Engine, asked: &Asked<'_>) -> QuotaAnswer {
-        let (window, decided_by) = (self.window, self.decided_by);
-        let figures = match &self.counter {
-            Some(counter) => Figures::of(counter),
-            None => engine.value_figures(asked.meter, &self.key),
+        let (window, decided_by) = (*self.place.window(), self.decided_by);
+        let figures = match &self.place {
+            Place::Counter(counter) => Figures::of(counter),
+            Place::Value { key, .. } => engine.value_figures(asked.meter, key),
         };
         let reason = match decided_by {
             DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
@@ -130,8 +159,11 @@ impl Admitted {
 
     /// Counts what the journal now has, and answers.
     pub fn settle(self, engine: &Engine, asked: &Asked<'_>, position: Position) -> QuotaAnswer {
-        engine.metrics.units_unbacked.increment(self.unbacked(asked));
-        let now = engine.leasing.now();
+        let unbacked = self.unbacked(asked);
+        if unbacked > 0 {
+            engine.metrics.units_unbacked.increment(unbacked);
+        }
+        let now = asked.began;
         let is_granted = self.is_granted();
         let is_covered = !self.covers.is_empty();
         let mut units = asked.units;
@@ -144,8 +176,8 @@ impl Admitted {
         for counter in &self.may_free {
             counter.journalled(position.into(), now);
         }
-        let figures = match &self.counter {
-            Some(counter) => {
+        let figures = match &self.place {
+            Place::Counter(counter) => {
                 counter.journalled(position.into(), now);
                 match self.taken {
                     Some(taken) => taken.spend(units),
@@ -158,7 +190,7 @@ impl Admitted {
                 // A decrease counts once the ledger has it: until then nothing of it can be had.
                 Figures::of(counter)
             }
-            None => engine.value_figures(asked.meter, &self.key),
+            Place::Value { key, .. } => engine.value_figures(asked.meter, key),
         };
         let reason = match self.decided_by {
             DecidedBy::Fallback => QuotaReason::AllowedByOutagePolicy,
@@ -166,7 +198,8 @@ impl Admitted {
             _ if asked.pool.is_some() => QuotaReason::WithinLimit,
             _ => reason_allowed(asked.meter, figures.used),
         };
-        asked.answer(&self.window, figures, Decision { reason, decided_by: self.decided_by })
+        let decision = Decision { reason, decided_by: self.decided_by };
+        asked.answer(self.place.window(), figures, decision)
     }
 }
 
@@ -202,13 +235,10 @@ impl Engine {
             Some(counter) => counter,
             None => return Ok(Admission::Denied(asked.denial(QuotaReason::TooManySubjects))),
         };
-        counter.touch(self.leasing.now());
+        counter.touch(asked.began);
         let admitted = |taken, decided_by| {
-            Admission::Admitted(Admitted {
-                counter: Some(counter.clone()),
-                taken,
-                ..unleased(counter.key.clone(), counter.window, decided_by)
-            })
+            let place = Place::Counter(counter.clone());
+            Admission::Admitted(Admitted { taken, ..unleased(place, decided_by) })
         };
         if asked.request.amount < 0 {
             return Ok(Admission::Admitted(self.lowered(asked, counter)));
@@ -230,9 +260,8 @@ impl Engine {
                 let is_own =
                     covers.first().is_some_and(|first| Arc::ptr_eq(first.counter(), &counter));
                 let taken = is_own.then(|| covers.remove(0));
-                let (key, window) = (counter.key.clone(), counter.window);
-                let unleased = unleased(key, window, self.leasing.asked());
-                Admission::Admitted(Admitted { counter: Some(counter), taken, covers, ..unleased })
+                let unleased = unleased(Place::Counter(counter), self.leasing.asked());
+                Admission::Admitted(Admitted { taken, covers, ..unleased })
             }
             Split::Denied { remaining } => {
                 Admission::Denied(self.denied(asked, &counter, remaining))
@@ -264,11 +293,11 @@ impl Engine {
         counter: Arc<Counter>,
     ) -> Result<Admission, EngineError> {
         let admitted = |covers, decided_by| {
-            let unleased = unleased(counter.key.clone(), counter.window, decided_by);
-            Admission::Admitted(Admitted { counter: Some(counter.clone()), covers, ..unleased })
+            let unleased = unleased(Place::Counter(counter.clone()), decided_by);
+            Admission::Admitted(Admitted { covers, ..unleased })
         };
         if let Some(first) = pool.drawable().next() {
-            first.touch(self.leasing.now());
+            first.touch(asked.began);
             if let Some(taken) = self.leasing.take(first, asked.units) {
                 return Ok(admitted(vec![taken], DecidedBy::Memory));
             }
@@ -297,8 +326,7 @@ impl Engine {
         };
         let own = || Some(counter.clone());
         let may_free = self.may_free(&lowered, asked.pool.as_deref(), own);
-        let unleased = unleased(counter.key.clone(), counter.window, DecidedBy::Memory);
-        Admitted { counter: Some(counter), may_free, ..unleased }
+        Admitted { may_free, ..unleased(Place::Counter(counter), DecidedBy::Memory) }
     }
 
     /// A value stands for itself: it is compared with the limit, and nothing is taken.
@@ -311,7 +339,7 @@ impl Engine {
                 Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Memory };
             return Admission::Denied(answer(asked.meter, Some(&window), figures, decision));
         }
-        Admission::Admitted(unleased(key, window, DecidedBy::Memory))
+        Admission::Admitted(unleased(Place::Value { key, window }, DecidedBy::Memory))
     }
 
     /// A value that this sidecar knows to be counted costs nothing; a new one is asked for once.
@@ -320,17 +348,23 @@ impl Engine {
         let key = asked.key(&window);
         let value = labelling::distinct_value(&asked.meter.meter, &asked.request.properties)?;
         let (Some(value), Some(ceiling)) = (value, asked.meter.limit.ceiling()) else {
-            return Ok(Admission::Admitted(unleased(key, window, DecidedBy::Memory)));
+            return Ok(Admission::Admitted(unleased(
+                Place::Value { key, window },
+                DecidedBy::Memory,
+            )));
         };
         if self.values.knows(&key, value) {
-            return Ok(Admission::Admitted(unleased(key, window, DecidedBy::Memory)));
+            return Ok(Admission::Admitted(unleased(
+                Place::Value { key, window },
+                DecidedBy::Memory,
+            )));
         }
         let figures = |used| Figures { used, blocked: 0 };
         let untold_value = Some(self.leasing.untold_values.clone().read_owned().await);
         Ok(match self.leasing.admit_distinct(&key, value, ceiling).await {
             Some((true, _)) => Admission::Admitted(Admitted {
                 _untold_value: untold_value,
-                ..unleased(key, window, self.leasing.asked())
+                ..unleased(Place::Value { key, window }, self.leasing.asked())
             }),
             Some((false, count)) => {
                 let decided_by = self.leasing.asked();
@@ -339,7 +373,7 @@ impl Engine {
                 Admission::Denied(denial)
             }
             None if asked.meter.limit.on_outage == OutagePolicy::Allow => {
-                Admission::Admitted(unleased(key, window, DecidedBy::Fallback))
+                Admission::Admitted(unleased(Place::Value { key, window }, DecidedBy::Fallback))
             }
             None => {
                 let used = self.value_figures(asked.meter, &key);
@@ -356,11 +390,9 @@ impl Engine {
     }
 }
 
-fn unleased(key: CellKey, window: Window, decided_by: DecidedBy) -> Admitted {
+fn unleased(place: Place, decided_by: DecidedBy) -> Admitted {
     Admitted {
-        key,
-        window,
-        counter: None,
+        place,
         taken: None,
         covers: vec![],
         may_free: vec![],

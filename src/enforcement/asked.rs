@@ -1,6 +1,6 @@
 //! A quota request on its way through the engine.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -28,8 +28,10 @@ pub(super) struct Asked<'r> {
     pub terms: &'r Arc<Terms>,
     pub meter: &'r PlanMeter,
     pub subject: Option<Subject>,
-    /// The tenant's now: the one clock reading that everything of this request is stamped with.
+    /// The tenant's now: what everything of this request is stamped with.
     pub now: Timestamp,
+    /// The same since the start of the run.
+    pub began: Duration,
     /// Units that the request adds to a summed counter; 0 when it lowers a level.
     pub units: u64,
     /// What it draws on instead of on the plan's limit ([`Engine::pool_draw`]).

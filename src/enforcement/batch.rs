@@ -1,6 +1,6 @@
 //! Many checks in one call: decided one after the other, acknowledged beside each other.
 
-use std::{pin::pin, time::Instant};
+use std::{pin::pin, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 
@@ -32,11 +32,13 @@ impl Engine {
                 *slot = Some(told(result));
             }
         };
+        let mut began = self.leasing.now();
         for (number, check) in checks.enumerate() {
             if number % CHECKS_PER_TURN == CHECKS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
+                began = self.leasing.now();
             }
-            let mut decide = pin!(self.decide_any(check));
+            let mut decide = pin!(self.decide_any(check, &mut began));
             // A key may be in hand with an earlier check, of this batch or of one that waits for
             // this: so the earlier ones are acknowledged while a check waits.
             let decided = loop {
@@ -68,19 +70,38 @@ impl Engine {
 
     /// Answers one check of any kind.
     pub async fn check_any(&self, check: AnyCheck) -> Result<AnyAnswer, EngineError> {
-        let decided = self.decide_any(Ok(check)).await?;
+        let mut began = self.leasing.now();
+        let decided = self.decide_any(Ok(check), &mut began).await?;
         self.acknowledged(decided).await
     }
 
+    /// Decides a check that begins `began` after the start of the run, and says there when the next
+    /// one does: the clock is read once for both.
     async fn decide_any(
         &self,
         check: Result<AnyCheck, Problems>,
+        began: &mut Duration,
     ) -> Result<Decided<'_, AnyAnswer>, EngineError> {
-        let began = Instant::now();
-        match check.map_err(EngineError::InvalidRequest)? {
+        let decided = match check {
+            Ok(check) => self.decide_known(check, *began).await,
+            Err(problems) => Err(EngineError::InvalidRequest(problems)),
+        };
+        let now = self.leasing.now();
+        if let Ok(Decided { answer: AnyAnswer::Quota(answer), .. }) = &decided {
+            self.metrics.answered(answer, now.saturating_sub(*began));
+        }
+        *began = now;
+        decided
+    }
+
+    async fn decide_known(
+        &self,
+        check: AnyCheck,
+        began: Duration,
+    ) -> Result<Decided<'_, AnyAnswer>, EngineError> {
+        match check {
             AnyCheck::Quota(request) => {
-                let Decided { answer, owed } = self.decide_quota(request).await?;
-                self.metrics.answered(&answer, began.elapsed());
+                let Decided { answer, owed } = self.decide_quota(request, began).await?;
                 Ok(Decided { answer: AnyAnswer::Quota(answer), owed })
             }
             AnyCheck::Rate(request) => Ok(AnyAnswer::Rate(self.check_rate(request).await?).into()),

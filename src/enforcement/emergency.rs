@@ -160,6 +160,7 @@ impl Engine {
             meter,
             subject: labelling::counted_subject(meter, request.subject.as_ref())?,
             now,
+            began: self.leasing.now(),
             units: request.amount,
             pool: self.pool_draw(terms, meter, now).await?,
         };

@@ -54,7 +54,7 @@ impl Engine {
             Some(counter) => counter,
             None => return Ok(asked.denial(QuotaReason::TooManySubjects)),
         };
-        counter.touch(self.leasing.now());
+        counter.touch(asked.began);
         if let Some(pool) = &asked.pool {
             return Ok(Box::pin(self.look_at_pool(asked, pool, &counter, wait)).await);
         }

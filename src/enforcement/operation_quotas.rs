@@ -30,6 +30,7 @@ impl Engine {
     ) -> Result<Vec<Asked<'a>>, EngineError> {
         let AskedOperation { state, terms, catalog, now, .. } = asked;
         let mut quotas = Vec::with_capacity(parts.len());
+        let began = self.leasing.now();
         for part in parts {
             let request = &part.request;
             let Some(meter) = terms.plan.meter(request.meter.as_str()) else {
@@ -45,7 +46,7 @@ impl Engine {
                 .map_err(|error| at_amount(error, &request.meter))?;
             let pool = self.pool_draw(terms, meter, *now).await?;
             let now = *now;
-            quotas.push(Asked { request, state, terms, meter, subject, now, units, pool });
+            quotas.push(Asked { request, state, terms, meter, subject, now, began, units, pool });
         }
         quotas.sort_by_key(|asked| {
             let is_distinct = asked.meter.meter.aggregation == Aggregation::DistinctCount;

@@ -1,6 +1,6 @@
 //! `CheckQuota`: may this tenant do this now?
 
-use std::time::Instant;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -28,17 +28,19 @@ use crate::domain::{
 impl Engine {
     /// Answers one quota check. A denial is an answer; an error means that nothing was decided.
     pub async fn check_quota(&self, request: QuotaRequest) -> Result<QuotaAnswer, EngineError> {
-        let began = Instant::now();
-        let decided = self.decide_quota(request).await?;
+        let began = self.leasing.now();
+        let decided = self.decide_quota(request, began).await?;
         let answer = self.acknowledged(decided).await?;
-        self.metrics.answered(&answer, began.elapsed());
+        self.metrics.answered(&answer, self.leasing.now().saturating_sub(began));
         Ok(answer)
     }
 
-    /// Decides one quota check; its answer may leave when what it owes is acknowledged.
+    /// Decides one quota check, which began so long after the start of the run; its answer may leave
+    /// when what it owes is acknowledged.
     pub(super) async fn decide_quota(
         &self,
         request: QuotaRequest,
+        began: Duration,
     ) -> Result<Decided<'_, QuotaAnswer>, EngineError> {
         self.check_open()?;
         let state = self.tenant(&request.tenant, "tenant").await?;
@@ -58,7 +60,7 @@ impl Engine {
         let units = requested_units(meter, &request)?;
         let pool = self.pool_draw(&terms, meter, now).await?;
         let (request, state, terms) = (&request, &state, &terms);
-        let asked = Asked { request, state, terms, meter, subject, now, units, pool };
+        let asked = Asked { request, state, terms, meter, subject, now, began, units, pool };
         let mut decided = self.decide(&asked).await?;
         if !decided.answer.allowed {
             let denied = DeniedQuota {
