@@ -38,20 +38,6 @@ impl Finding {
         Self { aim: aim.into(), verdict, ..self }
     }
 
-    /// It was aimed at for `wanted` tenants, and there were only `tenants`: with fewer it can be missed,
-    /// and cannot be met.
-    #[must_use]
-    pub fn aimed_for(
-        self,
-        aim: impl Into<String>,
-        is_met: bool,
-        tenants: usize,
-        wanted: usize,
-    ) -> Self {
-        let is_short = tenants < wanted;
-        if is_met && is_short { self } else { self.aimed(aim, is_met) }
-    }
-
     /// What was aimed at could not be measured, because `why`.
     pub fn not_measured(
         what: impl Into<String>,
@@ -115,14 +101,6 @@ mod tests {
                 "| c | ≤ 1 | refused | **not measured** |",
             ]
         );
-    }
-
-    #[test]
-    fn with_fewer_tenants_an_aim_can_be_missed_and_not_met() {
-        let verdict =
-            |is_met, tenants| Finding::new("a", "1").aimed_for("≤ 1", is_met, tenants, 9).verdict;
-        assert_eq!([verdict(true, 9), verdict(true, 8)], [Verdict::Met, Verdict::None]);
-        assert_eq!([verdict(false, 9), verdict(false, 8)], [Verdict::Missed, Verdict::Missed]);
     }
 
     #[test]

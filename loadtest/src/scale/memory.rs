@@ -37,9 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// where a tenant's own memory counts in full. Of the latter, also what stays when they are forgotten.
 pub fn measure(scale: &Scale) -> anyhow::Result<Vec<Finding>> {
     let counters = scale.count(TENANTS_MANY);
-    let (_, mut findings) = active(scale, &scale.many_meters, counters / METERS, METERS)?;
-    let (active, found) = active(scale, &scale.sidecar.catalog, counters, 1)?;
-    findings.extend(found);
+    let (_, found) = active(scale, &scale.many_meters, counters / METERS, METERS)?;
+    let (active, found_of_one) = active(scale, &scale.sidecar.catalog, counters, 1)?;
+    let mut findings = vec![found, found_of_one];
     if let Some(active) = active {
         findings.push(forgotten(&active)?);
     }
@@ -70,7 +70,7 @@ fn active(
     catalog: &Path,
     tenants: usize,
     meters: usize,
-) -> anyhow::Result<(Option<Active>, Vec<Finding>)> {
+) -> anyhow::Result<(Option<Active>, Finding)> {
     let idle = if scale.is_quick { IDLE_QUICK } else { IDLE };
     let settings = vec!["--enforcement-counter-idle-s".to_owned(), idle.as_secs().to_string()];
     let sidecar = Sidecar { catalog: catalog.into(), settings, ..scale.sidecar.clone() };
@@ -84,15 +84,11 @@ fn active(
         "Memory of an active (tenant, meter): {} tenants with {meters} each",
         grouped(populated.tenants)
     );
-    let refused = populated.refused.as_ref().map(|why| {
-        Finding::not_measured(format!("Memory of {} tenants", grouped(tenants)), "", why)
-    });
     let live = gauge(populated.server.http(), COUNTERS_LIVE)?;
     let active = Active { populated, counters, before, idle };
     if live < counters as f64 {
         let why = format!("only {live} of {counters} counters are live");
-        let finding = Finding::not_measured(what, aim, why);
-        return Ok((None, [finding].into_iter().chain(refused).collect()));
+        return Ok((None, Finding::not_measured(what, aim, why)));
     }
     let bytes = active.bytes()?;
     let found = format!(
@@ -101,9 +97,7 @@ fn active(
         counters as f64 / took.as_secs_f64()
     );
     let is_met = bytes <= ACTIVE_BYTES_MAX;
-    let finding =
-        Finding::new(what, found).aimed_for(aim, is_met, active.populated.tenants, tenants);
-    Ok((Some(active), [finding].into_iter().chain(refused).collect()))
+    Ok((Some(active), Finding::new(what, found).aimed(aim, is_met)))
 }
 
 /// What stays of counters that nobody has used for so long that they are forgotten.

@@ -10,9 +10,6 @@ use crate::{
     server::{Kind, Server, Sidecar},
 };
 
-/// Tenants that a sidecar reads of two files today: each may have 250,000 values and 16 MiB.
-const FILES_TENANTS_MAX: usize = 99_900;
-
 /// A sidecar that runs, and its files.
 pub struct Populated {
     // Before its files: it ends before they go.
@@ -20,30 +17,14 @@ pub struct Populated {
     _files: TempDir,
     /// Tenants that it knows.
     pub tenants: usize,
-    /// Why it does not know as many as were wanted.
-    pub refused: Option<String>,
 }
 
 impl Populated {
-    /// Starts a sidecar that knows `tenants`, or as many as it takes.
+    /// Starts a sidecar that knows `tenants`.
     pub fn start(scale: &Scale, sidecar: Sidecar, tenants: usize) -> anyhow::Result<Self> {
         let files = scale.scratch()?;
-        let start = |tenants| {
-            let kind = Kind::Sidecar(Sidecar { tenants, ..sidecar.clone() });
-            Server::start(&kind, files.path())
-        };
-        let (server, tenants, refused) = match start(tenants) {
-            Ok(server) => (server, tenants, None),
-            Err(refusal) if tenants > FILES_TENANTS_MAX => {
-                // Its last line says why; what was before it, and where its files are, is of no use.
-                let why = refusal.root_cause().to_string();
-                let why = why.trim().lines().last().unwrap_or_default();
-                let why = why.replace(&format!("{}/", files.path().display()), "");
-                (start(FILES_TENANTS_MAX)?, FILES_TENANTS_MAX, Some(why))
-            }
-            Err(error) => return Err(error),
-        };
-        Ok(Self { server, _files: files, tenants, refused })
+        let server = Server::start(&Kind::Sidecar(Sidecar { tenants, ..sidecar }), files.path())?;
+        Ok(Self { server, _files: files, tenants })
     }
 
     /// Uses every tenant's meters once; answers how long that took.
