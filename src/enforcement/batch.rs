@@ -19,17 +19,17 @@ impl Engine {
     /// Answers every check by itself, in their order: each is decided when the one before is. What
     /// was wrong with a check already is its answer. The answers are in the order of the checks,
     /// `told` as the caller tells them: neither are all checks in memory twice, nor all answers.
-    pub async fn check_batch<T>(
+    pub async fn check_batch<T: Default>(
         &self,
         checks: impl ExactSizeIterator<Item = Result<AnyCheck, Problems>>,
         told: impl Fn(Result<AnyAnswer, EngineError>) -> T,
     ) -> Vec<T> {
-        let mut results: Vec<Option<T>> = vec![];
-        results.resize_with(checks.len(), || None);
+        let mut results = vec![];
+        results.resize_with(checks.len(), T::default);
         let mut unacknowledged = FuturesUnordered::new();
         let mut keep = |(number, result): (usize, _)| {
             if let Some(slot) = results.get_mut(number) {
-                *slot = Some(told(result));
+                *slot = told(result);
             }
         };
         let mut began = self.leasing.now();
@@ -64,8 +64,7 @@ impl Engine {
         while let Some(done) = unacknowledged.next().await {
             keep(done);
         }
-        let lost = || Err(EngineError::Unavailable("the check was not decided".into()));
-        results.into_iter().map(|result| result.unwrap_or_else(|| told(lost()))).collect()
+        results
     }
 
     /// Answers one check of any kind.
@@ -94,6 +93,7 @@ impl Engine {
         decided
     }
 
+    /// The futures of all but quotas are boxed: they are larger, and each check's would be as large.
     async fn decide_known(
         &self,
         check: AnyCheck,
@@ -104,12 +104,14 @@ impl Engine {
                 let Decided { answer, owed } = self.decide_quota(request, began).await?;
                 Ok(Decided { answer: AnyAnswer::Quota(answer), owed })
             }
-            AnyCheck::Rate(request) => Ok(AnyAnswer::Rate(self.check_rate(request).await?).into()),
+            AnyCheck::Rate(request) => {
+                Ok(AnyAnswer::Rate(Box::pin(self.check_rate(request)).await?).into())
+            }
             AnyCheck::Feature(query) => {
-                Ok(AnyAnswer::Feature(self.check_feature(&query).await?).into())
+                Ok(AnyAnswer::Feature(Box::pin(self.check_feature(&query)).await?).into())
             }
             AnyCheck::Operation(request) => {
-                let Decided { answer, owed } = self.decide_operation(&request).await?;
+                let Decided { answer, owed } = Box::pin(self.decide_operation(&request)).await?;
                 Ok(Decided { answer: AnyAnswer::Operation(answer), owed })
             }
         }
