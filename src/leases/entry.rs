@@ -1,10 +1,12 @@
-//! What a key knows of one run.
+//! What a key knows of its runs.
 
 use super::{
     heir,
     message::{Call, Totals},
 };
-use crate::domain::amount::AMOUNT_MAX;
+use crate::domain::{amount::AMOUNT_MAX, ids::RunId};
+
+/// What a key knows of one run.
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -51,5 +53,49 @@ impl Entry {
     /// Whether there may be more than can be said.
     pub fn is_full(&self) -> bool {
         self.taken_gross() == AMOUNT_MAX
+    }
+}
+
+/// What a key knows of each of its open runs, in the order of their ids. Most keys have one run, and
+/// few more than a dozen: a list that is as long as there are runs takes the least memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Entries(Vec<(RunId, Entry)>);
+
+impl Entries {
+    pub fn get(&self, run: RunId) -> Option<&Entry> {
+        let place = self.place(run).ok()?;
+        self.0.get(place).map(|(_, entry)| entry)
+    }
+
+    /// Puts the entry of `run` in the place of the one before, which it answers.
+    pub fn insert(&mut self, run: RunId, entry: Entry) -> Option<Entry> {
+        match self.place(run) {
+            Ok(place) => Some(std::mem::replace(&mut self.0[place].1, entry)),
+            Err(place) => {
+                self.0.reserve_exact(1);
+                self.0.insert(place, (run, entry));
+                None
+            }
+        }
+    }
+
+    pub fn remove(&mut self, run: RunId) -> Option<Entry> {
+        let place = self.place(run).ok()?;
+        let (_, entry) = self.0.remove(place);
+        self.0.shrink_to_fit();
+        Some(entry)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (RunId, &Entry)> {
+        self.0.iter().map(|(run, entry)| (*run, entry))
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter().map(|(_, entry)| entry)
+    }
+
+    /// Where the entry of `run` is, or has to go.
+    fn place(&self, run: RunId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&run, |(run, _)| *run)
     }
 }

@@ -19,10 +19,8 @@
 //! run's totals, or those of all runs together), nothing is free any more until it no longer does:
 //! too much is counted then, never too little. Base and forfeits that come to it stay there.
 
-use std::collections::BTreeMap;
-
 use super::{
-    entry::Entry,
+    entry::{Entries, Entry},
     fences::Fences,
     message::{
         Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Floor, Flushed, Outcome,
@@ -59,7 +57,7 @@ pub struct KeyState {
     tickets: u64,
     /// Oldest first.
     wants: Vec<Want>,
-    entries: BTreeMap<RunId, Entry>,
+    entries: Entries,
     fences: Fences,
 }
 
@@ -184,12 +182,12 @@ impl KeyState {
 
     /// The open runs in the order of their ids: totals, and what the floor had of each.
     pub fn runs(&self) -> impl Iterator<Item = (RunId, Totals, u64)> {
-        self.entries.iter().map(|(run, entry)| (*run, entry.totals, entry.flushed))
+        self.entries.iter().map(|(run, entry)| (run, entry.totals, entry.flushed))
     }
 
     /// The open runs that have not said that all is returned, or got more since.
     #[cfg(test)]
-    pub(super) fn silent(&self) -> impl Iterator<Item = (&RunId, &Entry)> {
+    pub(super) fn silent(&self) -> impl Iterator<Item = (RunId, &Entry)> {
         self.entries.iter().filter(|(_, entry)| entry.answered == 0)
     }
 
@@ -235,7 +233,7 @@ impl KeyState {
 
     fn serve_if_open(&mut self, call: &Call) -> (Answer, Option<Recall>) {
         match self.fences.asks_proof(call) {
-            Some(closed_seq_min) if !self.entries.contains_key(&call.run) => {
+            Some(closed_seq_min) if self.entries.get(call.run).is_none() => {
                 (Answer::NeedFloor { closed_seq_min }, None)
             }
             _ => {
@@ -366,7 +364,7 @@ impl KeyState {
             return self.others_outstanding(run);
         };
         let silent =
-            |(other, entry): &(&RunId, &Entry)| **other != run && entry.answered < want.ticket;
+            |(other, entry): &(RunId, &Entry)| *other != run && entry.answered < want.ticket;
         let outstanding = self.entries.iter().filter(silent).map(|(_, entry)| entry.outstanding());
         outstanding.fold(0, u64::saturating_add).min(AMOUNT_MAX)
     }
@@ -376,7 +374,7 @@ impl KeyState {
         self.fences.remember(call, None);
         self.wants.retain(|want| want.run != run);
         // An entry that only the floor made says nothing of what the run held.
-        let reported = self.entries.get(&run).filter(|entry| entry.sequence > 0);
+        let reported = self.entries.get(run).filter(|entry| entry.sequence > 0);
         CloseAnswer::Fenced { taken: reported.map(Entry::taken_gross) }
     }
 
@@ -442,22 +440,27 @@ impl KeyState {
     }
 
     fn entry(&self, run: RunId) -> Entry {
-        self.entries.get(&run).copied().unwrap_or_default()
+        self.entries.get(run).copied().unwrap_or_default()
     }
 
     fn put(&mut self, run: RunId, entry: Entry) {
-        self.drop_entry(run);
+        if let Some(before) = self.entries.insert(run, entry) {
+            self.subtract(before);
+        }
         self.holders += u64::from(entry.outstanding() > 0);
         self.overflowed |= entry.is_full();
         self.add(entry.taken(), entry.used());
-        self.entries.insert(run, entry);
     }
 
     fn drop_entry(&mut self, run: RunId) {
-        if let Some(entry) = self.entries.remove(&run) {
-            self.holders -= u64::from(entry.outstanding() > 0);
-            self.add(-entry.taken(), -entry.used());
+        if let Some(entry) = self.entries.remove(run) {
+            self.subtract(entry);
         }
+    }
+
+    fn subtract(&mut self, entry: Entry) {
+        self.holders -= u64::from(entry.outstanding() > 0);
+        self.add(-entry.taken(), -entry.used());
     }
 
     fn add(&mut self, taken: i64, used: i64) {

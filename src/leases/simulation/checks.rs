@@ -41,7 +41,7 @@ impl World {
         let awaited: i64 = state
             .silent()
             .map(|(run, entry)| {
-                let spent_unheard = self.slot_of(*run, key).map_or(0, |slot| {
+                let spent_unheard = self.slot_of(run, key).map_or(0, |slot| {
                     slot.cell.counts().consumed.saturating_sub(entry.totals.consumed) + slot.held
                 });
                 entry.outstanding().cast_signed() - spent_unheard.cast_signed()
