@@ -21,7 +21,6 @@ use tollgate::{
     },
     enforcement::{
         config::EnforcementConfig,
-        counter::CounterSeed,
         directory::{Directory, FileSource, Source},
         embedded::EmbeddedTotals,
         engine::{Engine, EngineParts},
@@ -39,7 +38,10 @@ use tollgate::{
         disk::Disk,
         embedded::{EmbeddedConfig, EmbeddedStore},
     },
-    leases::{holder::LeaseTimes, message::Epoch},
+    leases::{
+        holder::{HolderSeed, LeaseTimes},
+        message::Epoch,
+    },
     ledger::pools::StoredPool,
     store::{LocalCounters, counters::Counters},
 };
@@ -83,18 +85,20 @@ pub fn engine(dir: &Path, clock: Clock, others: &[TenantId]) -> Arc<Engine> {
     let store = EmbeddedStore::open(&EmbeddedConfig::default(), dir, Disk).expect("the same");
     let catalog = Catalog::parse("bench", CATALOG).expect("a valid catalog");
     let mut source = FileSource::of(&catalog);
-    let acme = source.tenants.values().next().expect("the one of the catalog").clone();
+    let acme = source.tenants.values().next().expect("the one of the catalog");
+    let acme = Tenant::clone(acme);
     let pool = pool(&acme, &source);
     let membership = PoolMembership { pool: pool.pool.clone(), class: Some(class("shop")) };
     source.pools.insert(pool.pool.id, pool);
     let member = Tenant { id: tenant("member"), pools: vec![membership], ..acme.clone() };
-    source.tenants.insert(member.id.clone(), member);
+    source.tenants.insert(member.id.clone(), member.into());
     for other in others {
-        source.tenants.insert(other.clone(), Tenant { id: other.clone(), ..acme.clone() });
+        let like = Tenant { id: other.clone(), ..acme.clone() };
+        source.tenants.insert(other.clone(), like.into());
     }
     let granted = granted(acme);
-    source.tenants.insert(granted.id.clone(), granted);
-    let seed = CounterSeed { run, times: LeaseTimes::default() };
+    source.tenants.insert(granted.id.clone(), granted.into());
+    let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
     let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));
     let config = EnforcementConfig::default();
     let directory = Arc::new(Directory::new(Source::File(Arc::new(source)), seed, None));

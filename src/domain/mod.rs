@@ -14,6 +14,7 @@ pub mod invalid;
 pub mod limit;
 pub mod meter;
 pub mod money;
+pub mod one_seed;
 pub mod operation;
 pub mod period;
 pub mod pool;

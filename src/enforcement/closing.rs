@@ -319,8 +319,8 @@ mod tests {
     use super::*;
     use crate::{
         domain::ids::{MeterName, TenantId},
-        enforcement::{counter::CounterSeed, directory::Source},
-        leases::holder::LeaseTimes,
+        enforcement::directory::Source,
+        leases::holder::{HolderSeed, LeaseTimes},
         ledger::config::LedgerConfig,
         store::LocalCounters,
     };
@@ -332,7 +332,7 @@ mod tests {
         let url = format!("postgres://nobody@localhost/none?host={}", dir.path().display());
         let ledger = Ledger::new(&LedgerConfig { url, ..LedgerConfig::default() }).unwrap();
         let run = RunId(Uuid::from_u128(1));
-        let seed = CounterSeed { run, times: LeaseTimes::default() };
+        let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
         let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), seed, None));
         let closer = RunCloser {
             ledger: &ledger,

@@ -2,22 +2,22 @@
 //! a driver works for it.
 
 use std::{
-    collections::VecDeque,
     sync::{
-        Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{Notify, futures::Notified, oneshot};
+use tokio::sync::{Notify, futures::OwnedNotified};
 
+use super::waiters::Waiters;
 use crate::{
-    domain::{cell_key::CellKey, ids::RunId, window::Window},
+    domain::{cell_key::CellKey, window::Window},
     leases::{
         cell::{Basis, Cell},
         denials::{Denials, Denied},
-        holder::{Denial, Holder, LeaseTimes, Waiting},
+        holder::{Holder, HolderSeed},
         message::{Ceiling, Totals},
         seat::Seat,
     },
@@ -26,47 +26,16 @@ use crate::{
 /// No counter has journalled as far as this.
 const NOT_PARTED: u64 = u64::MAX;
 
-/// What every counter of a run is made with.
-#[derive(Clone, Copy, Debug)]
-pub struct CounterSeed {
-    pub run: RunId,
-    pub times: LeaseTimes,
-}
-
-/// How a request that found too little in hand was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The units are taken from the cell: whoever receives this owns them.
-    Granted,
-    /// No more than `remaining` can be had, and that only if others return what they hold; without
-    /// them, `at_hand`.
-    Denied { why: Denial, remaining: u64, at_hand: u64 },
-    /// The shared counters are out of reach: the limit's policy decides.
-    Unavailable,
-}
-
-/// A request that waits for units.
-#[derive(Debug)]
-pub struct Waiter {
-    pub amount: u64,
-    /// In order of arrival.
-    number: u64,
-    pub verdict: oneshot::Sender<Verdict>,
-}
-
 /// The slow side: the holder and those who wait.
 #[derive(Debug)]
 pub struct Slow {
     pub holder: Holder,
     pub ceiling: Ceiling,
-    pub waiters: VecDeque<Waiter>,
-    next_number: u64,
-    /// Waiters below this number were waiting when the last call was built.
-    call_saw_below: u64,
+    pub waiters: Waiters,
     /// What the last call was built on.
     call_basis: Basis,
-    /// The journal knows that this run touches the key.
-    pub is_opened: bool,
+    /// Told after the next answer or failure of a call, if anybody waits for that.
+    called: Option<Arc<Notify>>,
 }
 
 /// One (tenant, meter, subject, window) of a summed meter.
@@ -81,8 +50,6 @@ pub struct Counter {
     /// Wakes the driver before its time.
     wake: Notify,
     seat: Seat,
-    /// Told after each answer or failure of a call.
-    called: Notify,
     /// When the last answer came, milliseconds since the start of the run; 0 = never.
     answered_at_ms: AtomicU64,
     /// Everything was returned and told at the end of its life; it may be dropped.
@@ -99,6 +66,8 @@ pub struct Counter {
     refused: AtomicU64,
     /// The counter of the window after has been made.
     has_next: AtomicBool,
+    /// The journal knows that this run touches the key.
+    is_opened: AtomicBool,
 }
 
 /// What a counter that was dropped in mid-window leaves behind.
@@ -112,8 +81,8 @@ pub struct Left {
 
 impl Counter {
     /// A counter with nothing in hand.
-    pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: CounterSeed) -> Self {
-        Self::with(key, window, ceiling, Cell::new(), Holder::new(seed.run, seed.times))
+    pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: Arc<HolderSeed>) -> Self {
+        Self::with(key, window, ceiling, Cell::new(), Holder::new(seed))
     }
 
     /// The counter of a key that this run has had before.
@@ -121,32 +90,29 @@ impl Counter {
         key: CellKey,
         window: Window,
         ceiling: Ceiling,
-        seed: CounterSeed,
+        seed: Arc<HolderSeed>,
         left: Left,
     ) -> Self {
         let cell = Cell::new();
-        let holder = Holder::resumed(seed.run, seed.times, &cell, left.totals);
+        let holder = Holder::resumed(seed, &cell, left.totals);
         let counter = Self::with(key, window, ceiling, cell, holder);
-        counter.slow().is_opened = left.is_opened;
+        counter.is_opened.store(left.is_opened, Ordering::Relaxed);
         counter.refused.store(left.refused, Ordering::Relaxed);
         counter
     }
 
     /// What has to be kept of it when it is dropped in mid-window.
     pub fn left(&self) -> Left {
-        let is_opened = self.slow().is_opened;
-        Left { totals: self.totals(), refused: self.refused(), is_opened }
+        Left { totals: self.totals(), refused: self.refused(), is_opened: self.is_opened() }
     }
 
     fn with(key: CellKey, window: Window, ceiling: Ceiling, cell: Cell, holder: Holder) -> Self {
         let slow = Slow {
             holder,
             ceiling,
-            waiters: VecDeque::new(),
-            next_number: 0,
-            call_saw_below: 0,
+            waiters: Waiters::default(),
             call_basis: Basis::default(),
-            is_opened: false,
+            called: None,
         };
         Self {
             key,
@@ -156,7 +122,6 @@ impl Counter {
             denials: Denials::default(),
             wake: Notify::new(),
             seat: Seat::default(),
-            called: Notify::new(),
             answered_at_ms: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             reserved: AtomicU64::new(0),
@@ -165,6 +130,7 @@ impl Counter {
             parted_at: AtomicU64::new(NOT_PARTED),
             refused: AtomicU64::new(0),
             has_next: AtomicBool::new(false),
+            is_opened: AtomicBool::new(false),
         }
     }
 
@@ -228,12 +194,15 @@ impl Counter {
         if let Some(now) = answered {
             self.answered_at_ms.store(millis(now).max(1), Ordering::Relaxed);
         }
-        self.called.notify_waiters();
+        let called = self.slow().called.take();
+        if let Some(called) = called {
+            called.notify_waiters();
+        }
     }
 
     /// Waits until a call comes back that is sent after this.
-    pub fn next_call(&self) -> Notified<'_> {
-        self.called.notified()
+    pub fn next_call(&self) -> OwnedNotified {
+        self.slow().called.get_or_insert_default().clone().notified_owned()
     }
 
     /// Whether an answer has come since it was made.
@@ -314,6 +283,16 @@ impl Counter {
         !self.has_next.swap(true, Ordering::Relaxed)
     }
 
+    /// Whether the journal knows that this run touches the key.
+    pub fn is_opened(&self) -> bool {
+        self.is_opened.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the journal knows that this run touches the key.
+    pub fn set_opened(&self) {
+        self.is_opened.store(true, Ordering::Relaxed);
+    }
+
     /// When it was last used, since the start of the run.
     pub fn used_at(&self) -> Duration {
         Duration::from_millis(self.used_at_ms.load(Ordering::Relaxed))
@@ -349,48 +328,10 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Slow {
-    /// Queues a request.
-    pub fn wait(&mut self, amount: u64) -> oneshot::Receiver<Verdict> {
-        let (verdict, receiver) = oneshot::channel();
-        let number = self.next_number;
-        self.next_number += 1;
-        self.waiters.push_back(Waiter { amount, number, verdict });
-        receiver
-    }
-
-    /// Those who wait, for the holder; whoever has gone away is forgotten.
-    pub fn waiting(&mut self) -> Option<Waiting> {
-        self.waiters.retain(|waiter| !waiter.verdict.is_closed());
-        let head = self.waiters.front()?.amount;
-        // At most so many units that no limit has; whoever adds up more is denied all the same.
-        let total = self.waiters.iter().fold(0, |sum: u64, one| sum.saturating_add(one.amount));
-        Some(Waiting { head, total })
-    }
-
     /// Notes that the call that is being sent knows of all who wait now, and of nothing that
     /// changed after `basis`, which was read before anything that it says.
     pub fn call_built(&mut self, basis: Basis) {
-        self.call_saw_below = self.next_number;
+        self.waiters.call_built();
         self.call_basis = basis;
-    }
-
-    /// Whether nobody who waits was waiting when the last call was built.
-    pub fn are_latecomers(&self) -> bool {
-        self.waiters.front().is_some_and(|head| head.number >= self.call_saw_below)
-    }
-
-    /// Takes out whom a denial applies to: of those who were waiting when the last call was built
-    /// the head, and who asks for more than `remaining`. Whoever came later asks anew: since the
-    /// call was built, more may be allowed.
-    pub fn take_denied(&mut self, remaining: u64) -> Vec<Waiter> {
-        let saw_below = self.call_saw_below;
-        let mut is_head = true;
-        let (denied, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| {
-                let applies = std::mem::take(&mut is_head) || waiter.amount > remaining;
-                applies && waiter.number < saw_below
-            });
-        self.waiters = rest.into();
-        denied
     }
 }

@@ -70,7 +70,7 @@ impl Floors {
             }
             Self::Embedded { store, .. } => {
                 let store = store.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                store.total(key).and_then(|total| total.distinct.clone())
+                store.total(key).and_then(|total| total.distinct.as_deref().cloned())
             }
         };
         Some(known.unwrap_or_default())

@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::{
     config::EnforcementConfig,
-    counter::CounterSeed,
     directory::{Directory, FileSource, Source},
     embedded::EmbeddedTotals,
     engine::{Engine, EngineParts},
@@ -48,7 +47,10 @@ use crate::{
         record::Record,
         samples,
     },
-    leases::{holder::LeaseTimes, message::Epoch},
+    leases::{
+        holder::{HolderSeed, LeaseTimes},
+        message::Epoch,
+    },
     store::{LocalCounters, counters::Counters},
 };
 
@@ -90,7 +92,7 @@ impl World {
         let journal = Journal::open(config, run, disk.clone()).unwrap();
         let store = EmbeddedStore::open(&EmbeddedConfig::default(), data_dir, disk.clone());
         let source = FileSource::of(&Catalog::parse("full-disk", CATALOG).unwrap());
-        let seed = CounterSeed { run, times: LeaseTimes::default() };
+        let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
         let directory = Arc::new(Directory::new(Source::File(Arc::new(source)), seed, None));
         let config = EnforcementConfig::default();
         let leasing = Arc::new(Leasing {

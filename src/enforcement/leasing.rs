@@ -6,12 +6,13 @@ use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    counter::{Counter, Slow, Verdict},
+    counter::{Counter, Slow},
     fence::{Fence, Fenced},
     floors::{Floors, Known},
     lease_metrics::LeaseMetrics,
     retention::KeyRetentions,
     run_time::RunTime,
+    waiters::Verdict,
 };
 use crate::{
     domain::{cell_key::CellKey, distinct::DistinctCount, quota::DecidedBy, usage::Durability},
@@ -103,7 +104,7 @@ impl Leasing {
                     let mut slow = counter.slow();
                     // What became of a call says nothing to those who came later, where nobody
                     // is left who waited for it.
-                    if !slow.are_latecomers() {
+                    if !slow.waiters.are_latecomers() {
                         answer_all_unavailable(&mut slow);
                     }
                 }
@@ -140,7 +141,7 @@ impl Leasing {
         counter.look();
         let mut slow = counter.slow();
         self.serve_waiters(counter, &mut slow);
-        let waiting = slow.waiting();
+        let waiting = slow.waiters.waiting();
         let Some(epoch) = epoch else {
             answer_all_unavailable(&mut slow);
             // Whoever makes the epoch known wakes all counters that have something to say.
@@ -163,11 +164,11 @@ impl Leasing {
     }
 
     fn serve_waiters(self: &Arc<Self>, counter: &Arc<Counter>, slow: &mut Slow) {
-        while let Some(head) = slow.waiters.front() {
+        while let Some(head) = slow.waiters.head() {
             if counter.cell.take(head.amount) == Take::Short {
                 return;
             }
-            if let Some(head) = slow.waiters.pop_front()
+            if let Some(head) = slow.waiters.pop()
                 && head.verdict.send(Verdict::Granted).is_err()
             {
                 // The caller has gone away. This driver sees what came back at its next step.
@@ -177,7 +178,7 @@ impl Leasing {
     }
 
     fn deny(&self, counter: &Counter, why: Denial, remaining: u64, at_hand: u64) {
-        let denied = counter.slow().take_denied(remaining);
+        let denied = counter.slow().waiters.take_denied(remaining);
         if why == Denial::Exhausted {
             counter.remember_denial(remaining, self.now() + self.denial_cache);
         }
@@ -225,12 +226,14 @@ impl Leasing {
     /// that is forgotten with its host would keep its escrow for ever.
     async fn open(&self, counter: &Counter) -> bool {
         let Some(journal) = &self.opened_keys else { return true };
-        if counter.slow().is_opened {
+        if counter.is_opened() {
             return true;
         }
         let record = RecordRef::CellOpened { key: &counter.key };
         let is_opened = journal.append(record, Durability::Sync).await.is_ok();
-        counter.slow().is_opened = is_opened;
+        if is_opened {
+            counter.set_opened();
+        }
         is_opened
     }
 
@@ -325,7 +328,7 @@ impl Drop for Seated<'_> {
 }
 
 fn answer_all_unavailable(slow: &mut Slow) {
-    for waiter in slow.waiters.drain(..) {
+    for waiter in slow.waiters.take_all() {
         let _ = waiter.verdict.send(Verdict::Unavailable);
     }
 }

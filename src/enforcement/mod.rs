@@ -50,4 +50,5 @@ mod status;
 mod taken;
 mod tell_each;
 pub mod values;
+pub mod waiters;
 pub mod watch;

@@ -7,10 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{
-    counter::{Counter, Verdict},
-    leasing::Leasing,
-};
+use super::{counter::Counter, leasing::Leasing, waiters::Verdict};
 use crate::{
     domain::usage::Part,
     leases::{
@@ -125,7 +122,7 @@ impl Leasing {
             // A request for what remains asks anew, and hears what of it is at hand.
             return Acquired::Denied { remaining, at_hand: remaining };
         }
-        let verdict = counter.slow().wait(amount);
+        let verdict = counter.slow().waiters.push(amount);
         self.wake(counter);
         let mut wait =
             Wait { verdict, counter: counter.clone(), leasing: self.clone(), amount, done: false };

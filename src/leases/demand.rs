@@ -12,13 +12,13 @@ const STRETCH_MS_MIN: u64 = 100;
 pub(super) struct Demand {
     per_second: u64,
     spent: u64,
-    at: Duration,
 }
 
 impl Demand {
-    /// Takes note that `spent` units (a running total) have been spent by `now`.
-    pub(super) fn observe(&mut self, spent: u64, now: Duration) {
-        let elapsed_ms = u64::try_from(now.saturating_sub(self.at).as_millis()).unwrap_or(u64::MAX);
+    /// Takes note that `spent` units (a running total) have been spent, `elapsed` after the last
+    /// time, or after the start of the run.
+    pub(super) fn observe(&mut self, spent: u64, elapsed: Duration) {
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let newly = spent.saturating_sub(self.spent);
         let measured = newly.saturating_mul(1000) / elapsed_ms.max(STRETCH_MS_MIN);
         let kept = u128::from(2000 - elapsed_ms.min(1000));
@@ -26,7 +26,6 @@ impl Demand {
         let decayed = u64::try_from(decayed).unwrap_or(self.per_second);
         self.per_second = measured.max(decayed);
         self.spent = spent;
-        self.at = now;
     }
 
     /// Units per second.
@@ -44,9 +43,9 @@ mod tests {
         let mut demand = Demand::default();
         demand.observe(100, Duration::from_millis(1));
         assert_eq!(demand.per_second(), 1000);
-        demand.observe(100, Duration::from_millis(1001));
+        demand.observe(100, Duration::from_millis(1000));
         assert_eq!(demand.per_second(), 500);
-        demand.observe(900, Duration::from_millis(2001));
+        demand.observe(900, Duration::from_millis(1000));
         assert_eq!(demand.per_second(), 800);
     }
 }

@@ -25,21 +25,27 @@ pub struct Denied {
 /// The last denial of one counter.
 #[derive(Debug, Default)]
 pub struct Denials {
-    /// Guards the denial; only requests that found too little look at it.
-    last: Mutex<Option<Denied>>,
+    /// Guards the denial; only requests that found too little look at it. Boxed: most counters deny
+    /// nothing.
+    last: Mutex<Option<Box<Denied>>>,
 }
 
 impl Denials {
     /// Remembers a denial, in place of the one before.
     pub fn remember(&self, denied: Denied) {
         // Nothing that holds the lock panics.
-        *self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(denied);
+        let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &mut *last {
+            Some(last) => **last = denied,
+            None => *last = Some(Box::new(denied)),
+        }
     }
 
     /// What the remembered denial left remaining, if it still holds for `amount` at `now`.
     pub fn repeated(&self, cell: &Cell, amount: u64, now: Duration) -> Option<u64> {
-        let last = *self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let denied = last?;
+        let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let denied = **last.as_ref()?;
+        drop(last);
         let holds = denied.basis == cell.basis() && now < denied.until && amount > denied.remaining;
         holds.then_some(denied.remaining)
     }

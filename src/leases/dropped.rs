@@ -6,12 +6,11 @@
 //! is kept but how far they reach, and no cell is made in them again, whatever a clock that goes
 //! backwards says.
 
-use std::hash::Hash;
+use std::{collections::HashMap, hash::Hash};
 
-use ahash::AHashMap;
 use jiff::Timestamp;
 
-use crate::domain::window::Window;
+use crate::domain::{one_seed::OneSeed, window::Window};
 
 /// The window is over, and cells of such were dropped: there will be none in it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,21 +19,29 @@ pub struct Past;
 /// What the dropped cells of one tenant left, by key.
 #[derive(Debug)]
 pub struct Dropped<K, T> {
-    left: AHashMap<K, (Window, T)>,
+    /// Boxed, so that the places of the map that are empty take little.
+    left: HashMap<Box<K>, Box<Left<T>>, OneSeed>,
     /// Latest end of the windows whose cells were dropped because they were over.
     past_to: Timestamp,
+}
+
+#[derive(Debug)]
+struct Left<T> {
+    /// The end of the cell's window, if it has one.
+    end: Option<Timestamp>,
+    left: T,
 }
 
 impl<K: Eq + Hash, T> Dropped<K, T> {
     /// Nothing yet.
     pub fn new() -> Self {
-        Self { left: AHashMap::new(), past_to: Timestamp::MIN }
+        Self { left: HashMap::default(), past_to: Timestamp::MIN }
     }
 
     /// What a new cell of `key` has to go on from, if there was one before.
     pub fn look(&self, key: &K, window: &Window) -> Result<Option<&T>, Past> {
         match self.left.get(key) {
-            Some((_, left)) => Ok(Some(left)),
+            Some(kept) => Ok(Some(&kept.left)),
             None if window.end.is_some_and(|end| end <= self.past_to) => Err(Past),
             None => Ok(None),
         }
@@ -43,20 +50,22 @@ impl<K: Eq + Hash, T> Dropped<K, T> {
     /// There is a cell of `key` again.
     pub fn resume(&mut self, key: &K) {
         self.left.remove(key);
+        self.shrink();
     }
 
     /// The cell of `key` is dropped at `now`, the tenant's.
     pub fn leave(&mut self, key: K, window: Window, now: Timestamp, left: T) {
-        if !self.has_passed(&window, now) {
-            self.left.insert(key, (window, left));
+        if !self.has_passed(window.end, now) {
+            self.left.insert(Box::new(key), Box::new(Left { end: window.end, left }));
         }
     }
 
     /// Forgets what windows left that are over at `now`, the tenant's.
     pub fn forget_past(&mut self, now: Timestamp) {
         let mut left = std::mem::take(&mut self.left);
-        left.retain(|_, (window, _)| !self.has_passed(window, now));
+        left.retain(|_, kept| !self.has_passed(kept.end, now));
         self.left = left;
+        self.shrink();
     }
 
     /// Keys that left something.
@@ -69,8 +78,15 @@ impl<K: Eq + Hash, T> Dropped<K, T> {
         self.left.is_empty()
     }
 
-    fn has_passed(&mut self, window: &Window, now: Timestamp) -> bool {
-        match window.end {
+    /// Gives memory back, once most of it is free.
+    fn shrink(&mut self) {
+        if 4 * self.left.len() <= self.left.capacity() {
+            self.left.shrink_to(2 * self.left.len());
+        }
+    }
+
+    fn has_passed(&mut self, end: Option<Timestamp>, now: Timestamp) -> bool {
+        match end {
             Some(end) if end <= now => {
                 self.past_to = self.past_to.max(end);
                 true

@@ -13,9 +13,12 @@ use crate::domain::ids::RunId;
 /// everywhere.
 pub const UNFOLDED_FACTOR: u64 = 16;
 
-/// The closed runs of one key.
+/// The closed runs of one key. Most have none, and of these nothing is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fences {
+pub struct Fences(Option<Box<Closed>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Closed {
     /// Latest last.
     fences: Vec<Fence>,
     /// Closings up to this one are folded everywhere, and some of their runs are not in `fences`.
@@ -39,20 +42,21 @@ impl Fence {
 impl Fences {
     /// Whether the run is known to be closed.
     pub fn has(&self, run: RunId) -> bool {
-        self.fences.iter().any(|fence| fence.run == run)
+        self.fences().iter().any(|fence| fence.run == run)
     }
 
     /// The closing that a floor has to be as late as, for a run without an entry: it may be closed, and
     /// forgotten since. `None`: the floor of `call` is, or nobody was forgotten.
     pub fn asks_proof(&self, call: &Call) -> Option<u64> {
         let open_at = call.floor.as_ref().map_or(0, |floor| floor.closed_seq);
-        (open_at < self.folded_through).then_some(self.folded_through)
+        let folded_through = self.folded_through();
+        (open_at < folded_through).then_some(folded_through)
     }
 
     /// Whether this closing is folded here.
     pub fn is_folded(&self, run: RunId, closed_seq: u64) -> bool {
-        closed_seq <= self.folded_through
-            || self.fences.iter().any(|fence| fence.run == run && fence.closed_seq.is_some())
+        closed_seq <= self.folded_through()
+            || self.fences().iter().any(|fence| fence.run == run && fence.closed_seq.is_some())
     }
 
     /// Whether one more run cannot be remembered. The closing that all later ones wait for always can:
@@ -63,7 +67,7 @@ impl Fences {
             return false;
         }
         let unfolded =
-            self.fences.iter().filter(|fence| !fence.is_folded_through(call.folded_through));
+            self.fences().iter().filter(|fence| !fence.is_folded_through(call.folded_through));
         unfolded.count() as u64 >= call.fenced_max.saturating_mul(UNFOLDED_FACTOR)
             && !self.has(call.run)
     }
@@ -71,17 +75,26 @@ impl Fences {
     /// Remembers the run of `call`, with the number of its closing if that is folded here now, and
     /// forgets whom it may for it.
     pub fn remember(&mut self, call: &CloseCall, closed_seq: Option<u64>) {
-        match self.fences.iter_mut().find(|fence| fence.run == call.run) {
+        let Closed { fences, folded_through } = &mut **self.0.get_or_insert_default();
+        match fences.iter_mut().find(|fence| fence.run == call.run) {
             Some(fence) => fence.closed_seq = fence.closed_seq.or(closed_seq),
-            None => self.fences.push(Fence { run: call.run, closed_seq }),
+            None => fences.push(Fence { run: call.run, closed_seq }),
         }
-        while self.fences.len() as u64 > call.fenced_max {
+        while fences.len() as u64 > call.fenced_max {
             let oldest =
-                self.fences.iter().position(|fence| fence.is_folded_through(call.folded_through));
+                fences.iter().position(|fence| fence.is_folded_through(call.folded_through));
             let Some(oldest) = oldest else { break };
-            let forgotten = self.fences.remove(oldest).closed_seq.unwrap_or(0);
-            self.folded_through = self.folded_through.max(forgotten);
+            let forgotten = fences.remove(oldest).closed_seq.unwrap_or(0);
+            *folded_through = (*folded_through).max(forgotten);
         }
+    }
+
+    fn fences(&self) -> &[Fence] {
+        self.0.as_ref().map_or(&[], |closed| &closed.fences)
+    }
+
+    fn folded_through(&self) -> u64 {
+        self.0.as_ref().map_or(0, |closed| closed.folded_through)
     }
 }
 
@@ -117,6 +130,6 @@ mod tests {
         let next = CloseCall { folded_through: 1 + UNFOLDED_FACTOR, ..fold(99) };
         assert!(!fences.is_crowded(&next));
         fences.remember(&next, Some(99));
-        assert_eq!((fences.fences.len(), fences.folded_through), (1, 1 + UNFOLDED_FACTOR));
+        assert_eq!((fences.fences().len(), fences.folded_through()), (1, 1 + UNFOLDED_FACTOR));
     }
 }

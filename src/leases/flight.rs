@@ -35,11 +35,24 @@ pub(super) struct Want {
     pub behind: Option<(u64, Duration)>,
 }
 
+impl Want {
+    /// One that nobody has heard of yet.
+    pub fn new(id: u64, head: u64, now: Duration) -> Self {
+        Self { id, raised_at: now, head, first_since: None, behind: None }
+    }
+}
+
 /// What the last answer means for a head of at least this amount.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verdict {
     pub head: u64,
     pub ruling: Ruling,
+}
+
+impl Verdict {
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self.ruling, Ruling::Unavailable)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

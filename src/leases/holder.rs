@@ -5,9 +5,9 @@
 //! knows of the key from the last answer. It has no clock: `now` is the time since the start of
 //! the run on a monotonic clock.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-pub use super::step::{Denial, LeaseTimes, Step, Surroundings, Waiting};
+pub use super::step::{Denial, HolderSeed, LeaseTimes, Step, Surroundings, Waiting};
 use super::{
     cell::{Cell, CellCounts},
     demand::Demand,
@@ -15,13 +15,11 @@ use super::{
     message::{Answer, Ask, Call, Ceiling, Counted, Outcome, Recall, Totals},
     seen::Seen,
 };
-use crate::domain::ids::RunId;
 
 /// The slow side of one key.
 #[derive(Debug)]
 pub struct Holder {
-    run: RunId,
-    times: LeaseTimes,
+    seed: Arc<HolderSeed>,
     granted: u64,
     returned: u64,
     /// What the key has confirmed in this epoch.
@@ -30,17 +28,18 @@ pub struct Holder {
     ceiling: Option<Ceiling>,
     seen: Option<Seen>,
     sequence: u64,
-    flight: Option<Flight>,
+    /// Boxed as is all that only a call under way has: most holders are at rest.
+    flight: Option<Box<Flight>>,
     /// When the last call was built.
     called_at: Option<Duration>,
     /// A call failed and may have happened: the key may know more than the holder.
     uncertain: bool,
-    /// No calls in the background before this.
-    paused_until: Duration,
-    want: Option<Want>,
+    /// No calls in the background before this, microseconds since the start of the run.
+    paused_until_us: u64,
+    want: Option<Box<Want>>,
     /// A want of ours may stand in the key.
     queued: bool,
-    verdict: Option<Verdict>,
+    verdict: Option<Box<Verdict>>,
     /// The last answer said that others want what is unspent here.
     recalled: bool,
     /// Recalls answered so far, as the key sees it.
@@ -61,10 +60,9 @@ pub struct Holder {
 
 impl Holder {
     /// The slow side of a key that the run has never had before.
-    pub fn new(run: RunId, times: LeaseTimes) -> Self {
+    pub fn new(seed: Arc<HolderSeed>) -> Self {
         Self {
-            run,
-            times,
+            seed,
             granted: 0,
             returned: 0,
             told: None,
@@ -75,7 +73,7 @@ impl Holder {
             flight: None,
             called_at: None,
             uncertain: false,
-            paused_until: Duration::ZERO,
+            paused_until_us: 0,
             want: None,
             queued: false,
             verdict: None,
@@ -93,10 +91,10 @@ impl Holder {
 
     /// The slow side of a key whose cell the run has dropped: `cell` is new, `totals` are those
     /// that the dropped one left behind (see [`Holder::totals`]).
-    pub fn resumed(run: RunId, times: LeaseTimes, cell: &Cell, totals: Totals) -> Self {
+    pub fn resumed(seed: Arc<HolderSeed>, cell: &Cell, totals: Totals) -> Self {
         let Totals { granted, returned, consumed, recorded, undone } = totals;
         cell.resume(CellCounts { consumed, recorded, undone });
-        Self { granted, returned, ..Self::new(run, times) }
+        Self { granted, returned, ..Self::new(seed) }
     }
 
     /// What to do next. The driver has just tried [`Cell::take`] for the waiting requests.
@@ -123,7 +121,7 @@ impl Holder {
             return;
         };
         match answer {
-            Answer::Counted(counted) => self.counted(cell, flight, counted, now),
+            Answer::Counted(counted) => self.counted(cell, &flight, counted, now),
             Answer::Fenced => {
                 self.fenced = true;
                 // Whatever was in hand now belongs to those who closed the run.
@@ -131,7 +129,7 @@ impl Holder {
             }
             // Refused before anything happened; the driver mends the epoch or the floor.
             Answer::NeedFloor { .. } | Answer::StaleEpoch { .. } | Answer::EpochLost => {
-                self.unavailable(flight, now);
+                self.unavailable(&flight, now);
             }
         }
     }
@@ -140,16 +138,16 @@ impl Holder {
     pub fn failed(&mut self, now: Duration) {
         if let Some(flight) = self.flight.take() {
             self.uncertain = true;
-            self.unavailable(flight, now);
+            self.unavailable(&flight, now);
         }
     }
 
     /// Takes in a recall hint about this key.
     pub fn hint(&mut self, recall: &Recall) {
-        if recall.by == self.run {
+        if recall.by == self.seed.run {
             return;
         }
-        if recall.first == Some(self.run) {
+        if recall.first == Some(self.seed.run) {
             self.turn_due = true;
         } else if recall.ticket > self.answered {
             self.recall_due = true;
@@ -208,7 +206,7 @@ impl Holder {
     /// When it holds for every holder of the run, the run has reported to the epoch.
     pub fn has_reported(&self, cell: &Cell, epoch: u64) -> bool {
         // An answer of the epoch before may still bring escrow that the new one has to hear of.
-        if self.flight.is_some_and(|flight| flight.epoch != epoch) {
+        if self.flight.as_ref().is_some_and(|flight| flight.epoch != epoch) {
             return false;
         }
         let told = self.epoch == epoch && self.told.is_some();
@@ -255,7 +253,7 @@ impl Holder {
             self.epoch = around.epoch.number;
             self.told = None;
             self.uncertain = false;
-            self.paused_until = Duration::ZERO;
+            self.paused_until_us = 0;
             self.want = None;
             self.queued = false;
             self.recalled = false;
@@ -269,7 +267,7 @@ impl Holder {
 
     fn next_waiting(&mut self, cell: &Cell, waiting: Waiting, around: &Surroundings) -> Step {
         // While the counters are away, who waits is answered before a return is tried again.
-        let is_away = matches!(self.verdict, Some(Verdict { ruling: Ruling::Unavailable, .. }));
+        let is_away = self.verdict.as_ref().is_some_and(|verdict| verdict.is_unavailable());
         if self.return_due(cell) && !is_away {
             return self.send(cell, Some(waiting), around);
         }
@@ -283,10 +281,10 @@ impl Holder {
                 Ruling::Unavailable => Step::Unavailable,
             };
         }
-        if let (Some(want), Some(called_at), false) = (self.want, self.called_at, self.turn_due)
+        if let (Some(want), Some(called_at), false) = (&self.want, self.called_at, self.turn_due)
             && want.head <= waiting.head
         {
-            let until = (called_at + self.times.poll).min(self.deadline(&want)).max(called_at);
+            let until = (called_at + self.seed.times.poll).min(self.deadline(want)).max(called_at);
             if around.now < until {
                 return Step::Wait { until };
             }
@@ -307,10 +305,10 @@ impl Holder {
             return if done { Step::Retired } else { Step::Rest { until: None } };
         }
         let due = match self.called_at {
-            Some(called_at) if !urgent && !parting => called_at + self.times.settle,
+            Some(called_at) if !urgent && !parting => called_at + self.seed.times.settle,
             _ => Duration::ZERO,
         };
-        let due = due.max(self.paused_until);
+        let due = due.max(Duration::from_micros(self.paused_until_us));
         if around.now < due {
             return Step::Rest { until: Some(due) };
         }
@@ -325,29 +323,29 @@ impl Holder {
 
     /// When a want is given up.
     fn deadline(&self, want: &Want) -> Duration {
-        let in_queue = want.raised_at + self.times.queue_wait_max;
-        want.first_since.map_or(in_queue, |since| since + self.times.recall_wait)
+        let in_queue = want.raised_at + self.seed.times.queue_wait_max;
+        want.first_since.map_or(in_queue, |since| since + self.seed.times.recall_wait)
     }
 
     fn send(&mut self, cell: &Cell, waiting: Option<Waiting>, around: &Surroundings) -> Step {
         let now = around.now;
         let closed = self.recall_due || self.recalled || self.retiring.is_some();
         let spent = self.granted.saturating_sub(self.returned + cell.available());
-        self.demand.observe(spent, now);
+        self.demand.observe(spent, now.saturating_sub(self.called_at.unwrap_or_default()));
         if closed {
             // Out of hand first, then said to be returned: never the other way round.
             self.returned += cell.close();
         }
         let in_hand = if closed { 0 } else { cell.available() };
-        let micros = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        self.sequence = micros.max(self.sequence + 1);
-        let last = self.want.is_some_and(|want| now >= self.deadline(&want));
+        self.sequence = micros(now).max(self.sequence + 1);
+        let last = self.want.as_ref().is_some_and(|want| now >= self.deadline(want));
         let depose = self
             .want
+            .as_ref()
             .and_then(|want| want.behind)
-            .filter(|(_, since)| now.saturating_sub(*since) >= self.times.depose_after);
+            .filter(|(_, since)| now.saturating_sub(*since) >= self.seed.times.depose_after);
         let call = Call {
-            run: self.run,
+            run: self.seed.run,
             sequence: self.sequence,
             epoch: around.epoch,
             totals: self.totals(cell),
@@ -358,7 +356,7 @@ impl Holder {
             retention: self.retiring.flatten(),
             floor: None,
         };
-        self.flight = Some(Flight {
+        self.flight = Some(Box::new(Flight {
             sequence: call.sequence,
             epoch: call.epoch.number,
             totals: call.totals,
@@ -367,7 +365,7 @@ impl Holder {
             parted: self.retiring.is_some(),
             waiting,
             in_hand,
-        });
+        }));
         self.called_at = Some(now);
         self.recall_due = false;
         self.look_due = false;
@@ -391,17 +389,11 @@ impl Holder {
         let mut ask = Ask { want: 0, need_to: granted, wanted_to: granted, target: granted, last };
         if let Some(Waiting { head, total }) = waiting {
             let sequence = self.sequence;
-            let want = self.want.get_or_insert(Want {
-                id: sequence,
-                raised_at: now,
-                head,
-                first_since: None,
-                behind: None,
-            });
+            let want = self.want.get_or_insert_with(|| Box::new(Want::new(sequence, head, now)));
             want.head = head;
             ask = Ask { want: want.id, need_to: to(head), wanted_to: to(total), ..ask };
         }
-        let ahead_ms = u64::try_from(self.times.prefetch.as_millis()).unwrap_or(u64::MAX);
+        let ahead_ms = u64::try_from(self.seed.times.prefetch.as_millis()).unwrap_or(u64::MAX);
         let ahead = self.demand.per_second().saturating_mul(ahead_ms) / 1000;
         let limited = self.ceiling.is_some_and(|ceiling| ceiling.units.is_some());
         let worthwhile = limited && !closed;
@@ -409,7 +401,7 @@ impl Holder {
         Ask { target: target.max(ask.wanted_to), ..ask }
     }
 
-    fn counted(&mut self, cell: &Cell, flight: Flight, counted: &Counted, now: Duration) {
+    fn counted(&mut self, cell: &Cell, flight: &Flight, counted: &Counted, now: Duration) {
         let totals = counted.totals;
         let gained = totals.granted.saturating_sub(self.granted);
         self.granted += gained;
@@ -438,7 +430,7 @@ impl Holder {
     }
 
     /// What the outcome means for those who wait.
-    fn rule(&mut self, cell: &Cell, flight: Flight, counted: &Counted, now: Duration) {
+    fn rule(&mut self, cell: &Cell, flight: &Flight, counted: &Counted, now: Duration) {
         self.queued = false;
         match counted.outcome {
             Outcome::Met => self.want = None,
@@ -484,15 +476,20 @@ impl Holder {
         }
     }
 
-    fn settle_wait(&mut self, flight: Flight, ruling: Ruling) {
+    fn settle_wait(&mut self, flight: &Flight, ruling: Ruling) {
         self.want = None;
-        self.verdict = flight.waiting.map(|waiting| Verdict { head: waiting.head, ruling });
+        let verdict = |head| Box::new(Verdict { head, ruling });
+        self.verdict = flight.waiting.map(|waiting| verdict(waiting.head));
     }
 
-    fn unavailable(&mut self, flight: Flight, now: Duration) {
+    fn unavailable(&mut self, flight: &Flight, now: Duration) {
         self.queued |= flight.waiting.is_some();
         self.recall_due |= flight.closed;
-        self.paused_until = now + self.times.retry;
+        self.paused_until_us = micros(now + self.seed.times.retry);
         self.settle_wait(flight, Ruling::Unavailable);
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -6,16 +6,22 @@ use uuid::Uuid;
 
 use super::{
     cell::Cell,
-    holder::{Denial, Holder, LeaseTimes, Step, Surroundings, Waiting},
+    holder::{Denial, Holder, HolderSeed, LeaseTimes, Step, Surroundings, Waiting},
     key::KeyState,
     message::{Answer, Call, Ceiling, Epoch, Floor, Recall},
 };
 use crate::domain::ids::RunId;
 
+/// The holder of a run of this number.
+fn holder(run: u128) -> Holder {
+    let seed = HolderSeed { run: RunId(Uuid::from_u128(run)), times: LeaseTimes::default() };
+    Holder::new(seed.into())
+}
+
 #[test]
 fn a_return_that_fails_keeps_nobody_waiting() {
     let times = LeaseTimes::default();
-    let mut holder = Holder::new(RunId(Uuid::from_u128(1)), times);
+    let mut holder = holder(1);
     let cell = Cell::new();
     let around = Surroundings {
         epoch: Epoch { number: 1, recovered: true },
@@ -50,8 +56,7 @@ fn what_was_used_beyond_the_ceiling_is_not_said_to_remain() {
         let call = Call { floor: Some(Box::new(Floor::default())), ..call.clone() };
         KeyState::apply(&mut key, true, &call).0
     };
-    let mut holders = [1, 2]
-        .map(|run| (Holder::new(RunId(Uuid::from_u128(run)), LeaseTimes::default()), Cell::new()));
+    let mut holders = [1, 2].map(|run| (holder(run), Cell::new()));
     let [(holder, cell), (other, others)] = &mut holders;
     // The other holds 8, and 5 more are recorded after the fact: 3 beyond what is free.
     let eight = Some(Waiting { head: 8, total: 8 });
@@ -82,8 +87,7 @@ fn a_cell_that_parts_while_a_call_is_under_way_calls_once_more() {
         ceiling: Ceiling { units: Some(10), version: 1 },
         now: Duration::from_secs(1),
     };
-    let (mut holder, cell) =
-        (Holder::new(RunId(Uuid::from_u128(1)), LeaseTimes::default()), Cell::new());
+    let (mut holder, cell) = (holder(1), Cell::new());
     let mut key = None;
     let mut ask = |call: &Call| {
         let call = Call { floor: Some(Box::new(Floor::default())), ..call.clone() };

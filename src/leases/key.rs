@@ -51,7 +51,7 @@ pub struct KeyState {
     /// One of the two sums is past what can be counted; both then say [`AMOUNT_MAX`].
     overflowed: bool,
     /// Entries with outstanding escrow.
-    holders: u64,
+    holders: u32,
     ceiling: Option<Ceiling>,
     /// Grows with each want and each lowering of the ceiling.
     tickets: u64,
@@ -353,7 +353,7 @@ impl KeyState {
             return 0;
         }
         let remaining = (self.free() - exact.cast_signed()).max(0).cast_unsigned();
-        let others = self.holders - u64::from(entry.outstanding() > 0);
+        let others = u64::from(self.holders) - u64::from(entry.outstanding() > 0);
         target.saturating_sub(exact).min(remaining / (2 * (others + 1)))
     }
 
@@ -447,7 +447,7 @@ impl KeyState {
         if let Some(before) = self.entries.insert(run, entry) {
             self.subtract(before);
         }
-        self.holders += u64::from(entry.outstanding() > 0);
+        self.holders += u32::from(entry.outstanding() > 0);
         self.overflowed |= entry.is_full();
         self.add(entry.taken(), entry.used());
     }
@@ -459,7 +459,7 @@ impl KeyState {
     }
 
     fn subtract(&mut self, entry: Entry) {
-        self.holders -= u64::from(entry.outstanding() > 0);
+        self.holders -= u32::from(entry.outstanding() > 0);
         self.add(-entry.taken(), -entry.used());
     }
 

@@ -3,6 +3,14 @@
 use std::time::Duration;
 
 use super::message::{Call, Ceiling, Epoch};
+use crate::domain::ids::RunId;
+
+/// What every holder of a run is made with, and shares with the others.
+#[derive(Clone, Copy, Debug)]
+pub struct HolderSeed {
+    pub run: RunId,
+    pub times: LeaseTimes,
+}
 
 /// The protocol's times.
 #[derive(Clone, Copy, Debug)]

@@ -81,6 +81,13 @@ impl Counters {
         }
     }
 
+    /// Gives the memory back that forgotten counters took in this process.
+    pub fn shrink(&self) {
+        if let Self::Local(local) = self {
+            local.shrink();
+        }
+    }
+
     /// The keys that have an entry of `run`, or of which that cannot be told, found by looking at every
     /// key there is. None in this process: what its counters know of other runs is the ledger's.
     pub async fn keys_of_run(&self, run: RunId) -> Result<Vec<CellKey>, StoreError> {

@@ -224,7 +224,7 @@ mod tests {
         domain::ids::RunId,
         leases::{
             cell::Cell,
-            holder::{Holder, LeaseTimes, Step, Surroundings, Waiting},
+            holder::{Holder, HolderSeed, LeaseTimes, Step, Surroundings, Waiting},
             message::Epoch,
         },
     };
@@ -282,7 +282,8 @@ mod tests {
             wanted in 1_u64..50,
         ) {
             let run = RunId(Uuid::nil());
-            let (cell, mut holder) = (Cell::new(), Holder::new(run, LeaseTimes::default()));
+            let seed = HolderSeed { run, times: LeaseTimes::default() };
+            let (cell, mut holder) = (Cell::new(), Holder::new(seed.into()));
             let ceiling = Ceiling { units: Some(10), version: 1 };
             let epoch = Epoch { number: 1, recovered: true };
             let waiting = Some(Waiting { head: wanted, total: wanted });

@@ -104,6 +104,12 @@ impl LocalCounters {
         self.counters.look(key, Inspection::of).flatten()
     }
 
+    /// Gives the memory back that forgotten counters took.
+    pub fn shrink(&self) {
+        self.counters.shrink();
+        self.distinct.shrink();
+    }
+
     /// All counters, in no order.
     pub fn keys(&self) -> Vec<CellKey> {
         self.counters.keys()

@@ -1,6 +1,6 @@
 //! States by key, in this process, and not more of them than there is room for.
 
-use dashmap::{DashMap, mapref::entry::Entry};
+use dashmap::DashMap;
 
 use super::error::StoreError;
 use crate::domain::cell_key::CellKey;
@@ -8,8 +8,9 @@ use crate::domain::cell_key::CellKey;
 /// States by key.
 #[derive(Debug)]
 pub(super) struct Shelf<S> {
-    /// Present slots hold a state; they are slots because the state machines take them.
-    slots: DashMap<CellKey, Option<S>, ahash::RandomState>,
+    /// A slot holds a state, unless it is about to be taken out. It is a slot because the state
+    /// machines take one. Boxed: of a large map half may be empty, and that half should be of pointers.
+    slots: DashMap<Box<CellKey>, Box<Option<S>>, ahash::RandomState>,
     keys_max: usize,
 }
 
@@ -25,36 +26,41 @@ impl<S> Shelf<S> {
         key: &CellKey,
         change: impl FnOnce(&mut Option<S>) -> (R, Keep),
     ) -> Result<R, StoreError> {
-        // Asked before the entry is locked: the length looks at every shard.
-        let is_full = !self.slots.contains_key(key) && self.slots.len() >= self.keys_max;
-        match self.slots.entry(key.clone()) {
-            Entry::Occupied(mut entry) => {
-                let (result, keep) = change(entry.get_mut());
-                if keep == Keep::No {
-                    entry.remove();
-                }
-                Ok(result)
+        let mut slot = match self.slots.get_mut(key) {
+            Some(slot) => slot,
+            None if self.slots.len() >= self.keys_max => {
+                return Err(StoreError::Full { keys_max: self.keys_max });
             }
-            Entry::Vacant(_) if is_full => Err(StoreError::Full { keys_max: self.keys_max }),
-            Entry::Vacant(entry) => {
-                let mut slot = None;
-                let (result, keep) = change(&mut slot);
-                if keep == Keep::Yes && slot.is_some() {
-                    entry.insert(slot);
-                }
-                Ok(result)
-            }
+            None => self.slots.entry(Box::new(key.clone())).or_default(),
+        };
+        let (result, keep) = change(&mut slot);
+        if keep == Keep::No {
+            **slot = None;
+        }
+        let is_empty = slot.is_none();
+        drop(slot);
+        if is_empty {
+            // Unless somebody has put a state there meanwhile.
+            self.slots.remove_if(key, |_, slot| slot.is_none());
+        }
+        Ok(result)
+    }
+
+    /// Gives memory back, once most of it is free. Looks at all that is there if so.
+    pub(super) fn shrink(&self) {
+        if 4 * self.slots.len() <= self.slots.capacity() {
+            self.slots.shrink_to_fit();
         }
     }
 
     /// What `look` sees in the state of `key`.
     pub(super) fn look<R>(&self, key: &CellKey, look: impl FnOnce(&S) -> R) -> Option<R> {
-        self.slots.get(key).and_then(|slot| slot.as_ref().map(look))
+        self.slots.get(key).and_then(|slot| (**slot).as_ref().map(look))
     }
 
     /// All keys, in no order.
     pub(super) fn keys(&self) -> Vec<CellKey> {
-        self.slots.iter().map(|slot| slot.key().clone()).collect()
+        self.slots.iter().map(|slot| (**slot.key()).clone()).collect()
     }
 }
 

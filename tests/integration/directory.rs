@@ -7,11 +7,10 @@ use tokio::{task::JoinSet, time::timeout};
 use tollgate::{
     domain::ids::{RunId, TenantId},
     enforcement::{
-        counter::CounterSeed,
         directory::{Directory, Source},
         error::EngineError,
     },
-    leases::holder::LeaseTimes,
+    leases::holder::{HolderSeed, LeaseTimes},
 };
 use uuid::Uuid;
 
@@ -43,7 +42,7 @@ async fn until_one_waits(pool: &PgPool) {
 }
 
 fn directory(world: &World) -> Arc<Directory> {
-    let seed = CounterSeed { run: RunId(Uuid::new_v4()), times: LeaseTimes::default() };
+    let seed = Arc::new(HolderSeed { run: RunId(Uuid::new_v4()), times: LeaseTimes::default() });
     Arc::new(Directory::new(Source::Ledger(world.ledger.clone()), seed, None))
 }
 

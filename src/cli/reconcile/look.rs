@@ -17,12 +17,9 @@ use crate::{
         ids::{RunId, TenantId},
         invalid::Invalid,
     },
-    enforcement::{
-        counter::CounterSeed,
-        directory::{Directory, Source},
-    },
+    enforcement::directory::{Directory, Source},
     jobs::overages::{plans::Plans, recheck::Recheck},
-    leases::holder::LeaseTimes,
+    leases::holder::{HolderSeed, LeaseTimes},
     ledger::{
         Ledger,
         reconcile::{OWNERS_PAGE_MAX, Scope},
@@ -156,7 +153,7 @@ impl Look<'_> {
             );
         }
         let reached: Reached = reach(self.redis.clone(), self.ledger).await?;
-        let seed = CounterSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
+        let seed = Arc::new(HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() });
         let directory = Arc::new(Directory::new(Source::Ledger(self.ledger.clone()), seed, None));
         let look = CounterLook {
             ledger: self.ledger,

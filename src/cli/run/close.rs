@@ -17,10 +17,9 @@ use crate::{
     enforcement::{
         alive::{ago, alive_within, seems_alive},
         closing::{Closed, RunCloser},
-        counter::CounterSeed,
         directory::{Directory, Source},
     },
-    leases::holder::LeaseTimes,
+    leases::holder::{HolderSeed, LeaseTimes},
     ledger::runs::{ClosedHow, Closing},
     store::{counters::Counters, keys::counter_name},
 };
@@ -101,7 +100,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     let reached = reach(settings.redis, &ledger).await?;
-    let seed = CounterSeed { run, times: LeaseTimes::default() };
+    let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
     let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), seed, None));
     let closer = RunCloser {
         ledger: &ledger,

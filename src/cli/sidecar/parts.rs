@@ -11,7 +11,6 @@ use crate::{
     domain::ids::RunId,
     enforcement::{
         background::{alerts, changes, distinct, housekeeping, pools, recalls},
-        counter::CounterSeed,
         directory::{Directory, Source},
         engine::{Engine, EngineParts},
         fence::Fence,
@@ -23,7 +22,7 @@ use crate::{
         values::Values,
     },
     journal::Journal,
-    leases::message::Epoch,
+    leases::{holder::HolderSeed, message::Epoch},
     ledger::Ledger,
     lifecycle::tasks::TaskGroup,
     store::counters::Counters,
@@ -35,7 +34,7 @@ pub struct Base {
     pub journal: Journal,
     pub run: RunId,
     pub clock: Clock,
-    pub seed: CounterSeed,
+    pub seed: Arc<HolderSeed>,
     pub values: Arc<Values>,
 }
 
@@ -58,7 +57,7 @@ pub fn build(
     let Backing { source, counters, floors, epoch, journals_keys } = backing;
     let snapshot = matches!(source, Source::Ledger(_))
         .then(|| base.settings.journal.data_dir.join("tenants.json"));
-    let directory = Arc::new(Directory::new(source, base.seed, snapshot));
+    let directory = Arc::new(Directory::new(source, base.seed.clone(), snapshot));
     directory.restore();
     let retentions = KeyRetentions {
         directory: directory.clone(),

@@ -10,9 +10,9 @@ use crate::{
     clock::Clock,
     config::Settings,
     domain::{catalog::Catalog, ids::RunId},
-    enforcement::{counter::CounterSeed, engine::Engine, fence::Fenced, leasing::Leasing},
+    enforcement::{engine::Engine, fence::Fenced, leasing::Leasing},
     journal::{Journal, disk::Disk, shared::Health},
-    leases::holder::LeaseTimes,
+    leases::holder::{HolderSeed, LeaseTimes},
     lifecycle::{readiness::Readiness, tasks::TaskGroup},
 };
 
@@ -104,7 +104,7 @@ pub async fn start(
         settle: settings.enforcement.settle_interval(),
         ..LeaseTimes::default()
     };
-    let seed = CounterSeed { run, times };
+    let seed = Arc::new(HolderSeed { run, times });
     let base = Base {
         settings: settings.clone(),
         journal,

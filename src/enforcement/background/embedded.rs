@@ -104,9 +104,9 @@ impl EmbeddedFlusher {
         };
         self.engine.flushed_to.store(reader.position().into(), Ordering::Release);
         self.reader = Some(reader);
-        for (key, share) in absorbed.undone {
+        for (key, units) in absorbed.undone {
             // Every tenant is known here.
-            self.engine.undo_to(&key, u64::try_from(share.undone).unwrap_or(u64::MAX)).await;
+            self.engine.undo_to(&key, units).await;
         }
         Ok(was_idle)
     }

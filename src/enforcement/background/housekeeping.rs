@@ -103,6 +103,7 @@ impl Engine {
             state
                 .drop_done_counters(now, |counter| counter.is_done() && self.is_idle(counter, now));
         }
+        self.leasing.counters.shrink();
         self.forget_values(real_now);
         self.alerts.forget(|key| {
             self.directory.known(&key.tenant).is_some_and(|state| state.is_current(key, real_now))

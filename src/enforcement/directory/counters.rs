@@ -3,16 +3,21 @@
 //! A later counter of the same key goes on from what a dropped one left (`leases::dropped`). Usage that
 //! is recorded in windows that are over still goes to the ledger, and no longer to the counters.
 
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    borrow::Borrow,
+    collections::{HashMap, HashSet},
+    hash::{Hash, Hasher},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
-use ahash::AHashMap;
 use jiff::Timestamp;
 
 use crate::{
-    domain::{cell_key::CellKey, ids::MeterName, window::Window},
-    enforcement::counter::{Counter, CounterSeed, Left},
+    domain::{cell_key::CellKey, ids::MeterName, one_seed::OneSeed, window::Window},
+    enforcement::counter::{Counter, Left},
     leases::{
         dropped::{Dropped, Past},
+        holder::HolderSeed,
         message::Ceiling,
     },
 };
@@ -34,27 +39,68 @@ pub enum NoCounter {
 pub struct Counters {
     /// Held for a look-up at most.
     kept: RwLock<Kept>,
-    seed: CounterSeed,
+    seed: Arc<HolderSeed>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Kept {
-    live: AHashMap<CellKey, Arc<Counter>>,
-    live_of_meter: AHashMap<MeterName, usize>,
-    dropped: Dropped<CellKey, Left>,
+    live: HashSet<ByKey, OneSeed>,
+    /// How many of them each meter has. Counted from when that is first asked: of most tenants it
+    /// never is.
+    live_of_meter: Option<Box<OfMeters>>,
+    /// Made when the first counter is dropped.
+    dropped: Option<Box<Dropped<CellKey, Left>>>,
 }
+
+/// Counters by their meters.
+#[derive(Debug, Default)]
+struct OfMeters(HashMap<MeterName, usize, OneSeed>);
+
+impl OfMeters {
+    fn count(&mut self, meter: &MeterName) {
+        *self.0.entry(meter.clone()).or_default() += 1;
+    }
+
+    fn uncount(&mut self, meter: &MeterName) {
+        if let Some(counted) = self.0.get_mut(meter) {
+            *counted = counted.saturating_sub(1);
+        }
+    }
+}
+
+/// A counter that is found by its key.
+#[derive(Debug)]
+struct ByKey(Arc<Counter>);
+
+impl Borrow<CellKey> for ByKey {
+    fn borrow(&self) -> &CellKey {
+        &self.0.key
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
 
 impl Counters {
     /// None yet.
-    pub fn new(seed: CounterSeed) -> Self {
-        let kept =
-            Kept { live: AHashMap::new(), live_of_meter: AHashMap::new(), dropped: Dropped::new() };
-        Self { kept: RwLock::new(kept), seed }
+    pub fn new(seed: Arc<HolderSeed>) -> Self {
+        Self { kept: RwLock::default(), seed }
     }
 
     /// The counter of `key`, if it is live.
     pub fn get(&self, key: &CellKey) -> Option<Arc<Counter>> {
-        self.read().live.get(key).cloned()
+        self.read().live.get(key).map(|ByKey(counter)| counter.clone())
     }
 
     /// The counter of `key`, made when it is not live. `ceiling` is asked while no other counter
@@ -71,27 +117,27 @@ impl Counters {
             return Ok(counter);
         }
         let mut kept = self.write();
-        if let Some(counter) = kept.live.get(key) {
+        if let Some(ByKey(counter)) = kept.live.get(key) {
             return Ok(counter.clone());
         }
-        let left = kept.dropped.look(key, &window).map_err(|Past| NoCounter::Past)?.copied();
-        let live = kept.live_of_meter.entry(key.meter.clone()).or_default();
-        if meter_max.is_some_and(|max| *live >= max) {
+        let left = kept.left(key, &window)?;
+        if meter_max.is_some_and(|max| kept.count_of(&key.meter) >= max) {
             return Err(NoCounter::TooMany);
         }
-        *live += 1;
-        kept.dropped.resume(key);
+        if let Some(dropped) = &mut kept.dropped {
+            dropped.resume(key);
+        }
         let counter = Arc::new(match left {
-            None => Counter::new(key.apart(), window, ceiling(), self.seed),
-            Some(left) => Counter::resumed(key.apart(), window, ceiling(), self.seed, left),
+            None => Counter::new(key.apart(), window, ceiling(), self.seed.clone()),
+            Some(left) => Counter::resumed(key.apart(), window, ceiling(), self.seed.clone(), left),
         });
-        kept.live.insert(key.clone(), counter.clone());
+        kept.insert(counter.clone());
         Ok(counter)
     }
 
     /// All live counters.
     pub fn all(&self) -> Vec<Arc<Counter>> {
-        self.read().live.values().cloned().collect()
+        self.read().live.iter().map(|ByKey(counter)| counter.clone()).collect()
     }
 
     /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.
@@ -102,22 +148,29 @@ impl Counters {
         let mut kept = self.write();
         let Kept { live, live_of_meter, dropped } = &mut *kept;
         let is_over = |window: &Window| window.end.is_some_and(|end| end <= now);
-        live.retain(|key, counter| {
+        live.retain(|ByKey(counter)| {
             let is_over = is_over(&counter.window);
             if Arc::strong_count(counter) > 1
                 || !done(counter)
-                || (!is_over && dropped.len() >= LEFT_MAX)
+                || (!is_over && dropped.as_ref().is_some_and(|it| it.len() >= LEFT_MAX))
             {
                 return true;
             }
-            if let Some(live) = live_of_meter.get_mut(&key.meter) {
-                *live = live.saturating_sub(1);
+            let key = &counter.key;
+            if let Some(of_meter) = live_of_meter {
+                of_meter.uncount(&key.meter);
             }
+            let dropped = dropped.get_or_insert_default();
             dropped.leave(key.clone(), counter.window, now, counter.left());
             false
         });
-        dropped.forget_past(now);
-        live_of_meter.retain(|_, live| *live > 0);
+        if let Some(dropped) = dropped {
+            dropped.forget_past(now);
+        }
+        if let Some(of_meter) = live_of_meter {
+            of_meter.0.retain(|_, live| *live > 0);
+        }
+        kept.shrink();
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Kept> {
@@ -126,6 +179,41 @@ impl Counters {
 
     fn write(&self) -> RwLockWriteGuard<'_, Kept> {
         self.kept.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Kept {
+    fn insert(&mut self, counter: Arc<Counter>) {
+        if let Some(of_meter) = &mut self.live_of_meter {
+            of_meter.count(&counter.key.meter);
+        }
+        self.live.insert(ByKey(counter));
+    }
+
+    /// What a dropped counter of `key` left behind.
+    fn left(&self, key: &CellKey, window: &Window) -> Result<Option<Left>, NoCounter> {
+        let Some(dropped) = &self.dropped else { return Ok(None) };
+        Ok(dropped.look(key, window).map_err(|Past| NoCounter::Past)?.copied())
+    }
+
+    /// How many counters of `meter` are live.
+    fn count_of(&mut self, meter: &MeterName) -> usize {
+        let of_meter = self.live_of_meter.get_or_insert_with(|| {
+            let mut of_meter = Box::<OfMeters>::default();
+            self.live.iter().for_each(|ByKey(counter)| of_meter.count(&counter.key.meter));
+            of_meter
+        });
+        of_meter.0.get(meter).copied().unwrap_or(0)
+    }
+
+    /// Gives memory back, once most of it is free.
+    fn shrink(&mut self) {
+        if self.live.is_empty() {
+            self.live_of_meter = None;
+        }
+        if 4 * self.live.len() <= self.live.capacity() {
+            self.live.shrink_to(2 * self.live.len());
+        }
     }
 }
 
@@ -147,7 +235,10 @@ mod tests {
     const CEILING: Ceiling = Ceiling { units: Some(100), version: 1 };
 
     fn counters() -> Counters {
-        Counters::new(CounterSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() })
+        Counters::new(Arc::new(HolderSeed {
+            run: RunId(Uuid::nil()),
+            times: LeaseTimes::default(),
+        }))
     }
 
     /// The key of a subject, in a window of the first minute ever.
@@ -188,11 +279,11 @@ mod tests {
     fn a_counter_that_was_dropped_unopened_is_not_taken_for_opened() {
         let counters = counters();
         let opened = make(&counters, "opened", 9).unwrap();
-        opened.slow().is_opened = true;
+        opened.set_opened();
         drop(opened);
         make(&counters, "unopened", 9).unwrap();
         counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
-        let is_opened = |subject| make(&counters, subject, 9).unwrap().slow().is_opened;
+        let is_opened = |subject| make(&counters, subject, 9).unwrap().is_opened();
         assert!(is_opened("opened"), "it is journalled again and again");
         assert!(!is_opened("unopened"), "whoever closes the run would not know of the key");
     }

@@ -40,7 +40,7 @@ pub use self::{
     source::{FileSource, Source},
 };
 use super::{
-    counter::{Counter, CounterSeed},
+    counter::Counter,
     error::{EngineError, Unknown, UnknownName},
 };
 use crate::{
@@ -50,6 +50,7 @@ use crate::{
         pool::Pool,
         tenant::{PlanVersion, Tenant},
     },
+    leases::holder::HolderSeed,
     ledger::{Ledger, tenants::ChangeCursor},
 };
 
@@ -77,7 +78,7 @@ pub struct Directory {
     catalog_loads: Loads<CatalogName, Arc<CatalogInForce>>,
     settling: SettlingPools,
     source: Source,
-    seed: CounterSeed,
+    seed: Arc<HolderSeed>,
     /// Read while a tenant is looked up and put in, written while changes are taken in: a tenant
     /// that was read before a change is in when the change comes, and does not miss it.
     loading: RwLock<()>,
@@ -92,7 +93,7 @@ pub struct Directory {
 
 impl Directory {
     /// An empty directory, filled from `source` as tenants are asked for.
-    pub fn new(source: Source, seed: CounterSeed, snapshot_path: Option<PathBuf>) -> Self {
+    pub fn new(source: Source, seed: Arc<HolderSeed>, snapshot_path: Option<PathBuf>) -> Self {
         Self {
             tenants: DashMap::with_hasher(RandomState::new()),
             plans: DashMap::with_hasher(RandomState::new()),
@@ -167,14 +168,14 @@ impl Directory {
         }
     }
 
-    async fn admit(&self, tenant: Tenant) -> Result<Arc<TenantState>, EngineError> {
+    async fn admit(&self, tenant: Arc<Tenant>) -> Result<Arc<TenantState>, EngineError> {
         let id = tenant.id.clone();
-        let state = TenantState::new(self.terms(tenant).await?, self.seed);
+        let state = TenantState::new(self.terms(tenant).await?, self.seed.clone());
         self.is_unsaved.store(true, Ordering::Relaxed);
         Ok(self.tenants.entry(id).or_insert_with(|| Arc::new(state)).clone())
     }
 
-    async fn terms(&self, tenant: Tenant) -> Result<Terms, EngineError> {
+    async fn terms(&self, tenant: Arc<Tenant>) -> Result<Terms, EngineError> {
         let plan = self.plan(&tenant.subscription.plan).await?;
         let catalog = self.catalog(&tenant.subscription.plan.catalog).await?;
         Ok(Terms::new(tenant, plan, catalog))
@@ -273,7 +274,7 @@ impl Directory {
             self.unknown.forget(&tenant.id);
             counters.extend(self.follow_pools(&tenant).await?);
             if let Some(state) = self.known(&tenant.id) {
-                counters.extend(state.replace_terms(self.terms(tenant).await?));
+                counters.extend(state.replace_terms(self.terms(tenant.into()).await?));
                 self.is_unsaved.store(true, Ordering::Relaxed);
             }
         }
@@ -322,7 +323,8 @@ impl Directory {
             for cell in pool.owners().filter_map(|owner| self.known(&owner)) {
                 let terms = cell.terms();
                 if terms.tenant.test_clock != tenant.test_clock {
-                    let moved = Tenant { test_clock: tenant.test_clock, ..terms.tenant.clone() };
+                    let known = Tenant::clone(&terms.tenant);
+                    let moved = Tenant { test_clock: tenant.test_clock, ..known };
                     cell.replace_terms(terms.of(moved));
                 }
             }
@@ -341,7 +343,7 @@ impl Directory {
         self.is_unsaved.store(true, Ordering::Relaxed);
         let known = match self.tenants.entry(terms.tenant.id.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Arc::new(TenantState::new(terms, self.seed)));
+                vacant.insert(Arc::new(TenantState::new(terms, self.seed.clone())));
                 return Ok(vec![]);
             }
             Entry::Occupied(known) => known.get().clone(),
@@ -378,7 +380,7 @@ impl Directory {
             match cell_terms(cell, &definition, catalog) {
                 Ok(terms) => {
                     let id = terms.tenant.id.clone();
-                    self.tenants.insert(id, Arc::new(TenantState::new(terms, self.seed)));
+                    self.tenants.insert(id, Arc::new(TenantState::new(terms, self.seed.clone())));
                 }
                 Err(error) => tracing::warn!(%error, "ignoring a pool of the snapshot"),
             }
@@ -390,7 +392,8 @@ impl Directory {
             if let Some((plan, catalog)) = plan.zip(catalog) {
                 tenant.pools.iter().for_each(|one| self.settling.note(&one.pool));
                 let id = tenant.id.clone();
-                let state = TenantState::new(Terms::new(tenant, plan, catalog), self.seed);
+                let state =
+                    TenantState::new(Terms::new(tenant.into(), plan, catalog), self.seed.clone());
                 self.tenants.insert(id, Arc::new(state));
             }
         }
@@ -419,10 +422,11 @@ impl Directory {
             let (version, definition) = catalog.stored();
             (catalog.key().clone(), version, definition)
         });
-        let cell = |terms: &Arc<Terms>| (terms.tenant.clone(), terms.plan.definition.to_json());
+        let tenant = |terms: &Arc<Terms>| Tenant::clone(&terms.tenant);
+        let cell = |terms: &Arc<Terms>| (tenant(terms), terms.plan.definition.to_json());
         Snapshot::new(SnapshotParts {
             change_version: version,
-            tenants: tenants.iter().map(|terms| terms.tenant.clone()),
+            tenants: tenants.iter().map(tenant),
             pool_cells: cells.iter().map(cell),
             plans,
             catalogs: catalogs.collect(),
@@ -470,5 +474,5 @@ fn cell_terms(
     let plan = CompiledPlan::from_json(definition).map_err(|invalid| {
         EngineError::Unavailable(format!("the pool of {} cannot be read: {invalid}", cell.id))
     })?;
-    Ok(Terms::new(cell, Arc::new(plan), catalog))
+    Ok(Terms::new(cell.into(), Arc::new(plan), catalog))
 }

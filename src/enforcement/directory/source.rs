@@ -34,7 +34,7 @@ pub enum Source {
 /// The tenants and plans of a catalog file.
 #[derive(Debug, Default)]
 pub struct FileSource {
-    pub tenants: AHashMap<TenantId, Tenant>,
+    pub tenants: AHashMap<TenantId, Arc<Tenant>>,
     pub plans: AHashMap<PlanVersion, serde_json::Value>,
     /// The catalog of all of them.
     pub catalog: serde_json::Value,
@@ -48,7 +48,10 @@ impl FileSource {
         let version = |plan| PlanVersion { catalog: catalog.name().clone(), plan, version: 1 };
         let plans = catalog.plans();
         Self {
-            tenants: catalog.tenants().map(|tenant| (tenant.id.clone(), tenant)).collect(),
+            tenants: catalog
+                .tenants()
+                .map(|tenant| (tenant.id.clone(), Arc::new(tenant)))
+                .collect(),
             plans: plans.map(|plan| (version(plan.plan.name.clone()), plan.to_json())).collect(),
             catalog: catalog.to_json(),
             pools: AHashMap::new(),
@@ -58,10 +61,10 @@ impl FileSource {
 
 impl Source {
     /// One tenant; `None` when there is none of that name.
-    pub async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, EngineError> {
+    pub async fn tenant(&self, tenant: &TenantId) -> Result<Option<Arc<Tenant>>, EngineError> {
         match self {
             Self::Ledger(ledger) => match ledger.tenant(tenant).await {
-                Ok(listed) => Ok(listed.map(|listed| listed.tenant)),
+                Ok(listed) => Ok(listed.map(|listed| Arc::new(listed.tenant))),
                 Err(error) => {
                     Err(out_of_reach(format!("tenant {tenant} is not known here yet"), error))
                 }

@@ -25,18 +25,16 @@ use crate::{
         window::Window,
     },
     enforcement::{
-        answer::Figures,
-        counter::{Counter, CounterSeed},
-        pool_draw::PoolPlace,
-        rates::tenant_rates::TenantRates,
+        answer::Figures, counter::Counter, pool_draw::PoolPlace, rates::tenant_rates::TenantRates,
     },
-    leases::message::Ceiling,
+    leases::{holder::HolderSeed, message::Ceiling},
 };
 
 /// What a tenant may do: replaced whole when anything of it changes.
 #[derive(Debug)]
 pub struct Terms {
-    pub tenant: Tenant,
+    /// Shared with the file that it is from, where there is one.
+    pub tenant: Arc<Tenant>,
     pub plan: Arc<CompiledPlan>,
     catalog: Arc<CatalogInForce>,
     /// The counter of each meter's current window, where the limit holds for the whole tenant; by
@@ -51,7 +49,7 @@ pub struct Terms {
 
 impl Terms {
     /// Terms without counters.
-    pub fn new(tenant: Tenant, plan: Arc<CompiledPlan>, catalog: Arc<CatalogInForce>) -> Self {
+    pub fn new(tenant: Arc<Tenant>, plan: Arc<CompiledPlan>, catalog: Arc<CatalogInForce>) -> Self {
         let current = plan.meters.iter().map(|_| ArcSwapOption::empty()).collect();
         let of_meter = |meter: &PlanMeter| {
             let grants = tenant.grants.iter().filter(|grant| grant.meter == meter.meter.name);
@@ -76,7 +74,7 @@ impl Terms {
 
     /// The same terms for a tenant that has changed in nothing that its plan goes by.
     pub fn of(&self, tenant: Tenant) -> Self {
-        Self::new(tenant, self.plan.clone(), self.catalog.clone())
+        Self::new(Arc::new(tenant), self.plan.clone(), self.catalog.clone())
     }
 
     /// The tenant's membership in a pool of the meter.
@@ -159,7 +157,7 @@ pub struct TenantState {
 
 impl TenantState {
     /// A tenant without counters.
-    pub fn new(terms: Terms, seed: CounterSeed) -> Self {
+    pub fn new(terms: Terms, seed: Arc<HolderSeed>) -> Self {
         Self {
             terms: ArcSwap::from_pointee(terms),
             counters: Counters::new(seed),

@@ -18,7 +18,6 @@ use crate::{
         window::{Window, WindowLabel},
     },
     enforcement::{
-        counter::CounterSeed,
         directory::{Directory, Source},
         embedded::EmbeddedTotals,
         fence::Fence,
@@ -32,7 +31,7 @@ use crate::{
         disk::Disk,
         embedded::{EmbeddedConfig, EmbeddedStore},
     },
-    leases::message::Epoch,
+    leases::{holder::HolderSeed, message::Epoch},
     store::{LocalCounters, counters::Counters, far::Way},
 };
 
@@ -40,7 +39,7 @@ use crate::{
 pub(super) fn leasing(
     way: Way,
     epoch: watch::Receiver<Option<Epoch>>,
-    seed: CounterSeed,
+    seed: Arc<HolderSeed>,
     time: &SimulatedTime,
 ) -> Leasing {
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);

@@ -22,14 +22,10 @@ use super::{
 };
 use crate::{
     domain::ids::RunId,
-    enforcement::{
-        counter::{Counter, CounterSeed},
-        leasing::Leasing,
-        taken::Acquired,
-    },
+    enforcement::{counter::Counter, leasing::Leasing, taken::Acquired},
     leases::{
         cell::Basis,
-        holder::LeaseTimes,
+        holder::{HolderSeed, LeaseTimes},
         message::{Ceiling, Epoch},
     },
     store::{
@@ -146,14 +142,15 @@ impl World {
                     world.way(half, is_rough).await
                 })
             };
-            let seed = CounterSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
+            let seed =
+                Arc::new(HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() });
             let (key, window) = parts::cell();
             let ceiling = Ceiling { units: Some(units), version: 1 };
             Self {
                 planted,
                 is_told: std::env::var_os("FLIGHT_SEED").is_some(),
                 time: time.clone(),
-                leasing: Arc::new(parts::leasing(Way::new(way), epochs, seed, &time)),
+                leasing: Arc::new(parts::leasing(Way::new(way), epochs, seed.clone(), &time)),
                 counter: Arc::new(Counter::new(key, window, ceiling, seed)),
                 random: Mutex::new(random),
                 epoch,

@@ -2,19 +2,19 @@
 
 use std::{
     cmp::Ordering,
+    collections::HashMap,
     sync::{
         RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
-use ahash::AHashMap;
-
 use super::key::RateKey;
 use crate::{
     domain::{
         catalog::{compiled_plan::PlanRate, names::RateName, operations::RateScope},
         ids::Subject,
+        one_seed::OneSeed,
     },
     leases::rate::message::RateTerms,
 };
@@ -60,7 +60,7 @@ pub struct TenantRates {
 
 #[derive(Debug, Default)]
 struct Kept {
-    rates: AHashMap<RateName, OfRate>,
+    rates: HashMap<RateName, OfRate, OneSeed>,
     /// Subjects over all rates.
     subjects: usize,
 }
@@ -68,7 +68,7 @@ struct Kept {
 #[derive(Debug, Default)]
 struct OfRate {
     whole: Option<Known>,
-    subjects: AHashMap<Subject, Known>,
+    subjects: HashMap<Subject, Known, OneSeed>,
 }
 
 /// A key, and the terms that it was made for or has been told last.

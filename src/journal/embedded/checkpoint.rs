@@ -98,7 +98,7 @@ pub fn decode(content: &[u8], config: &EmbeddedConfig) -> Result<State, Checkpoi
     }
     for total in checkpoint.totals {
         let (key, total) = total_from_wire(total)?;
-        state.totals.insert(key, total);
+        state.totals.insert(Box::new(key), Box::new(total));
     }
     for used in checkpoint.used_keys {
         let (used, content) = used_key_from_wire(used)?;
@@ -132,7 +132,7 @@ fn total_from_wire(total: wire::Total) -> Result<(CellKey, Total), BodyError> {
         amount_sum: total.amount_sum,
         amount_max: total.amount_max,
         last: (time_from_wire(total.last_seconds, total.last_nanos)?, total.last_amount),
-        distinct: distinct.transpose()?,
+        distinct: distinct.transpose()?.map(Box::new),
         changed_at: second_from_wire(total.changed_at_seconds)?,
     };
     Ok((key_from_wire(total.key)?, read))

@@ -24,22 +24,31 @@ pub struct Absorbed {
     pub duplicates: u64,
     /// Events whose key had been used for another content; left out.
     pub conflicts: u64,
-    /// The run's shares, since the store was opened, of each counter where these records undid
-    /// something.
-    pub undone: Vec<(CellKey, Share)>,
+    /// Units that the run has undone, since the store was opened, of each counter where these
+    /// records undid something.
+    pub undone: Vec<(CellKey, u64)>,
 }
 
 /// Marks, totals and keys.
 #[derive(Debug)]
 pub struct State {
     pub marks: BTreeMap<RunId, Position>,
-    pub totals: AHashMap<CellKey, Total>,
+    /// Boxed: of a large map half may be empty, and that half should be of pointers.
+    pub totals: AHashMap<Box<CellKey>, Box<Total>>,
     pub used_keys: UsedKeys,
     /// Events that were left out because of their key, ever.
     pub conflicts: u64,
-    /// What each run told its counters, since the store was opened.
-    shares: AHashMap<(RunId, CellKey), Share>,
+    /// What each run has undone of its counters, since the store was opened. Few have anything.
+    undone: AHashMap<(RunId, CellKey), Undone>,
     window_retention: SignedDuration,
+}
+
+/// What a run has undone of a counter.
+#[derive(Clone, Copy, Debug)]
+struct Undone {
+    units: u64,
+    /// When it last grew, by the real clock.
+    changed_at: Timestamp,
 }
 
 impl State {
@@ -50,7 +59,7 @@ impl State {
             totals: AHashMap::new(),
             used_keys: UsedKeys::new(config.keys_max, config.key_retention),
             conflicts: 0,
-            shares: AHashMap::new(),
+            undone: AHashMap::new(),
             window_retention: config.window_retention,
         }
     }
@@ -79,8 +88,8 @@ impl State {
         absorbed.undone = undone
             .into_iter()
             .filter_map(|key| {
-                let share = *self.shares.get(&(run, key.clone()))?;
-                Some((key, share))
+                let units = self.undone.get(&(run, key.clone()))?.units;
+                Some((key, units))
             })
             .collect();
         absorbed
@@ -102,7 +111,8 @@ impl State {
                 match self.totals.get_mut(&event.key) {
                     Some(total) => total.add(event, now),
                     None => {
-                        self.totals.insert(event.key.clone(), Total::of(event, now));
+                        let total = Box::new(Total::of(event, now));
+                        self.totals.insert(Box::new(event.key.clone()), total);
                     }
                 }
             }
@@ -123,10 +133,11 @@ impl State {
                 );
             }
         }
-        if share != Share::default() {
-            self.shares.entry((run, event.key.clone())).or_default().add(share);
-        }
         if share.undone > 0 {
+            let none = Undone { units: 0, changed_at: now };
+            let kept = self.undone.entry((run, event.key.clone())).or_insert(none);
+            let units = u64::try_from(share.undone).unwrap_or(u64::MAX);
+            *kept = Undone { units: kept.units.saturating_add(units), changed_at: now };
             undone.push(event.key.clone());
         }
     }
@@ -134,7 +145,7 @@ impl State {
     /// Forgets a run that is gone: nothing of it will be taken in again.
     pub fn forget_run(&mut self, run: RunId) {
         self.marks.remove(&run);
-        self.shares.retain(|(of, _), _| *of != run);
+        self.undone.retain(|(of, _), _| *of != run);
     }
 
     /// Forgets keys and windows whose time is over.
@@ -147,8 +158,13 @@ impl State {
         };
         self.totals.retain(|key, total| !is_over(key, total.changed_at));
         let totals = &self.totals;
-        // Meters that are not summed have no share; what has one has a total, unless all of it was
-        // undone.
-        self.shares.retain(|(_, key), share| totals.contains_key(key) || share.used() != 0);
+        // All of a counter's events may be undone; then it has no total.
+        self.undone.retain(|(_, key), undone| {
+            totals.contains_key(key) || !is_over(key, undone.changed_at)
+        });
+        let left = self.totals.len();
+        if 4 * left <= self.totals.capacity() {
+            self.totals.shrink_to(2 * left);
+        }
     }
 }

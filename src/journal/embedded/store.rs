@@ -111,12 +111,12 @@ impl EmbeddedStore {
 
     /// What a counter's events amount to.
     pub fn total(&self, key: &CellKey) -> Option<&Total> {
-        self.state.totals.get(key)
+        self.state.totals.get(key).map(|total| &**total)
     }
 
     /// All counters that are known.
     pub fn totals(&self) -> impl Iterator<Item = (&CellKey, &Total)> {
-        self.state.totals.iter()
+        self.state.totals.iter().map(|(key, total)| (&**key, &**total))
     }
 
     /// Events that were left out because their key had been used for another content, ever.

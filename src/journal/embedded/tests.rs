@@ -14,7 +14,6 @@ use crate::{
         distinct::EXACT_VALUES_MAX,
         meter::Aggregation,
         period::Period,
-        share::Share,
         usage::{Durability, UsageEvent},
     },
     journal::{
@@ -60,8 +59,7 @@ fn a_repeat_is_not_counted_and_is_undone_to_the_last_unit() {
     assert_eq!((absorbed.counted, absorbed.undone.len()), (1, 0));
     let absorbed = store.absorb(run(2), &[entry(100, vec![first.clone()])], at(0));
     assert_eq!((absorbed.counted, absorbed.duplicates), (0, 1));
-    let share = Share { consumed: 6, recorded: 3, undone: 9 };
-    assert_eq!(absorbed.undone, [(first.key.clone(), share)]);
+    assert_eq!(absorbed.undone, [(first.key.clone(), 9)]);
     assert_eq!(store.total(&first.key).unwrap().used(), 9);
     // The same key of another tenant is another key.
     let other = event("other", Some("k"), 9);
@@ -75,7 +73,7 @@ fn a_key_with_another_content_is_left_out_undone_and_counted_as_conflict() {
     let mut other = event("acme", Some("k"), 10);
     let absorbed = store.absorb(run(1), &[entry(100, vec![first.clone(), other.clone()])], at(0));
     assert_eq!((absorbed.counted, absorbed.conflicts, store.conflicts()), (1, 1, 1));
-    assert_eq!(absorbed.undone[0].1, Share { consumed: 0, recorded: 19, undone: 10 });
+    assert_eq!(absorbed.undone[0].1, 10);
     assert_eq!(store.total(&first.key).unwrap().used(), 9);
     other = first.clone();
     other.key.label.start += 1;

@@ -19,7 +19,7 @@ pub struct Total {
     /// Time and amount of the latest event; of several at the same time, the largest amount.
     pub last: (Timestamp, i64),
     /// Present exactly with [`Aggregation::DistinctCount`].
-    pub distinct: Option<DistinctCount>,
+    pub distinct: Option<Box<DistinctCount>>,
     /// When it last changed, by the real clock, in whole seconds.
     pub changed_at: Timestamp,
 }
@@ -61,7 +61,7 @@ impl Total {
             Aggregation::Max => self.amount_max,
             Aggregation::Last => self.last.1,
             Aggregation::DistinctCount => {
-                clamp(self.distinct.as_ref().map_or(0, DistinctCount::count))
+                clamp(self.distinct.as_ref().map_or(0, |distinct| distinct.count()))
             }
         }
     }

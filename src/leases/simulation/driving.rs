@@ -1,6 +1,6 @@
 //! The driver of a cell, as `leases` documents it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     event::Event,
@@ -14,7 +14,7 @@ use crate::{
         cell::{Cell, Take},
         holder::Holder,
         message::{Answer, Call, Recall},
-        step::{Denial, LeaseTimes, Step, Surroundings, Waiting},
+        step::{Denial, HolderSeed, LeaseTimes, Step, Surroundings, Waiting},
     },
 };
 
@@ -45,10 +45,11 @@ impl World {
             retry: Duration::from_millis(10),
             ..LeaseTimes::default()
         };
+        let seed = Arc::new(HolderSeed { run, times });
         let cell = Cell::new();
         let (holder, returned) = match left {
-            None => (Holder::new(run, times), 0),
-            Some(left) => (Holder::resumed(run, times, &cell, *left), left.returned),
+            None => (Holder::new(seed), 0),
+            Some(left) => (Holder::resumed(seed, &cell, *left), left.returned),
         };
         sidecar.left.resume(&key);
         let epoch = sidecar.epoch.map_or(0, |(epoch, _)| epoch.number);
