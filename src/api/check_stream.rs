@@ -101,10 +101,11 @@ where
         // Most need not wait for anything.
         match (&mut deciding).now_or_never() {
             Some(result) => self.answers.decided(answer(result)),
-            None => {
-                let deciding = deciding.map(move |result| (answer(result), ()));
-                self.answers.undecided.push(deciding.boxed());
-            }
+            None => self.answers.undecided.push(Box::pin(async move {
+                // What it waits for may be a write that checks of other streams can share.
+                tokio::task::yield_now().await;
+                (answer(deciding.await), ())
+            })),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `RecordUsageStream`: batches recorded beside each other, answered in order.
 
+use std::pin::pin;
+
 use futures::{
     FutureExt, Stream, StreamExt,
     future::{BoxFuture, ready},
@@ -52,7 +54,8 @@ where
         events_undecided: 0,
         answers: Answers::new(FuturesOrdered::new(), answers),
     };
-    tokio::spawn(stream.run(shutdown));
+    // A token of its own: every look at one takes its lock.
+    tokio::spawn(stream.run(shutdown.child_token()));
     ReceiverStream::new(receiver)
 }
 
@@ -80,12 +83,13 @@ where
 
     /// Reads and answers until the caller has no more, or the stream has to end.
     async fn read_all(&mut self, shutdown: &CancellationToken) -> Result<(), Status> {
+        let mut stopping = pin!(shutdown.cancelled());
         loop {
             let has_room = self.answers.owed() < BATCHES_UNANSWERED_MAX
                 && self.events_undecided < EVENTS_UNDECIDED_MAX;
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {
+                () = &mut stopping => {
                     return Err(Refusal::from(EngineError::ShuttingDown).into());
                 }
                 step = self.answers.step() => match step {

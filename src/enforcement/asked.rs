@@ -30,7 +30,8 @@ pub(super) struct Asked<'r> {
     pub subject: Option<Subject>,
     /// The tenant's now: what everything of this request is stamped with.
     pub now: Timestamp,
-    /// The same since the start of the run.
+    /// When the request began, since the start of the run: what the counters that it uses are stamped
+    /// with.
     pub began: Duration,
     /// Units that the request adds to a summed counter; 0 when it lowers a level.
     pub units: u64,

@@ -38,14 +38,18 @@ impl Engine {
                 tokio::task::yield_now().await;
                 began = self.leasing.now();
             }
-            let mut decide = pin!(self.decide_any(check, &mut began));
             // A key may be in hand with an earlier check, of this batch or of one that waits for
             // this: so the earlier ones are acknowledged while a check waits.
-            let decided = loop {
-                tokio::select! {
-                    biased;
-                    decided = &mut decide => break decided,
-                    Some(done) = unacknowledged.next(), if !unacknowledged.is_empty() => keep(done),
+            let decided = {
+                let mut decide = pin!(self.decide_any(check, &mut began));
+                loop {
+                    tokio::select! {
+                        biased;
+                        decided = &mut decide => break decided,
+                        Some(done) = unacknowledged.next(), if !unacknowledged.is_empty() => {
+                            keep(done);
+                        }
+                    }
                 }
             };
             match decided {
@@ -59,6 +63,7 @@ impl Engine {
                 && let Some(done) = unacknowledged.next().await
             {
                 keep(done);
+                began = self.leasing.now();
             }
         }
         while let Some(done) = unacknowledged.next().await {

@@ -220,7 +220,12 @@ impl Counter {
 
     /// Notes a use.
     pub fn touch(&self, now: Duration) {
-        self.used_at_ms.store(millis(now), Ordering::Relaxed);
+        let now_ms = millis(now);
+        // Never back, for one who began long ago; and a place that all cores look at is not written
+        // to for every check.
+        if self.used_at_ms.load(Ordering::Relaxed) < now_ms {
+            self.used_at_ms.fetch_max(now_ms, Ordering::Relaxed);
+        }
     }
 
     /// Whether it has not been used since `since`, and all that was is in the ledger.

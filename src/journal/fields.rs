@@ -76,6 +76,17 @@ mod tests {
     use super::*;
     use crate::proto::journal as wire;
 
+    #[test]
+    fn what_turns_out_to_be_long_is_moved_behind_its_length() {
+        for bytes in [127, 128, 16_383, 16_384, 3_000_000] {
+            let text = "x".repeat(bytes);
+            let mut written = vec![];
+            Fields(&mut written).displayed(7, &text);
+            let event = wire::Event { distinct_value: Some(text), ..Default::default() };
+            assert_eq!(written, event.encode_to_vec());
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn fields_are_written_as_messages_are(

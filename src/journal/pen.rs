@@ -164,7 +164,8 @@ impl Pen {
                 shared.bell.now();
             }
             release_written(shared, written);
-            // Forgotten before the next look, which finds what whoever missed the pen has queued.
+            // Forgotten, and fenced, before the next look: it finds what whoever missed the pen has
+            // queued.
             let _ = self.was_missed();
         }
         shared.bell.now();

@@ -33,12 +33,12 @@ pub struct Recorder {
 struct Registered {
     /// Held to look up or add one.
     counters: Mutex<HashMap<Key, Arc<LanedCounter>>>,
-    /// By name; held to look up or add one, or to list them.
+    /// By name; held to look up or add one, or to copy the list.
     histograms: Mutex<BTreeMap<String, Family>>,
 }
 
 /// Histograms of one name.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Family {
     description: Option<SharedString>,
     /// By their labels, in Prometheus' form.
@@ -105,7 +105,9 @@ impl Shown {
     pub fn render(&self) -> String {
         lock(&self.registered.counters).values().for_each(|counter| counter.tell());
         let mut text = self.exporter.render();
-        for (name, family) in lock(&self.registered.histograms).iter() {
+        // Copied: whoever registers one meanwhile does not wait until all are written.
+        let histograms = lock(&self.registered.histograms).clone();
+        for (name, family) in &histograms {
             family.write(name, &mut text);
         }
         text

@@ -14,7 +14,7 @@ use serde_saphyr::{Location, Spanned};
 const DEPTH_MAX: usize = 24;
 
 /// How many values (texts, numbers, lists, mappings and the names in them) a file may have: more than
-/// half a million tenants have, and what reading it takes stays below two GiB.
+/// half a million tenants have.
 const VALUES_MAX: usize = 4_000_000;
 
 /// How many values aliases may stand for, all of a file's together: it would rather be written out.

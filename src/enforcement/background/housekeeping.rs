@@ -5,7 +5,7 @@ use std::{panic::resume_unwind, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,13 +19,8 @@ use crate::{
 
 /// How often lapsed holds are given back.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
-/// How often counters are looked at, and the snapshot saved.
+/// The pause between two looks at the counters, after each of which the snapshot is saved.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// The pause between two looks, as a multiple of what one takes, where they are so many that this is
-/// longer: a twentieth of a core at most.
-const SWEEP_PAUSES: u32 = 20;
-/// The longest pause, well below [`PREPARED_AHEAD`].
-const SWEEP_EVERY_MAX: Duration = Duration::from_secs(60);
 /// The counters of windows that begin within this time are made ahead; so long may the ledger be
 /// away before a new window falls to its limit's outage policy.
 const PREPARED_AHEAD: SignedDuration = SignedDuration::from_secs(120);
@@ -51,8 +46,7 @@ async fn expire(engine: &Engine, stop: &CancellationToken) {
 }
 
 async fn sweep(engine: &Arc<Engine>, stop: &CancellationToken) {
-    loop {
-        let began = Instant::now();
+    while !stop.is_cancelled() {
         // In a thread of its own: with many counters it would hold up those that serve.
         let swept = engine.clone();
         if let Err(error) = spawn_blocking(move || swept.sweep()).await
@@ -61,15 +55,12 @@ async fn sweep(engine: &Arc<Engine>, stop: &CancellationToken) {
             resume_unwind(error.into_panic());
         }
         save(engine).await;
-        let pause = (began.elapsed() * SWEEP_PAUSES).clamp(SWEEP_EVERY, SWEEP_EVERY_MAX);
         tokio::select! {
-            () = sleep(pause) => {}
-            () = stop.cancelled() => {
-                save(engine).await;
-                return;
-            }
+            () = sleep(SWEEP_EVERY) => {}
+            () = stop.cancelled() => {}
         }
     }
+    save(engine).await;
 }
 
 async fn save(engine: &Engine) {
@@ -83,7 +74,7 @@ async fn save(engine: &Engine) {
 impl Engine {
     /// Retires counters that are over or idle, drops those that are done, and sets the gauges. Takes
     /// some microseconds for each.
-    pub fn sweep(self: &Arc<Self>) {
+    fn sweep(self: &Arc<Self>) {
         let real_now = self.clock.now();
         let now_ns = self.clock.steady_ns();
         let mut live = 0;
