@@ -122,3 +122,31 @@ impl Waiters {
         self.0.take_if(|queue| queue.waiters.is_empty());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_to_an_emptied_queue_is_late_for_the_call_that_was_built() {
+        let mut waiters = Waiters::default();
+        let _first = waiters.push(5);
+        waiters.call_built();
+        assert!(!waiters.are_latecomers());
+        assert_eq!(waiters.pop().map(|waiter| waiter.amount), Some(5));
+        assert!(waiters.is_empty());
+        let _second = waiters.push(7);
+        assert!(waiters.are_latecomers());
+        assert!(waiters.take_denied(0).is_empty(), "the call did not know of it");
+        assert_eq!(waiters.head().map(|waiter| waiter.amount), Some(7));
+    }
+
+    #[test]
+    fn a_queue_of_those_who_have_gone_is_empty() {
+        let mut waiters = Waiters::default();
+        drop(waiters.push(5));
+        assert!(!waiters.is_empty());
+        assert!(waiters.waiting().is_none());
+        assert!(waiters.is_empty(), "its driver would find news in it for ever");
+    }
+}

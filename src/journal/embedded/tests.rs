@@ -210,6 +210,27 @@ fn windows_are_forgotten_once_they_are_long_over_and_levels_never() {
 }
 
 #[test]
+fn what_was_undone_is_remembered_until_its_window_is_long_over() {
+    const DAY: i64 = 86_400;
+    let mut store = open(&disk());
+    store.absorb(run(1), &[entry(100, vec![event("acme", Some("k"), 9)])], at(0));
+    // In a window that no event counts in.
+    let mut repeat = event("acme", Some("k"), 9);
+    repeat.key.label.period = Period::Day;
+    repeat.key.label.start = DAY;
+    let undone = |store: &mut EmbeddedStore, offset, second| {
+        let absorbed = store.absorb(run(1), &[entry(offset, vec![repeat.clone()])], at(second));
+        assert_eq!(absorbed.duplicates, 1);
+        absorbed.undone
+    };
+    assert_eq!(undone(&mut store, 200, DAY), [(repeat.key.clone(), 9)]);
+    store.checkpoint(at(DAY)).unwrap();
+    assert_eq!(undone(&mut store, 300, DAY), [(repeat.key.clone(), 18)], "in all of the run");
+    store.checkpoint(at(11 * DAY)).unwrap();
+    assert_eq!(undone(&mut store, 400, 11 * DAY), [(repeat.key.clone(), 9)], "it is forgotten");
+}
+
+#[test]
 fn a_damaged_checkpoint_is_reported_with_its_file() {
     let disk = disk();
     let mut store = open(&disk);
