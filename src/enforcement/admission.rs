@@ -339,7 +339,7 @@ impl Engine {
                 Decision { reason: QuotaReason::LimitExceeded, decided_by: DecidedBy::Memory };
             return Admission::Denied(answer(asked.meter, Some(&window), figures, decision));
         }
-        Admission::Admitted(unleased(Place::Value { key, window }, DecidedBy::Memory))
+        admitted_value(key, window, DecidedBy::Memory)
     }
 
     /// A value that this sidecar knows to be counted costs nothing; a new one is asked for once.
@@ -348,16 +348,10 @@ impl Engine {
         let key = asked.key(&window);
         let value = labelling::distinct_value(&asked.meter.meter, &asked.request.properties)?;
         let (Some(value), Some(ceiling)) = (value, asked.meter.limit.ceiling()) else {
-            return Ok(Admission::Admitted(unleased(
-                Place::Value { key, window },
-                DecidedBy::Memory,
-            )));
+            return Ok(admitted_value(key, window, DecidedBy::Memory));
         };
         if self.values.knows(&key, value) {
-            return Ok(Admission::Admitted(unleased(
-                Place::Value { key, window },
-                DecidedBy::Memory,
-            )));
+            return Ok(admitted_value(key, window, DecidedBy::Memory));
         }
         let figures = |used| Figures { used, blocked: 0 };
         let untold_value = Some(self.leasing.untold_values.clone().read_owned().await);
@@ -373,7 +367,7 @@ impl Engine {
                 Admission::Denied(denial)
             }
             None if asked.meter.limit.on_outage == OutagePolicy::Allow => {
-                Admission::Admitted(unleased(Place::Value { key, window }, DecidedBy::Fallback))
+                admitted_value(key, window, DecidedBy::Fallback)
             }
             None => {
                 let used = self.value_figures(asked.meter, &key);
@@ -388,6 +382,10 @@ impl Engine {
         let denial = asked.answer(&counter.window, Figures::of(counter), decision);
         QuotaAnswer { remaining: Some(remaining), ..denial }
     }
+}
+
+fn admitted_value(key: CellKey, window: Window, decided_by: DecidedBy) -> Admission {
+    Admission::Admitted(unleased(Place::Value { key, window }, decided_by))
 }
 
 fn unleased(place: Place, decided_by: DecidedBy) -> Admitted {

@@ -1,7 +1,7 @@
 //! Lanes: where threads count beside each other instead of in one place.
 //!
-//! A place that several cores write to travels from cache to cache at every write, which costs more
-//! than all that a check does otherwise. Each thread writes to a lane; who reads adds them up.
+//! A place that several cores write to travels from cache to cache at every write, which costs far
+//! more than counting does. Each thread writes to a lane; who reads adds them up.
 
 use std::{
     sync::{
