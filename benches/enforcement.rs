@@ -17,6 +17,7 @@ use tollgate::{
         quota::{QuotaMode, QuotaRequest},
         usage::Durability,
     },
+    enforcement::glance::Glance,
 };
 
 mod lone_engine;
@@ -47,6 +48,17 @@ fn checks(criterion: &mut Criterion) {
     tenants.insert(acme.clone(), 1);
     group.bench_function("baseline: one look-up in a DashMap", |bencher| {
         bencher.iter(|| tenants.get(&acme).map(|found| *found));
+    });
+    let glance = Glance { tenant: "acme", meter: "calls", amount: 1 };
+    let warm = runtime.block_on(engine.check_quota(request("calls", QuotaMode::Check, None)));
+    assert!(warm.expect("an answer").allowed);
+    group.bench_function("CHECK of a hard limit, at once, of many", |bencher| {
+        let mut glances = engine.glances();
+        assert!(glances.look(glance).is_some(), "it is warm");
+        bencher.iter(|| glances.look(glance));
+    });
+    group.bench_function("CHECK of a hard limit, at once, alone", |bencher| {
+        bencher.iter(|| engine.glances().look(glance));
     });
     let cases = [
         ("CHECK of a hard limit", request("calls", QuotaMode::Check, None)),

@@ -28,7 +28,7 @@ use tollgate::{
         properties::Properties,
         quota::{QuotaMode, QuotaRequest},
     },
-    enforcement::engine::Engine,
+    enforcement::{engine::Engine, glance::Glance},
 };
 
 mod lone_engine;
@@ -83,13 +83,14 @@ impl Asker {
 /// What is measured, who asks, and the runtime that the engine's tasks run in.
 struct Lines<'a> {
     criterion: &'a mut Criterion,
-    askers: [Asker; 2],
+    askers: &'a [Asker; 2],
     runtime: Handle,
 }
 
-impl Lines<'_> {
-    /// One line for one thread and one for two, for each order.
-    fn of(&mut self, name: &str, call: impl Fn(&Asker, usize) + Sync) {
+impl<'a> Lines<'a> {
+    /// One line for one thread and one for two, for each order. What `caller` makes calls for one
+    /// thread.
+    fn of<C: FnMut(usize)>(&mut self, name: &str, caller: impl Fn(&'a Asker) -> C + Sync) {
         for order in orders() {
             let mut group = self.criterion.benchmark_group(order.name);
             group.measurement_time(MEASURED_FOR).warm_up_time(WARM_FOR);
@@ -101,9 +102,9 @@ impl Lines<'_> {
                             let _inside = self.runtime.enter();
                             // Each begins elsewhere.
                             let first = DRAWS as u64 / threads * thread;
-                            let asker = &self.askers[thread as usize];
+                            let mut call = caller(&self.askers[thread as usize]);
                             for turn in first..first + calls {
-                                call(asker, order.draws[turn as usize % DRAWS]);
+                                call(order.draws[turn as usize % DRAWS]);
                             }
                         })
                     });
@@ -137,24 +138,28 @@ fn keys(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let askers = [Asker::new(), Asker::new()];
     let keys = Asker::new().tenants;
-    let mut lines = Lines { criterion, askers, runtime: runtime.handle().clone() };
+    let mut lines = Lines { criterion, askers: &askers, runtime: runtime.handle().clone() };
 
     let map: DashMap<_, u64, ahash::RandomState> =
         keys.iter().map(|key| (key.clone(), 1)).collect();
-    lines.of("baseline: a look-up in a DashMap", |asker, key| {
-        black_box(map.get(&asker.tenants[key]).map(|found| *found));
+    lines.of("baseline: a look-up in a DashMap", |asker| {
+        |key| {
+            black_box(map.get(&asker.tenants[key]).map(|found| *found));
+        }
     });
 
     let map: AHashMap<_, u64> = keys.iter().map(|key| (key.clone(), 1)).collect();
     let map = ArcSwap::from_pointee(map);
-    lines.of("baseline: a look-up in an AHashMap in an ArcSwap", |asker, key| {
-        black_box(map.load().get(&asker.tenants[key]).copied());
+    lines.of("baseline: a look-up in an AHashMap in an ArcSwap", |asker| {
+        |key| {
+            black_box(map.load().get(&asker.tenants[key]).copied());
+        }
     });
 
     // Never exceeded: what is compared is the way to an answer that allows.
     let rates = RateLimiter::dashmap(Quota::per_second(NonZeroU32::MAX));
-    lines.of("baseline: governor, a rate by key", |asker, key| {
-        let _ = black_box(rates.check_key(&asker.tenants[key]));
+    lines.of("baseline: governor, a rate by key", |asker| {
+        |key| drop(black_box(rates.check_key(&asker.tenants[key])))
     });
 
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -165,7 +170,19 @@ fn keys(criterion: &mut Criterion) {
         (0..KEYS).for_each(|key| check(&engine, &lines.askers[0], key));
         engine
     };
-    lines.of("CheckQuota CHECK", |asker, key| check(&engine, asker, key));
+    lines.of("CheckQuota CHECK", |asker| |key| check(&engine, asker, key));
+    // As CheckBatch asks: who cannot be answered at once is answered at length.
+    lines.of("CheckQuota CHECK, at once, of many", |asker| {
+        let mut glances = engine.glances();
+        let engine = &engine;
+        move |key| {
+            let tenant = asker.tenants[key].as_str();
+            match glances.look(Glance { tenant, meter: asker.meter.as_str(), amount: 1 }) {
+                Some(answer) => drop(black_box(answer)),
+                None => check(engine, asker, key),
+            }
+        }
+    });
 }
 
 fn check(engine: &Engine, asker: &Asker, key: usize) {

@@ -2,6 +2,7 @@
 //!
 //! Nothing but plain data lives here, and how it is read; what a message means is said in `proto/`.
 
+pub mod borrowed;
 pub mod codec;
 pub mod json;
 pub mod time;

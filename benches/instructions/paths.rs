@@ -22,28 +22,34 @@ use super::{
 };
 
 /// What is committed, in this order.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 13] = [
     QUOTA_CHECK,
     QUOTA_CHECK_BY_GRPC,
     QUOTA_SOFT,
+    QUOTA_SOFT_BY_GRPC,
     QUOTA_HARD,
+    QUOTA_HARD_BY_GRPC,
     FEATURE,
     RATE,
     OPERATION_CHECK,
     OPERATION_CONSUME,
     BATCH,
+    BATCH_BY_GRPC,
     RECORD,
 ];
 
 const QUOTA_CHECK: &str = "CheckQuota CHECK, hard";
 const QUOTA_CHECK_BY_GRPC: &str = "CheckQuota CHECK, hard, through the gRPC service";
 const QUOTA_SOFT: &str = "CheckQuota CONSUME, soft, memory";
+const QUOTA_SOFT_BY_GRPC: &str = "CheckQuota CONSUME, soft, memory, through the gRPC service";
 const QUOTA_HARD: &str = "CheckQuota CONSUME, hard, written";
+const QUOTA_HARD_BY_GRPC: &str = "CheckQuota CONSUME, hard, written, through the gRPC service";
 const FEATURE: &str = "CheckFeature";
 const RATE: &str = "CheckRateLimit CONSUME";
 const OPERATION_CHECK: &str = "Check CHECK of an operation";
 const OPERATION_CONSUME: &str = "Check CONSUME of an operation, written";
 const BATCH: &str = "CheckBatch of 10 CHECKs";
+const BATCH_BY_GRPC: &str = "CheckBatch of 10 CHECKs, through the gRPC service";
 const RECORD: &str = "RecordUsage of 10, memory";
 
 /// Calls before those that are counted: the tenant is loaded, a lease is in hand, and what grows
@@ -65,22 +71,24 @@ pub fn call(name: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let engine = engine(dir.path(), Clock::manual(NOW), &[]);
     let service = EngineService::new(engine, CancellationToken::new());
-    let memory = v1::Durability::Memory;
+    let (memory, written) = (v1::Durability::Memory, v1::Durability::Written);
     match name {
         QUOTA_CHECK => {
             repeat_unary(&quota("calls", v1::Mode::Check), |it| service.check_quota(it));
         }
-        QUOTA_CHECK_BY_GRPC => repeat_grpc(service, "CheckQuota", &quota("calls", v1::Mode::Check)),
-        QUOTA_SOFT => {
-            let quota = quota("soft", v1::Mode::Consume);
-            let quota = v1::CheckQuotaRequest { durability: memory.into(), ..quota };
-            repeat_unary(&quota, |it| service.check_quota(it));
+        QUOTA_CHECK_BY_GRPC => {
+            let look = quota("calls", v1::Mode::Check);
+            repeat_grpc::<v1::CheckQuotaResponse>(service, "CheckQuota", &look);
         }
-        QUOTA_HARD => {
-            let durability = v1::Durability::Written.into();
-            let quota = quota("calls", v1::Mode::Consume);
-            let quota = v1::CheckQuotaRequest { durability, ..quota };
-            repeat_unary(&quota, |it| service.check_quota(it));
+        QUOTA_SOFT => repeat_unary(&consume("soft", memory), |it| service.check_quota(it)),
+        QUOTA_SOFT_BY_GRPC => {
+            let consume = consume("soft", memory);
+            repeat_grpc::<v1::CheckQuotaResponse>(service, "CheckQuota", &consume);
+        }
+        QUOTA_HARD => repeat_unary(&consume("calls", written), |it| service.check_quota(it)),
+        QUOTA_HARD_BY_GRPC => {
+            let consume = consume("calls", written);
+            repeat_grpc::<v1::CheckQuotaResponse>(service, "CheckQuota", &consume);
         }
         FEATURE => repeat_unary(&feature(), |it| service.check_feature(it)),
         RATE => repeat_unary(&rate(), |it| service.check_rate_limit(it)),
@@ -90,10 +98,9 @@ pub fn call(name: &str) {
         OPERATION_CONSUME => {
             repeat_unary(&operation(v1::Mode::Consume), |it| service.check(it));
         }
-        BATCH => {
-            let check = v1::any_check::Check::Quota(quota("calls", v1::Mode::Check));
-            let checks = vec![v1::AnyCheck { check: Some(check) }; MANY];
-            repeat_unary(&v1::CheckBatchRequest { checks }, |it| service.check_batch(it));
+        BATCH => repeat_unary(&batch(), |it| service.check_batch(it)),
+        BATCH_BY_GRPC => {
+            repeat_grpc::<v1::CheckBatchResponse>(service, "CheckBatch", &batch());
         }
         RECORD => {
             let events = vec![event(); MANY];
@@ -132,7 +139,10 @@ where
 }
 
 /// A call as a connection makes it once its HTTP/2 has been read.
-fn repeat_grpc(service: EngineService, call: &str, request: &impl Message) {
+fn repeat_grpc<A>(service: EngineService, call: &str, request: &impl Message)
+where
+    A: Message + Default + IsAllowed + std::fmt::Debug,
+{
     let dispatch = Dispatch::new(Guarded::open(service), request.encoded_len(), Routes::default());
     let uri = format!("http://here/tollgate.v1.TollgateService/{call}");
     let mut framed = BytesMut::new();
@@ -152,7 +162,9 @@ fn repeat_grpc(service: EngineService, call: &str, request: &impl Message) {
         let body = block_on(answer.into_body().collect()).expect("a body");
         let status = body.trailers().and_then(|trailers| trailers.get("grpc-status"));
         assert_eq!(status.map(|status| status.as_bytes()), Some(b"0".as_slice()));
-        black_box(body.to_bytes());
+        let answer = A::decode(&body.to_bytes()[5..]).expect("a message behind its prefix");
+        assert!(answer.is_allowed(), "{answer:?}");
+        black_box(answer);
     };
     repeat(prepare, call);
 }
@@ -211,6 +223,16 @@ fn quota(meter: &str, mode: v1::Mode) -> v1::CheckQuotaRequest {
         mode: mode.into(),
         ..Default::default()
     }
+}
+
+fn consume(meter: &str, durability: v1::Durability) -> v1::CheckQuotaRequest {
+    let durability = durability.into();
+    v1::CheckQuotaRequest { durability, ..quota(meter, v1::Mode::Consume) }
+}
+
+fn batch() -> v1::CheckBatchRequest {
+    let check = v1::any_check::Check::Quota(quota("calls", v1::Mode::Check));
+    v1::CheckBatchRequest { checks: vec![v1::AnyCheck { check: Some(check) }; MANY] }
 }
 
 fn feature() -> v1::CheckFeatureRequest {

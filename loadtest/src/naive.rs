@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 use redis::{Script, aio::MultiplexedConnection};
-use tollgate::proto::v1::{self, tollgate_service_server::TollgateService};
+use tollgate::{
+    api::at_once::AnswersAtOnce,
+    proto::v1::{self, tollgate_service_server::TollgateService},
+};
 use tonic::{Request, Response, Status};
 
 use crate::noop::serve_face;
@@ -55,6 +58,8 @@ struct Naive {
     redis: MultiplexedConnection,
     take: Script,
 }
+
+impl AnswersAtOnce for Naive {}
 
 #[tonic::async_trait]
 impl TollgateService for Naive {

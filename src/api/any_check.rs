@@ -25,11 +25,16 @@ pub fn check_batch(
 ) -> Result<impl ExactSizeIterator<Item = Result<AnyCheck, Problems>>, Problems> {
     let count = wire.checks.len();
     if !(1..=CHECKS_MAX).contains(&count) {
-        let problem = format!("has {count} entries");
-        let remedy = format!("send 1 to {CHECKS_MAX} checks at a time");
-        return Err(Invalid::new("checks", problem, remedy).into());
+        return Err(bad_count(count).into());
     }
     Ok(wire.checks.into_iter().map(any_check))
+}
+
+/// How is told that a batch has no checks, or too many.
+pub fn bad_count(count: usize) -> Invalid {
+    let problem = format!("has {count} entries");
+    let remedy = format!("send 1 to {CHECKS_MAX} checks at a time");
+    Invalid::new("checks", problem, remedy)
 }
 
 /// Checks one check; its fields are named as in a call of its own.

@@ -7,6 +7,7 @@ pub mod accept;
 pub mod access;
 mod answers;
 pub mod any_check;
+pub mod at_once;
 pub mod catalogs;
 pub mod check_stream;
 pub mod emergency;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+use tonic::{Extensions, Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
     access::guarded::messages,
     any_check::{any_result, check_batch},
+    at_once::{AnswersAtOnce, AtOnce, consume_with},
     check_stream::check_stream,
     emergency::{emergency_request, emergency_response},
     feature::{feature_query, feature_response, features_query, features_response},
@@ -24,15 +25,17 @@ use super::{
 };
 use crate::{
     domain::invalid::Problems,
-    enforcement::{engine::Engine, error::EngineError},
+    enforcement::{consume_at_once::Consumed, engine::Engine, error::EngineError},
+    proto::borrowed::PlainQuota,
     proto::v1::{
-        CheckBatchRequest, CheckBatchResponse, CheckFeatureRequest, CheckFeatureResponse,
-        CheckQuotaRequest, CheckQuotaResponse, CheckRateLimitRequest, CheckRateLimitResponse,
-        CheckRequest, CheckResponse, CheckStreamRequest, CheckStreamResponse, GetUsageRequest,
-        GetUsageResponse, ListFeaturesRequest, ListFeaturesResponse, RecordUsageRequest,
-        RecordUsageResponse, RecordUsageStreamRequest, RecordUsageStreamResponse,
-        ReleaseReservationRequest, ReleaseReservationResponse, RequestEmergencyUsageRequest,
-        RequestEmergencyUsageResponse, WatchUsageRequest, WatchUsageResponse,
+        AnyCheck, AnyCheckResult, CheckBatchRequest, CheckBatchResponse, CheckFeatureRequest,
+        CheckFeatureResponse, CheckQuotaRequest, CheckQuotaResponse, CheckRateLimitRequest,
+        CheckRateLimitResponse, CheckRequest, CheckResponse, CheckStreamRequest,
+        CheckStreamResponse, GetUsageRequest, GetUsageResponse, ListFeaturesRequest,
+        ListFeaturesResponse, RecordUsageRequest, RecordUsageResponse, RecordUsageStreamRequest,
+        RecordUsageStreamResponse, ReleaseReservationRequest, ReleaseReservationResponse,
+        RequestEmergencyUsageRequest, RequestEmergencyUsageResponse, WatchUsageRequest,
+        WatchUsageResponse, any_check_result::Result::Quota,
         tollgate_service_server::TollgateService,
     },
 };
@@ -58,6 +61,20 @@ fn invalid(problems: Problems) -> Status {
 
 fn refused(error: EngineError) -> Status {
     status(Refusal::from(error))
+}
+
+impl AnswersAtOnce for EngineService {
+    fn begin_looks<'s>(&'s self, _: &'s Extensions) -> Option<AtOnce<'s>> {
+        Some(AtOnce::new(self.engine.glances()))
+    }
+
+    fn consume_at_once<'s>(
+        &'s self,
+        _: &Extensions,
+        plain: &PlainQuota<'_>,
+    ) -> Option<Consumed<'s>> {
+        consume_with(&self.engine, plain)
+    }
 }
 
 #[tonic::async_trait]
@@ -173,11 +190,17 @@ impl TollgateService for EngineService {
     ) -> Result<Response<BoxStream<CheckStreamResponse>>, Status> {
         // Behind a handle of the stream's own: all cores would count the engine's holders in one place.
         let engine = Arc::new(self.engine.clone());
+        let at_once = engine.clone();
+        let look = move |check: &AnyCheck| {
+            let plain = PlainQuota::of_read(check).ok().filter(PlainQuota::is_look)?;
+            let answer = AtOnce::new(at_once.glances()).look(&plain)?;
+            Some(AnyCheckResult { result: Some(Quota(answer)) })
+        };
         let check = move |check| {
             let engine = engine.clone();
             async move { engine.check_any(check).await }
         };
-        let answers = check_stream(messages(request), check, self.shutdown.clone());
+        let answers = check_stream(messages(request), look, check, self.shutdown.clone());
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -236,21 +236,14 @@ impl Engine {
             None => return Ok(Admission::Denied(asked.denial(QuotaReason::TooManySubjects))),
         };
         counter.touch(asked.began);
-        let admitted = |taken, decided_by| {
-            let place = Place::Counter(counter.clone());
-            Admission::Admitted(Admitted { taken, ..unleased(place, decided_by) })
-        };
         if asked.request.amount < 0 {
             return Ok(Admission::Admitted(self.lowered(asked, counter)));
         }
         if let Some(pool) = &asked.pool {
             return Box::pin(self.admit_pooled(asked, pool, counter)).await;
         }
-        if asked.meter.limit.ceiling().is_none() {
-            return Ok(admitted(None, DecidedBy::Memory));
-        }
-        if let Some(taken) = self.leasing.take(&counter, asked.units) {
-            return Ok(admitted(Some(taken), DecidedBy::Memory));
+        if let Some(admitted) = self.admit_from_hand(asked, &counter) {
+            return Ok(Admission::Admitted(admitted));
         }
         let _permit = self.slow_permit()?;
         let mut counters = vec![counter.clone()];
@@ -268,13 +261,30 @@ impl Engine {
             }
             // Once its own counter has said that there is no more, only a grant could allow it.
             Split::Unavailable { is_first } => match asked.meter.limit.on_outage {
-                OutagePolicy::Allow if is_first => admitted(None, DecidedBy::Fallback),
+                OutagePolicy::Allow if is_first => {
+                    Admission::Admitted(unleased(Place::Counter(counter), DecidedBy::Fallback))
+                }
                 OutagePolicy::Allow | OutagePolicy::Deny => {
                     let figures = Figures::of(&counter);
                     Admission::Denied(denied_by_outage(asked, &counter.window, figures))
                 }
             },
         })
+    }
+
+    /// Admits what the counter has in hand, or what nothing limits.
+    #[inline]
+    pub(super) fn admit_from_hand(
+        &self,
+        asked: &Asked<'_>,
+        counter: &Arc<Counter>,
+    ) -> Option<Admitted> {
+        let taken = match asked.meter.limit.ceiling() {
+            Some(_) => Some(self.leasing.take(counter, asked.units)?),
+            None => None,
+        };
+        let place = Place::Counter(counter.clone());
+        Some(Admitted { taken, ..unleased(place, DecidedBy::Memory) })
     }
 
     fn slow_permit(&self) -> Result<SemaphorePermit<'_>, EngineError> {

@@ -12,6 +12,7 @@ use super::{
     pool_draw::PoolDraw,
 };
 use crate::domain::{
+    catalog::compiled_plan::PlanMeter,
     limit::OutagePolicy,
     meter::Aggregation,
     quota::{DecidedBy, QuotaAnswer, QuotaReason},
@@ -20,7 +21,39 @@ use crate::domain::{
 /// What is known of a counter is good enough for a look for so long.
 const FRESH_ENOUGH: Duration = Duration::from_secs(1);
 
+/// What a counter says by itself.
+pub(super) struct OwnLook {
+    pub figures: Figures,
+    /// Whether there is room for what is asked.
+    pub fits: bool,
+}
+
+impl OwnLook {
+    #[inline]
+    fn at(meter: &PlanMeter, counter: &Counter, units: u64) -> Self {
+        let figures = Figures::of(counter);
+        let left = remaining(meter, figures);
+        let fits = counter.cell.available() >= units || left.is_none_or(|left| units <= left);
+        Self { figures, fits }
+    }
+}
+
 impl Engine {
+    /// What `counter` says of `units` at `began`, unless its limit has to be asked after first.
+    #[inline]
+    pub(super) fn own_look(
+        &self,
+        meter: &PlanMeter,
+        counter: &Counter,
+        units: u64,
+        began: Duration,
+    ) -> Option<OwnLook> {
+        let is_known = meter.limit.ceiling().is_none()
+            || counter.cell.available() >= units
+            || is_fresh(counter, began);
+        is_known.then(|| OwnLook::at(meter, counter, units))
+    }
+
     pub(super) async fn look(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
         self.look_within(asked, self.config.look_wait()).await
     }
@@ -58,20 +91,21 @@ impl Engine {
         if let Some(pool) = &asked.pool {
             return Ok(Box::pin(self.look_at_pool(asked, pool, &counter, wait)).await);
         }
-        let limited = asked.meter.limit.ceiling().is_some();
         let mut decided_by = DecidedBy::Memory;
-        if limited && counter.cell.available() < asked.units {
-            decided_by = self.freshen_within(&counter, wait).await;
-        }
-        let figures = Figures::of(&counter);
-        let own = remaining(asked.meter, figures);
-        let fits_own =
-            counter.cell.available() >= asked.units || own.is_none_or(|left| asked.units <= left);
+        let known = self.own_look(asked.meter, &counter, asked.units, asked.began);
+        let OwnLook { figures, fits: fits_own } = match known {
+            Some(known) => known,
+            None => {
+                decided_by = self.freshen_within(&counter, wait).await;
+                OwnLook::at(asked.meter, &counter, asked.units)
+            }
+        };
         let mut fits = fits_own;
         if !fits_own {
             for grant in self.grant_counters(asked) {
                 decided_by = decided_by.max(self.freshen_within(&grant, wait).await);
             }
+            let own = remaining(asked.meter, figures);
             let left = own.map_or(0, |own| own.saturating_add(asked.left_in_grants()));
             fits = asked.units <= left;
         }
@@ -115,15 +149,14 @@ impl Engine {
 
     /// As [`Engine::freshen`], waiting for the shared counters at most `wait`.
     pub(super) async fn freshen_within(&self, counter: &Arc<Counter>, wait: Duration) -> DecidedBy {
-        let is_fresh = |counter: &Counter| {
-            let age = counter.answer_age(self.leasing.now());
-            age.is_some_and(|age| age <= FRESH_ENOUGH)
-        };
-        if is_fresh(counter) {
+        if is_fresh(counter, self.leasing.now()) {
             return DecidedBy::Memory;
         }
         Box::pin(self.leasing.refresh(counter, wait)).await;
-        if is_fresh(counter) { self.leasing.asked() } else { DecidedBy::Fallback }
+        match is_fresh(counter, self.leasing.now()) {
+            true => self.leasing.asked(),
+            false => DecidedBy::Fallback,
+        }
     }
 
     fn look_at_value(&self, asked: &Asked<'_>, value: u64) -> QuotaAnswer {
@@ -136,4 +169,8 @@ impl Engine {
         let decision = Decision { reason, decided_by: DecidedBy::Memory };
         answer(asked.meter, Some(&window), figures, decision)
     }
+}
+
+fn is_fresh(counter: &Counter, now: Duration) -> bool {
+    counter.answer_age(now).is_some_and(|age| age <= FRESH_ENOUGH)
 }

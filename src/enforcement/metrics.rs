@@ -118,6 +118,22 @@ impl EngineMetrics {
         }
     }
 
+    /// Counts answers from memory by their reasons; all of them together took `took`.
+    pub fn glanced(&self, answered: &[(QuotaReason, u64)], took: Duration) {
+        let all: u64 = answered.iter().map(|(_, count)| count).sum();
+        let Some(mean) = took.as_nanos().checked_div(all.into()) else { return };
+        let mean = Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX));
+        let decider = DECIDERS.iter().position(|(decider, _)| *decider == DecidedBy::Memory);
+        for (reason, count) in answered.iter().filter(|(_, count)| *count > 0) {
+            let reason = REASONS.iter().position(|(known, _)| known == reason);
+            if let (Some(reason), Some(decider)) = (reason, decider) {
+                self.checks[reason][decider].increment(*count);
+                let count = usize::try_from(*count).unwrap_or(usize::MAX);
+                self.check_seconds[decider].record_many(mean, count);
+            }
+        }
+    }
+
     /// Counts an answer.
     pub fn answered(&self, answer: &QuotaAnswer, took: Duration) {
         let reason = REASONS.iter().position(|(reason, _)| *reason == answer.reason);

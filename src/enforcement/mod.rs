@@ -9,6 +9,7 @@ pub mod background;
 mod batch;
 pub mod closing;
 pub mod config;
+pub mod consume_at_once;
 pub mod counter;
 mod covering;
 mod descriptors;
@@ -26,6 +27,7 @@ mod flush_lag;
 pub mod flusher;
 #[cfg(test)]
 mod full_disk_tests;
+pub mod glance;
 mod held;
 mod labelling;
 pub mod lease_metrics;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    admission::Admission,
+    admission::{Admission, Admitted},
     answer::{Decision, Figures, answer, reason_allowed},
     asked::Asked,
     directory::tenant_state::Terms,
@@ -23,6 +23,7 @@ use crate::domain::{
     meter::{Aggregation, MeterKind},
     quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
     standing::{DeniedQuota, Standing},
+    usage::Durability,
 };
 
 impl Engine {
@@ -30,6 +31,15 @@ impl Engine {
     pub async fn check_quota(&self, request: QuotaRequest) -> Result<QuotaAnswer, EngineError> {
         let began = self.leasing.now();
         let decided = self.decide_quota(request, began).await?;
+        self.answered(decided, began).await
+    }
+
+    /// The answer of a check that began at `began`, once it may leave; it is counted.
+    pub(super) async fn answered(
+        &self,
+        decided: Decided<'_, QuotaAnswer>,
+        began: Duration,
+    ) -> Result<QuotaAnswer, EngineError> {
         let answer = self.acknowledged(decided).await?;
         self.metrics.answered(&answer, self.leasing.now().saturating_sub(began));
         Ok(answer)
@@ -108,7 +118,7 @@ impl Engine {
 
     async fn consume(&self, asked: &Asked<'_>) -> Result<Decided<'_, QuotaAnswer>, EngineError> {
         let durability = self.durability(asked)?;
-        let mut settling = match self.begin(asked, durability).await? {
+        let settling = match self.begin(asked, durability).await? {
             Ok(settling) => settling,
             Err(first_answer) => return Ok(first_answer.into()),
         };
@@ -116,6 +126,17 @@ impl Engine {
             Admission::Admitted(admitted) => admitted,
             Admission::Denied(denial) => return Ok(denial.into()),
         };
+        self.record(asked, admitted, settling, durability)
+    }
+
+    /// Hands what was admitted over to the journal, and counts it.
+    pub(super) fn record(
+        &self,
+        asked: &Asked<'_>,
+        admitted: Admitted,
+        mut settling: Settling,
+        durability: Durability,
+    ) -> Result<Decided<'_, QuotaAnswer>, EngineError> {
         let event = admitted.event(asked)?;
         let has_ceiling = asked.meter.limit.ceiling().is_some();
         let pending = self.hand_over(vec![&event], durability)?;
@@ -131,10 +152,7 @@ impl Engine {
         Ok(Decided { answer, owed: Some(Owed::new(self, pending, settling, 1)) })
     }
 
-    pub(super) fn durability(
-        &self,
-        asked: &Asked<'_>,
-    ) -> Result<crate::domain::usage::Durability, EngineError> {
+    pub(super) fn durability(&self, asked: &Asked<'_>) -> Result<Durability, EngineError> {
         let is_bounded = asked.terms.is_bounded(asked.meter);
         effective_durability(asked.request.durability, self.config.durability, is_bounded)
     }
@@ -143,7 +161,7 @@ impl Engine {
     pub(super) async fn begin(
         &self,
         asked: &Asked<'_>,
-        durability: crate::domain::usage::Durability,
+        durability: Durability,
     ) -> Result<Result<Settling, QuotaAnswer>, EngineError> {
         let Some(key) = &asked.request.idempotency_key else {
             return Ok(Ok(Settling::new(vec![])));

@@ -120,9 +120,13 @@ impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
         let (head, body) = request.into_parts();
         let place = match Begun::of(body) {
             Begun::Whole(message) if message.len() <= self.message_bytes_max as usize => {
-                match self.service.answer_whole(Request::from_parts(head, message)) {
-                    Ok(answer) => Place::Connection { answer, weighed: None },
-                    Err(request) => self.begin(request.map(BegunBody::whole), kind),
+                let request = Request::from_parts(head, message);
+                let answer = || self.service.answer_whole(request);
+                // Some are answered here and now.
+                match catch_unwind(AssertUnwindSafe(answer)) {
+                    Ok(Ok(answer)) => Place::Connection { answer, weighed: None },
+                    Ok(Err(request)) => self.begin(request.map(BegunBody::whole), kind),
+                    Err(_) => Place::Refused(Box::new(panicked())),
                 }
             }
             begun => self.begin(Request::from_parts(head, begun.into()), kind),

@@ -13,11 +13,13 @@ use tower::Service;
 
 use super::{
     call::{Answer, GrpcService},
+    check_batch::CheckBatch,
     short,
 };
 use crate::{
     api::{
         access::{Access, Caller},
+        at_once::AnswersAtOnce,
         status::status,
     },
     proto::v1::tollgate_service_server::{TollgateService, TollgateServiceServer},
@@ -32,6 +34,7 @@ const REFLECTION: &str = "/grpc.reflection.";
 pub struct Dispatch<T> {
     service: Arc<T>,
     server: TollgateServiceServer<T>,
+    message_bytes_max: usize,
     others: Routes,
     /// Who is asked who calls; `None` where everybody may.
     access: Option<Arc<Access>>,
@@ -39,9 +42,14 @@ pub struct Dispatch<T> {
 
 impl<T> Clone for Dispatch<T> {
     fn clone(&self) -> Self {
-        let Self { service, server, others, access } = self;
-        let (service, server) = (service.clone(), server.clone());
-        Self { service, server, others: others.clone(), access: access.clone() }
+        let Self { service, server, message_bytes_max, others, access } = self;
+        Self {
+            service: service.clone(),
+            server: server.clone(),
+            message_bytes_max: *message_bytes_max,
+            others: others.clone(),
+            access: access.clone(),
+        }
     }
 }
 
@@ -52,7 +60,7 @@ impl<T: TollgateService> Dispatch<T> {
         let service = Arc::new(service);
         let server = TollgateServiceServer::from_arc(service.clone())
             .max_decoding_message_size(message_bytes_max);
-        Self { service, server, others: others.prepare(), access: None }
+        Self { service, server, message_bytes_max, others: others.prepare(), access: None }
     }
 
     /// Serves another service too.
@@ -96,7 +104,7 @@ impl<T: TollgateService> Dispatch<T> {
     }
 }
 
-impl<T: TollgateService + Clone> GrpcService for Dispatch<T> {
+impl<T: AnswersAtOnce + Clone> GrpcService for Dispatch<T> {
     fn apart(&self) -> Self {
         Self { service: Arc::new((*self.service).clone()), ..self.clone() }
     }
@@ -106,9 +114,13 @@ impl<T: TollgateService + Clone> GrpcService for Dispatch<T> {
             return refusal;
         }
         // The contract asks for `poll_ready` first; these are always ready.
-        match short::is_for_product(request.uri().path()) {
-            true => self.server.clone().call(request),
-            false => Box::pin(self.others.clone().call(request)),
+        match short::call(request.uri().path()) {
+            Some(short::CHECK_BATCH) => {
+                let batch = CheckBatch(self.service.clone());
+                batch.serve(self.message_bytes_max, request).map(Ok).boxed()
+            }
+            Some(_) => self.server.clone().call(request),
+            None => Box::pin(self.others.clone().call(request)),
         }
     }
 
@@ -116,7 +128,7 @@ impl<T: TollgateService + Clone> GrpcService for Dispatch<T> {
         &self,
         mut request: Request<Bytes>,
     ) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
-        if !short::is_for_product(request.uri().path()) {
+        if short::call(request.uri().path()).is_none() {
             return Err(Box::new(request));
         }
         match self.let_in(&mut request) {

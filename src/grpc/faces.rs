@@ -6,9 +6,9 @@ use tonic_health::server::HealthService;
 use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DESCRIPTORS;
 
 use super::{config::GrpcConfig, dispatch::Dispatch};
-use crate::proto::{
-    ENVOY_DESCRIPTOR_SET,
-    v1::{FILE_DESCRIPTOR_SET, tollgate_service_server::TollgateService},
+use crate::{
+    api::at_once::AnswersAtOnce,
+    proto::{ENVOY_DESCRIPTOR_SET, v1::FILE_DESCRIPTOR_SET},
 };
 
 /// Longest message of those services that answer without a token, bytes: a name.
@@ -17,7 +17,7 @@ const OPEN_BYTES_MAX: usize = 4 << 10;
 /// Puts `service` beside health and both versions of reflection.
 ///
 /// Fails only when the descriptors that were compiled in cannot be read.
-pub fn faces<T: TollgateService>(
+pub fn faces<T: AnswersAtOnce>(
     service: T,
     health: HealthServer<HealthService>,
     config: &GrpcConfig,

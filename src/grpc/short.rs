@@ -12,16 +12,25 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use hyper::body::Frame;
 use prost::Message;
 use tonic::{Status, body::Body, metadata::MetadataMap};
 
-use super::{call::Answer, heavy::PREFIX_BYTES};
-use crate::proto::{
-    calls, v1,
-    v1::tollgate_service_server::{SERVICE_NAME, TollgateService},
+use super::{call::Answer, check_batch::CheckBatch, heavy::PREFIX_BYTES};
+use crate::{
+    api::{at_once::AnswersAtOnce, quota::quota_response, refusal::Refusal},
+    proto::{
+        borrowed::PlainQuota,
+        calls,
+        codec::bounded,
+        v1,
+        v1::{
+            CheckQuotaRequest, Mode,
+            tollgate_service_server::{SERVICE_NAME, TollgateService},
+        },
+    },
 };
 
 /// How messages are compressed that are.
@@ -29,23 +38,91 @@ const ENCODING: &str = "grpc-encoding";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
+/// Calls that are read here.
+const CHECK_QUOTA: &str = "CheckQuota";
+/// See [`CHECK_QUOTA`].
+pub const CHECK_BATCH: &str = "CheckBatch";
+
+/// Answers `request`, whose body is one message with its prefix. It is given back if it is for
+/// another service, or there is anything about it that tonic has to see to.
+pub fn answer<T: AnswersAtOnce>(
+    service: &Arc<T>,
+    request: Request<Bytes>,
+) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
+    if request.headers().contains_key(ENCODING) {
+        return Err(Box::new(request));
+    }
+    match call(request.uri().path()) {
+        Some(CHECK_QUOTA) => quota(service, request),
+        Some(CHECK_BATCH) => {
+            let message = request.body().slice(PREFIX_BYTES..);
+            let answer = CheckBatch(service.clone()).answer(with_message(request, message));
+            Ok(Box::pin(async move {
+                let answer = answer.await.map(|answer| answer.map(|bytes| prefixed(&bytes)));
+                Ok(response(answer))
+            }))
+        }
+        _ => typed(service, request),
+    }
+}
+
+/// Answers a `CheckQuota` from its bytes where that can be done.
+fn quota<T: AnswersAtOnce>(
+    service: &Arc<T>,
+    request: Request<Bytes>,
+) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
+    match PlainQuota::of_quota(&request.body()[PREFIX_BYTES..]) {
+        Ok(plain) if plain.is_look() => {
+            let looks = service.begin_looks(request.extensions());
+            match looks.and_then(|mut looks| looks.look(&plain)) {
+                Some(answer) => {
+                    let answer = tonic::Response::new(framed(&answer));
+                    Ok(Box::pin(ready(Ok(response(Ok(answer))))))
+                }
+                None => typed(service, request),
+            }
+        }
+        Ok(plain) if plain.mode == Mode::Consume => {
+            let service = service.clone();
+            Ok(Box::pin(async move { Ok(response(consume(&*service, request).await)) }))
+        }
+        _ => typed(service, request),
+    }
+}
+
+/// Answers a plain CONSUME: its limit may have to be waited for, and its record.
+async fn consume<T: AnswersAtOnce>(
+    service: &T,
+    request: Request<Bytes>,
+) -> Result<tonic::Response<Bytes>, Status> {
+    let message = &request.body()[PREFIX_BYTES..];
+    let plain = PlainQuota::of_quota(message).ok();
+    let at_once = plain.and_then(|plain| service.consume_at_once(request.extensions(), &plain));
+    let Some(consumed) = at_once else {
+        let message: CheckQuotaRequest = bounded(message)?;
+        let answer = service.check_quota(with_message(request, message)).await?;
+        return Ok(answer.map(|answer| framed(&answer)));
+    };
+    let answer = consumed.answer().await.map_err(Refusal::from)?;
+    Ok(tonic::Response::new(framed(&quota_response(answer))))
+}
+
 macro_rules! unary {
     (unary {$($name:ident $call:ident $request:ident $response:ident $path:literal;)*}
      $($others:tt)*) => {
-        /// Answers `request`, whose body is one message with its prefix. It is given back if it
-        /// is for another service, or there is anything about it that tonic has to see to.
-        pub fn answer<T: TollgateService>(
+        /// Answers by the service's own methods.
+        fn typed<T: TollgateService>(
             service: &Arc<T>,
             request: Request<Bytes>,
         ) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
-            if request.headers().contains_key(ENCODING) {
-                return Err(Box::new(request));
-            }
-            match name(request.uri().path()) {
+            match call(request.uri().path()) {
                 $(Some(stringify!($name)) => {
                     let request = decoded::<v1::$request>(request)?;
                     let service = service.clone();
-                    Ok(Box::pin(async move { Ok(response(service.$call(request).await)) }))
+                    Ok(Box::pin(async move {
+                        let answer = service.$call(request).await;
+                        Ok(response(answer.map(|answer| answer.map(|message| framed(&message)))))
+                    }))
                 })*
                 _ => Err(Box::new(request)),
             }
@@ -54,13 +131,8 @@ macro_rules! unary {
 }
 calls!(unary);
 
-/// Whether `path` is one of the product's calls.
-pub fn is_for_product(path: &str) -> bool {
-    name(path).is_some()
-}
-
-/// The name of the product's call at `path`.
-fn name(path: &str) -> Option<&str> {
+/// The name of the product's call at `path`, if it is for the product.
+pub fn call(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.strip_prefix(SERVICE_NAME)?.strip_prefix('/')
 }
 
@@ -71,17 +143,22 @@ fn decoded<M: Message + Default>(
     let Ok(message) = M::decode(&request.body()[PREFIX_BYTES..]) else {
         return Err(Box::new(request));
     };
-    let (head, _) = request.into_parts();
-    let metadata = MetadataMap::from_headers(head.headers);
-    Ok(tonic::Request::from_parts(metadata, head.extensions, message))
+    Ok(with_message(request, message))
 }
 
-fn response<M: Message>(answer: Result<tonic::Response<M>, Status>) -> Response<Body> {
+fn with_message<M>(request: Request<Bytes>, message: M) -> tonic::Request<M> {
+    let (head, _) = request.into_parts();
+    let metadata = MetadataMap::from_headers(head.headers);
+    tonic::Request::from_parts(metadata, head.extensions, message)
+}
+
+/// The response with a message that has its prefix.
+fn response(answer: Result<tonic::Response<Bytes>, Status>) -> Response<Body> {
     let (metadata, message, extensions) = match answer {
         Ok(answer) => answer.into_parts(),
         Err(status) => return status.into_http(),
     };
-    let mut response = Response::new(Body::new(OneMessage { next: Next::Data(framed(&message)) }));
+    let mut response = Response::new(Body::new(OneMessage { next: Next::Data(message) }));
     *response.headers_mut() = metadata.into_headers();
     *response.extensions_mut() = extensions;
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
@@ -90,13 +167,25 @@ fn response<M: Message>(answer: Result<tonic::Response<M>, Status>) -> Response<
 
 /// A message with its prefix.
 fn framed(message: &impl Message) -> Bytes {
-    let bytes = message.encoded_len();
+    let mut framed = prefix(message.encoded_len());
+    message.encode_raw(&mut framed);
+    framed.into()
+}
+
+/// An encoded message with its prefix.
+fn prefixed(message: &[u8]) -> Bytes {
+    let mut framed = prefix(message.len());
+    framed.extend_from_slice(message);
+    framed.into()
+}
+
+/// The prefix of a message of so many bytes, with room for it.
+fn prefix(bytes: usize) -> Vec<u8> {
     let mut framed = Vec::with_capacity(PREFIX_BYTES + bytes);
     framed.put_u8(0);
     // What answers a message of some KiB is far below 4 GiB.
     framed.put_u32(bytes as u32);
-    message.encode_raw(&mut framed);
-    framed.into()
+    framed
 }
 
 /// The body of a unary answer: a message, and that all went well.

@@ -6,10 +6,11 @@
 
 use std::marker::PhantomData;
 
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
@@ -58,16 +59,64 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // A message lies there in one piece.
-        let message = bytes::Buf::chunk(from);
-        if message.len() > ENTRIES_MAX * ENTRY_BYTES_MIN {
-            let entries = entries(message);
-            if entries > ENTRIES_MAX {
-                return Err(Status::invalid_argument(format!(
-                    "the message has {entries} entries; send smaller batches"
-                )));
-            }
-        }
+        check_entries(from.chunk())?;
         self.0.decode(from)
+    }
+}
+
+/// Reads a message that is within the bound, as [`BoundedCodec`] does.
+pub fn bounded<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
+    check_entries(message)?;
+    M::decode(message).map_err(|error| Status::internal(error.to_string()))
+}
+
+fn check_entries(message: &[u8]) -> Result<(), Status> {
+    if message.len() <= ENTRIES_MAX * ENTRY_BYTES_MIN {
+        return Ok(());
+    }
+    match entries(message) {
+        0..=ENTRIES_MAX => Ok(()),
+        entries => Err(Status::invalid_argument(format!(
+            "the message has {entries} entries; send smaller batches"
+        ))),
+    }
+}
+
+/// Messages as they come and go; who answers them reads and writes them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BytesCodec;
+
+impl Codec for BytesCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
     }
 }
 

@@ -65,10 +65,15 @@ impl BucketHistogram {
 
 impl HistogramFn for BucketHistogram {
     fn record(&self, value: f64) {
+        self.record_many(value, 1);
+    }
+
+    fn record_many(&self, value: f64, count: usize) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         let lane = self.lanes.own();
-        lane.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        let add = |sum| Some((f64::from_bits(sum) + value).to_bits());
+        lane.counts[bucket].fetch_add(count as u64, Ordering::Relaxed);
+        let values = value * count as f64;
+        let add = |sum| Some((f64::from_bits(sum) + values).to_bits());
         // It gives up only when it is told to, which it is not.
         let _ = lane.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
@@ -86,6 +91,14 @@ mod tests {
         }
         let cumulative = vec![(1.0, 2), (2.0, 3), (4.0, 4)];
         assert_eq!(histogram.snapshot(), Snapshot { cumulative, count: 5, sum: 16.0 });
+    }
+
+    #[test]
+    fn many_of_one_value_count_as_often_as_they_are() {
+        let histogram = BucketHistogram::new(&[1.0, 2.0]);
+        histogram.record_many(1.5, 3);
+        let cumulative = vec![(1.0, 0), (2.0, 3)];
+        assert_eq!(histogram.snapshot(), Snapshot { cumulative, count: 3, sum: 4.5 });
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::{net::UnixListener, sync::watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tollgate::{
+    api::at_once::AnswersAtOnce,
     grpc::{
         config::GrpcConfig,
         faces::faces,
@@ -17,7 +18,7 @@ use tollgate::{
         listen::Listeners,
         serve::{Services, serve},
     },
-    proto::v1::tollgate_service_server::{TollgateService, TollgateServiceServer},
+    proto::v1::tollgate_service_server::TollgateServiceServer,
 };
 
 mod service;
@@ -76,7 +77,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
 
 /// Serves a service as the sidecar serves its own, without its checks of tokens.
 pub async fn serve_face(
-    service: impl TollgateService + Clone,
+    service: impl AnswersAtOnce + Clone,
     listen: SocketAddr,
     socket: Option<PathBuf>,
 ) -> anyhow::Result<()> {

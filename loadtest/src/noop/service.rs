@@ -1,12 +1,17 @@
 //! Answers without doing anything.
 
 use futures::StreamExt;
-use tollgate::proto::v1::{self, tollgate_service_server::TollgateService};
+use tollgate::{
+    api::at_once::AnswersAtOnce,
+    proto::v1::{self, tollgate_service_server::TollgateService},
+};
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 /// Answers what a sidecar would answer most often.
 #[derive(Clone)]
 pub struct Noop;
+
+impl AnswersAtOnce for Noop {}
 
 #[tonic::async_trait]
 impl TollgateService for Noop {

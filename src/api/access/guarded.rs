@@ -5,15 +5,20 @@ use futures::{
     future::{BoxFuture, ready},
     stream,
 };
-use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+use tonic::{Extensions, Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{Caller, needs::Needs};
 use crate::{
     api::{
+        at_once::{AnswersAtOnce, AtOnce},
         refusal::Refusal,
         status::{status, unread},
     },
-    proto::{NamesTenants, calls, v1, v1::tollgate_service_server::TollgateService},
+    domain::token::Need,
+    enforcement::consume_at_once::Consumed,
+    proto::{
+        NamesTenants, borrowed::PlainQuota, calls, v1, v1::tollgate_service_server::TollgateService,
+    },
 };
 
 /// A service whose calls are only made for those who may make them.
@@ -65,6 +70,33 @@ fn check<M: Needs + NamesTenants>(caller: &Caller, message: &M) -> Result<(), Bo
         .and_then(|()| caller.check_role(message.need()))
         .and_then(|()| caller.check_tenants(message));
     checked.inspect_err(|refusal| super::count(refusal))
+}
+
+impl<T: AnswersAtOnce> AnswersAtOnce for Guarded<T> {
+    fn begin_looks<'s>(&'s self, call: &'s Extensions) -> Option<AtOnce<'s>> {
+        if self.is_open {
+            return self.service.begin_looks(call);
+        }
+        let caller = call.get::<Caller>()?;
+        caller.check_lives().and_then(|()| caller.check_role(Need::Look)).ok()?;
+        Some(self.service.begin_looks(call)?.only(caller.tenant()))
+    }
+
+    fn consume_at_once<'s>(
+        &'s self,
+        call: &Extensions,
+        plain: &PlainQuota<'_>,
+    ) -> Option<Consumed<'s>> {
+        if !self.is_open {
+            let caller = call.get::<Caller>()?;
+            caller
+                .check_lives()
+                .and_then(|()| caller.check_role(Need::Use))
+                .and_then(|()| caller.check_tenant(plain.tenant))
+                .ok()?;
+        }
+        self.service.consume_at_once(call, plain)
+    }
 }
 
 /// The messages of a call that sends a stream, each compared with what its caller may, and no more

@@ -15,6 +15,8 @@ pub mod tenant_state;
 mod unknown;
 
 use std::{
+    borrow::Borrow,
+    hash::Hash,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -115,8 +117,19 @@ impl Directory {
 
     /// The tenant, if it is in memory.
     #[inline]
-    pub fn known(&self, tenant: &TenantId) -> Option<Arc<TenantState>> {
+    pub fn known<I>(&self, tenant: &I) -> Option<Arc<TenantState>>
+    where
+        TenantId: Borrow<I>,
+        I: Hash + Eq + ?Sized,
+    {
         self.tenants.get(tenant).map(|state| state.clone())
+    }
+
+    /// What `ask` says of the tenant, if it is in memory. It must not come back to the directory:
+    /// part of it is locked meanwhile, as nobody else counts as the tenant's holder.
+    #[inline]
+    pub fn with_known<A>(&self, tenant: &str, ask: impl FnOnce(&TenantState) -> A) -> Option<A> {
+        self.tenants.get(tenant).map(|state| ask(&state))
     }
 
     /// The tenant, loaded if need be. `field` is what the caller calls it.

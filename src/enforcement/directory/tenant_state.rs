@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use jiff::Timestamp;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
+        amount::check_amount,
         catalog::{
             compiled_catalog::CompiledCatalog,
             compiled_plan::{CompiledPlan, PlanMeter},
@@ -19,6 +20,7 @@ use crate::{
         cell_key::CellKey,
         grant::Grant,
         ids::Subject,
+        meter::{Aggregation, MeterKind},
         period::Period,
         pool::PoolMembership,
         tenant::Tenant,
@@ -37,6 +39,8 @@ pub struct Terms {
     pub tenant: Arc<Tenant>,
     pub plan: Arc<CompiledPlan>,
     catalog: Arc<CatalogInForce>,
+    /// Of the tenant's, where every check looks: it stands for no cell of a pool, and is served.
+    is_plainly_served: bool,
     /// The counter of each meter's current window, where the limit holds for the whole tenant; by
     /// the meter's dense number. A cache of [`TenantState`]'s map: what spares the hot path its
     /// lock and the hash of a key.
@@ -69,7 +73,9 @@ impl Terms {
             true => Box::default(),
             false => plan.meters.iter().map(place).collect(),
         };
-        Self { tenant, plan, catalog, current, grants, pools }
+        let is_served = tenant.subscription.status.is_served();
+        let is_plainly_served = is_served && tenant.id.pool().is_none();
+        Self { tenant, plan, catalog, is_plainly_served, current, grants, pools }
     }
 
     /// The same terms for a tenant that has changed in nothing that its plan goes by.
@@ -106,6 +112,39 @@ impl Terms {
     ) -> impl DoubleEndedIterator<Item = &KnownGrant> {
         let grants = self.grants.get(meter.index.get()).map_or(&[][..], |grants| grants);
         grants.iter().filter(move |known| known.is_for(subject))
+    }
+
+    /// The meter called `meter`, and what `amount` counts for on it, where a limit of the plan's is
+    /// all that is to be asked: the tenant is one that callers name and is served, the meter is added
+    /// up for the whole of it, and no pool and no grant covers anything.
+    #[inline]
+    pub fn plain_units(&self, meter: &str, amount: i64) -> Option<(&PlanMeter, u64)> {
+        if !self.is_plainly_served {
+            return None;
+        }
+        let meter = self.plan.meter(meter)?;
+        let has_grants =
+            self.grants.get(meter.index.get()).is_some_and(|grants| !grants.is_empty());
+        if has_grants || self.pool(meter).is_some() {
+            return None;
+        }
+        if meter.meter.kind == MeterKind::Static || meter.limit.per_subject {
+            return None;
+        }
+        let amount = check_amount("amount", amount).ok()?;
+        match meter.meter.aggregation {
+            Aggregation::Sum => Some((meter, amount)),
+            Aggregation::Count => Some((meter, 1)),
+            Aggregation::Max | Aggregation::Last | Aggregation::DistinctCount => None,
+        }
+    }
+
+    /// The counter of the window of `meter` that was last the current one, where the limit holds
+    /// for the whole tenant.
+    #[inline]
+    pub fn current(&self, meter: &PlanMeter) -> Guard<Option<Arc<Counter>>> {
+        let slot = self.current.get(meter.index.get());
+        slot.map_or_else(|| Guard::from_inner(None), |slot| slot.load())
     }
 
     /// Whether usage of `meter` can be denied: by the plan's limit, or by the pool it draws on.
@@ -168,6 +207,12 @@ impl TenantState {
     /// The terms in force.
     pub fn terms(&self) -> Arc<Terms> {
         self.terms.load_full()
+    }
+
+    /// The terms in force, for a moment: nobody else counts as their holder.
+    #[inline]
+    pub fn look_at_terms(&self) -> Guard<Arc<Terms>> {
+        self.terms.load()
     }
 
     /// Where the tenant's rates stand.

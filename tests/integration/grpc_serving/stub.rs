@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tollgate::{
+    api::at_once::AnswersAtOnce,
     api::record_stream::record_stream,
     api::usage::UsageBatch,
     domain::usage::RecordReceipt,
@@ -71,6 +72,8 @@ impl Drop for SlowCall<'_> {
         self.0.send_modify(|calls| *calls -= 1);
     }
 }
+
+impl AnswersAtOnce for Stub {}
 
 #[tonic::async_trait]
 impl TollgateService for Stub {

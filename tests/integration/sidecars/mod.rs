@@ -3,6 +3,7 @@
 mod access;
 mod alerts;
 mod alone;
+mod at_once;
 mod bad_input;
 mod changes;
 mod closed_runs;

@@ -322,19 +322,45 @@ async fn every_entry_of_a_batch_and_of_a_stream_is_compared_with_the_token() {
         };
         AnyCheck { check: Some(Check::Operation(request)) }
     };
-    let batch = |last: AnyCheck| CheckBatchRequest {
-        checks: vec![work("acme", Mode::Check), work("acme", Mode::Check), last],
+    let plain = |tenant: &str, mode: Mode| AnyCheck {
+        check: Some(Check::Quota(quota(mode, tenant, "calls", 1))),
     };
-    let own = with_token(batch(work("acme", Mode::Consume)), &guarded.acme);
-    assert_eq!(client.check_batch(own).await.unwrap().into_inner().results.len(), 3);
-    for (last, token) in [
-        (work("globex", Mode::Check), &guarded.acme),
-        (work("acme", Mode::Check), &guarded.globex),
-        (work("acme", Mode::Consume), &viewer),
+    // Plain looks are answered from their bytes.
+    for first in [work("acme", Mode::Check), plain("acme", Mode::Check)] {
+        let batch = |last: AnyCheck| CheckBatchRequest {
+            checks: vec![first.clone(), work("acme", Mode::Check), first.clone(), last],
+        };
+        let own = with_token(batch(work("acme", Mode::Consume)), &guarded.acme);
+        assert_eq!(client.check_batch(own).await.unwrap().into_inner().results.len(), 4);
+        for (last, token) in [
+            (work("globex", Mode::Check), &guarded.acme),
+            (plain("globex", Mode::Check), &guarded.acme),
+            (plain("globex", Mode::Consume), &guarded.acme),
+            (work("acme", Mode::Check), &guarded.globex),
+            (plain("acme", Mode::Check), &guarded.globex),
+            (work("acme", Mode::Consume), &viewer),
+            (plain("acme", Mode::Consume), &viewer),
+        ] {
+            let others = with_token(batch(last), token);
+            let refused = client.check_batch(others).await.unwrap_err();
+            assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        }
+    }
+    for (request, token, is_let_in) in [
+        (quota(Mode::Check, "acme", "calls", 1), &guarded.acme, true),
+        (quota(Mode::Check, "acme", "calls", 1), &guarded.globex, false),
+        (quota(Mode::Check, "acme", "calls", 1), &viewer, true),
+        (quota(Mode::Consume, "acme", "calls", 1), &guarded.acme, true),
+        (quota(Mode::Consume, "acme", "calls", 1), &guarded.globex, false),
+        (quota(Mode::Consume, "acme", "calls", 1), &viewer, false),
     ] {
-        let others = with_token(batch(last), token);
-        let refused = client.check_batch(others).await.unwrap_err();
-        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        // Twice: the first may have to be waited for, and is not answered from its bytes.
+        for _ in 0..2 {
+            let answered = client.check_quota(with_token(request.clone(), token)).await;
+            let code = answered.map_or_else(|refused| refused.code(), |_| Code::Ok);
+            let expected = if is_let_in { Code::Ok } else { Code::PermissionDenied };
+            assert_eq!(code, expected, "{request:?}");
+        }
     }
 
     let numbered = |id, check| CheckStreamRequest { id, check: Some(check) };

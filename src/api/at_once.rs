@@ -1,0 +1,77 @@
+//! Checks that are decided at once, from the bytes of their messages.
+
+use http::Extensions;
+
+use super::{fields, quota::quota_response};
+use crate::{
+    domain::ids::TenantId,
+    enforcement::{
+        consume_at_once::{Consumed, PlainConsume},
+        engine::Engine,
+        glance::{Glance, Glances},
+    },
+    proto::{
+        borrowed::PlainQuota,
+        v1::{CheckQuotaResponse, Mode, tollgate_service_server::TollgateService},
+    },
+};
+
+/// A service that may answer plain checks at once.
+pub trait AnswersAtOnce: TollgateService {
+    /// Begins to answer the looks of a call, whose extensions say who makes it. `None` where none
+    /// of them can be answered so; the service's own method then answers, or refuses.
+    fn begin_looks<'s>(&'s self, call: &'s Extensions) -> Option<AtOnce<'s>> {
+        let _ = call;
+        None
+    }
+
+    /// Decides a CONSUME, if that can be done at once; as [`AnswersAtOnce::begin_looks`] otherwise.
+    fn consume_at_once<'s>(
+        &'s self,
+        call: &Extensions,
+        plain: &PlainQuota<'_>,
+    ) -> Option<Consumed<'s>> {
+        let _ = (call, plain);
+        None
+    }
+}
+
+/// Decides a CONSUME with `engine`.
+pub fn consume_with<'e>(engine: &'e Engine, plain: &PlainQuota<'_>) -> Option<Consumed<'e>> {
+    let PlainQuota { tenant, meter, amount, mode, idempotency_key, durability } = *plain;
+    if mode != Mode::Consume {
+        return None;
+    }
+    let durability = fields::durability(durability.into()).ok()?;
+    engine.consume_at_once(PlainConsume { tenant, meter, amount, idempotency_key, durability })
+}
+
+/// What answers the looks of one call, as they come. Not to be kept while anybody is waited for.
+pub struct AtOnce<'s> {
+    glances: Glances<'s>,
+    /// The only tenant that may be looked at; `None` = any.
+    only: Option<&'s TenantId>,
+}
+
+impl<'s> AtOnce<'s> {
+    /// Answers from what `glances` sees.
+    pub fn new(glances: Glances<'s>) -> Self {
+        Self { glances, only: None }
+    }
+
+    /// The same, for a caller who may ask after one tenant alone.
+    #[must_use]
+    pub fn only(self, tenant: Option<&'s TenantId>) -> Self {
+        Self { only: tenant, ..self }
+    }
+
+    /// The answer, if it is allowed and can be given at once.
+    #[inline]
+    pub fn look(&mut self, look: &PlainQuota<'_>) -> Option<CheckQuotaResponse> {
+        let PlainQuota { tenant, meter, amount, .. } = *look;
+        if !look.is_look() || self.only.is_some_and(|only| only.as_str() != tenant) {
+            return None;
+        }
+        self.glances.look(Glance { tenant, meter, amount }).map(quota_response)
+    }
+}

@@ -1,0 +1,110 @@
+//! CHECKs that are answered at once, by names as they lie in a message: without a future, a copy, or
+//! a count of holders that all cores would write to.
+//!
+//! Only what most checks are is answered: a summed meter, counted for the whole tenant, allowed by
+//! what is in memory and fresh. All else is for [`Engine::check_quota`], which answers the same where
+//! both can.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    answer::{Decision, answer, reason_allowed},
+    directory::tenant_state::TenantState,
+    engine::Engine,
+};
+use crate::domain::quota::{DecidedBy, QuotaAnswer, QuotaReason};
+
+/// Glances with one reading of the clocks; more would be answered by times that are too old.
+const GLANCES_PER_READING: u64 = 64;
+
+/// A CHECK of a meter for the whole tenant, by names that need not be any.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance<'m> {
+    pub tenant: &'m str,
+    pub meter: &'m str,
+    /// Base units.
+    pub amount: i64,
+}
+
+/// Glances one after the other, which read the clocks and are counted together.
+pub struct Glances<'e> {
+    engine: &'e Engine,
+    began: Duration,
+    now: Timestamp,
+    /// Answered since the clocks were read, by reason.
+    answered: [(QuotaReason, u64); 3],
+}
+
+impl Engine {
+    /// Begins to answer looks now.
+    pub fn glances(&self) -> Glances<'_> {
+        Glances {
+            engine: self,
+            began: self.leasing.now(),
+            now: self.clock.now(),
+            answered: [
+                (QuotaReason::WithinLimit, 0),
+                (QuotaReason::Unlimited, 0),
+                (QuotaReason::Overage, 0),
+            ],
+        }
+    }
+}
+
+impl Glances<'_> {
+    /// Answers a CHECK, if it is allowed and nobody has to be waited for to say so. `None` says
+    /// nothing about it.
+    #[inline]
+    pub fn look(&mut self, glance: Glance<'_>) -> Option<QuotaAnswer> {
+        if self.engine.check_open().is_err() {
+            return None;
+        }
+        let known = self
+            .engine
+            .directory
+            .with_known(glance.tenant, |state| self.look_at(state, glance.meter, glance.amount));
+        let answer = known.flatten()?;
+        self.count(answer.reason);
+        Some(answer)
+    }
+
+    fn look_at(&self, state: &TenantState, meter: &str, amount: i64) -> Option<QuotaAnswer> {
+        let terms = state.look_at_terms();
+        let (meter, units) = terms.plain_units(meter, amount)?;
+        let now = terms.tenant.now(self.now);
+        let current = terms.current(meter);
+        let counter = current.as_ref().filter(|it| it.window.contains(now))?;
+        let own = self.engine.own_look(meter, counter, units, self.began)?;
+        if !own.fits {
+            return None;
+        }
+        counter.touch(self.began);
+        let reason = reason_allowed(meter, own.figures.used.saturating_add(units));
+        let decision = Decision { reason, decided_by: DecidedBy::Memory };
+        Some(answer(meter, Some(&counter.window), own.figures, decision))
+    }
+
+    #[inline]
+    fn count(&mut self, reason: QuotaReason) {
+        let mut all = 0;
+        for (known, count) in &mut self.answered {
+            *count += u64::from(*known == reason);
+            all += *count;
+        }
+        if all >= GLANCES_PER_READING {
+            *self = self.engine.glances();
+        }
+    }
+}
+
+impl Drop for Glances<'_> {
+    /// Counts what was answered since the clocks were read: each took the mean of them.
+    fn drop(&mut self) {
+        if self.answered.iter().any(|(_, count)| *count > 0) {
+            let took = self.engine.leasing.now().saturating_sub(self.began);
+            self.engine.metrics.glanced(&self.answered, took);
+        }
+    }
+}
