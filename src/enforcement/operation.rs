@@ -45,8 +45,8 @@ const PERMITS: u32 = 1;
 pub(super) struct AskedOperation<'r> {
     pub request: &'r OperationRequest,
     pub definition: &'r OperationDef,
-    pub state: Arc<TenantState>,
-    pub terms: Arc<Terms>,
+    pub state: &'r Arc<TenantState>,
+    pub terms: &'r Arc<Terms>,
     pub catalog: &'r CompiledCatalog,
     pub now: jiff::Timestamp,
 }
@@ -80,8 +80,8 @@ impl Engine {
         let asked = AskedOperation {
             request,
             definition,
-            state: state.clone(),
-            terms: terms.clone(),
+            state: &state,
+            terms: &terms,
             catalog: &catalog,
             now,
         };
@@ -115,8 +115,8 @@ impl Engine {
             return self.look_at_operation(asked, parts, &quotas, answer).await.map(Decided::from);
         }
         if let Some(rates) = self.known_rate_denial(
-            &asked.state,
-            &asked.terms,
+            asked.state,
+            asked.terms,
             &asked.definition.rates,
             asked.of_each_rate(),
         )? {
@@ -150,7 +150,7 @@ impl Engine {
                 self.hold_all(quotas, admitted, &holding, &mut answer)?;
                 let _ = rates.keep();
                 let answer = answer.decided();
-                settling.answered(Some(Remembered::Operation(Arc::new(answer.clone()))), None);
+                settling.answered(|| Some(remembered(&answer)), None);
                 Ok(answer.into())
             }
             None => self.record_all(
@@ -233,7 +233,7 @@ impl Engine {
 
     async fn ask_rates(&self, asked: &AskedOperation<'_>) -> Result<RateAdmission, EngineError> {
         let rates = &asked.definition.rates;
-        self.admit_rates(&asked.state, &asked.terms, rates, asked.of_each_rate()).await
+        self.admit_rates(asked.state, asked.terms, rates, asked.of_each_rate()).await
     }
 
     /// Hands all that was admitted to the journal as one record, and counts it.
@@ -248,7 +248,7 @@ impl Engine {
         if quotas.is_empty() {
             let _ = rates.keep();
             let answer = answer.decided();
-            settling.answered(Some(Remembered::Operation(Arc::new(answer.clone()))), None);
+            settling.answered(|| Some(remembered(&answer)), None);
             return Ok(answer.into());
         }
         let mut events = Vec::with_capacity(quotas.len());
@@ -271,8 +271,7 @@ impl Engine {
             answer.quotas.push((name, one.settle(self, quota, pending.position())));
         }
         let answer = answer.decided();
-        let remembered = Remembered::Operation(Arc::new(answer.clone()));
-        settling.answered(Some(remembered), Some(pending.place()));
+        settling.answered(|| Some(remembered(&answer)), Some(pending.place()));
         settling.counted(counted);
         Ok(Decided { answer, owed: Some(Owed::new(self, pending, settling, count)) })
     }
@@ -378,6 +377,10 @@ impl<'r> AskedOperation<'r> {
         answer.denied_by = Some(denial);
         answer
     }
+}
+
+fn remembered(answer: &OperationAnswer) -> Remembered {
+    Remembered::Operation(Arc::new(answer.clone()))
 }
 
 fn units_of(request: &QuotaRequest) -> u64 {

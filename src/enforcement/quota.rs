@@ -147,7 +147,8 @@ impl Engine {
         // A negative amount counts when the ledger has it.
         let counted = admitted.counted(asked);
         let answer = admitted.settle(self, asked, pending.position());
-        settling.answered(Some(Remembered::Quota(answer.clone())), Some(pending.place()));
+        let remembered = || Some(Remembered::Quota(answer.clone()));
+        settling.answered(remembered, Some(pending.place()));
         settling.counted(counted);
         Ok(Decided { answer, owed: Some(Owed::new(self, pending, settling, 1)) })
     }

@@ -108,7 +108,7 @@ impl Engine {
         let events = labelled.iter().map(|one| &one.event).collect();
         let pending = self.hand_over(events, durability)?;
         let counted = self.count(labelled, holds, counters, pending.position());
-        settling.answered(None, Some(pending.place()));
+        settling.answered(|| None, Some(pending.place()));
         settling.counted(counted);
         Owed::new(self, pending, settling, accepted).acknowledged().await?;
         Ok(receipt)

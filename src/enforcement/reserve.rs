@@ -51,7 +51,7 @@ impl Engine {
             Admission::Denied(denial) => return Ok(denial),
         };
         let answer = self.hold(asked, admitted, &holding)?;
-        settling.answered(Some(Remembered::Quota(answer.clone())), None);
+        settling.answered(|| Some(Remembered::Quota(answer.clone())), None);
         Ok(answer)
     }
 

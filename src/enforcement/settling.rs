@@ -45,9 +45,15 @@ impl Settling {
         Self { claims, first: None, first_counted: None, more_counted: vec![] }
     }
 
-    /// The journal has the record: from now on this is the answer.
-    pub fn answered(&mut self, answer: Option<Remembered>, place: Option<RecordPlace>) {
-        self.first = Some(FirstAnswer { answer, place });
+    /// The journal has the record: from now on this is the answer, if there are keys to give it to.
+    pub fn answered(
+        &mut self,
+        answer: impl FnOnce() -> Option<Remembered>,
+        place: Option<RecordPlace>,
+    ) {
+        if !self.claims.is_empty() {
+            self.first = Some(FirstAnswer { answer: answer(), place });
+        }
     }
 
     /// The record is as durable as was asked, and this is known of its place.

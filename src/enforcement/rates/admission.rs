@@ -55,11 +55,17 @@ impl Engine {
         rates: &[RateName],
         asked: RatesAsked<'_>,
     ) -> Result<Option<Vec<(RateName, RateAnswer)>>, EngineError> {
-        let mut answers = vec![];
+        let mut all = Vec::with_capacity(rates.len());
         for name in rates {
             let rate = rate_of(terms, name, "operation")?;
             let subject = counted_subject(rate, asked.subject)?;
-            let one = AskedRate { rate, subject, permits: asked.permits };
+            all.push(AskedRate { rate, subject, permits: asked.permits });
+        }
+        if all.iter().all(|one| self.is_met_offhand(state, terms, one)) {
+            return Ok(None);
+        }
+        let mut answers = vec![];
+        for (name, one) in rates.iter().zip(all) {
             let Some(answer) = self.look_at_rate_offhand(state, terms, &one)? else { continue };
             let is_denied = !answer.allowed;
             answers.push((name.clone(), answer));

@@ -66,6 +66,22 @@ impl Engine {
         Ok((answer, held))
     }
 
+    /// Whether a look could be told anything but that all is well, as far as this sidecar knows by
+    /// itself: no figures are made for what allows.
+    pub(super) fn is_met_offhand(
+        &self,
+        state: &TenantState,
+        terms: &Terms,
+        asked: &AskedRate<'_>,
+    ) -> bool {
+        let Ok(key) = self.rate_key(state, terms, asked) else { return false };
+        never_fits(&key, asked.permits).is_none()
+            && match key.offhand(asked.permits, Want::Look) {
+                None => true,
+                Some(decided) => matches!(decided.outcome, Outcome::Met(_) | Outcome::Away),
+            }
+    }
+
     /// What a look says, as far as this sidecar knows by itself. A denial is counted; a look that
     /// denies nothing is only the beginning of an answer.
     pub(super) fn look_at_rate_offhand(
