@@ -1,4 +1,4 @@
-//! CONSUMEs that are decided at once: from what is in memory and in hand, without a future.
+//! CONSUMEs that are decided at once: from what is in memory and in hand.
 //!
 //! Like [`super::glance`], and for the same checks. What the journal has to keep is waited for
 //! afterwards; anything else is for [`Engine::check_quota`], which answers the same where both can.
@@ -65,9 +65,16 @@ impl Engine {
             "" => None,
             key => Some(IdempotencyKey::new(key).ok()?),
         };
+        let now = terms.tenant.now(self.clock.now());
+        let counter = terms.current(meter).as_ref().filter(|it| it.window.contains(now))?.clone();
+        if meter.limit.ceiling().is_some() && counter.cell.available() < units {
+            // Before its key is claimed: it would be claimed twice.
+            return None;
+        }
+        // The counter's own copies of the names: all tenants of a plan share the plan's.
         let request = QuotaRequest {
-            tenant: terms.tenant.id.clone(),
-            meter: meter.meter.name.clone(),
+            tenant: counter.key.tenant.clone(),
+            meter: counter.key.meter.clone(),
             subject: None,
             amount: plain.amount,
             mode: QuotaMode::Consume,
@@ -76,11 +83,9 @@ impl Engine {
             properties: Properties::default(),
         };
         let (subject, pool) = (None, None);
-        let now = terms.tenant.now(self.clock.now());
         let (request, state, terms) = (&request, &state, &terms);
         let asked = Asked { request, state, terms, meter, subject, now, began, units, pool };
         let durability = self.durability(&asked).ok()?;
-        let counter = terms.current(meter).as_ref().filter(|it| it.window.contains(now))?.clone();
         let settling = match self.begin(&asked, durability).now_or_never()? {
             Ok(Ok(settling)) => settling,
             Ok(Err(first_answer)) => return Some(Ok(first_answer.into())),

@@ -2,8 +2,8 @@
 //! a count of holders that all cores would write to.
 //!
 //! Only what most checks are is answered: a summed meter, counted for the whole tenant, allowed by
-//! what is in memory and fresh. All else is for [`Engine::check_quota`], which answers the same where
-//! both can.
+//! what is in memory and fresh. All else is for [`Engine::check_quota`], which answers the same
+//! where both can.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::{
     answer::{Decision, answer, reason_allowed},
     directory::tenant_state::TenantState,
     engine::Engine,
+    look::own_look,
 };
 use crate::domain::quota::{DecidedBy, QuotaAnswer, QuotaReason};
 
@@ -76,7 +77,7 @@ impl Glances<'_> {
         let now = terms.tenant.now(self.now);
         let current = terms.current(meter);
         let counter = current.as_ref().filter(|it| it.window.contains(now))?;
-        let own = self.engine.own_look(meter, counter, units, self.began)?;
+        let own = own_look(meter, counter, units, || self.began)?;
         if !own.fits {
             return None;
         }

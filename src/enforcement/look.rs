@@ -38,22 +38,22 @@ impl OwnLook {
     }
 }
 
-impl Engine {
-    /// What `counter` says of `units` at `began`, unless its limit has to be asked after first.
-    #[inline]
-    pub(super) fn own_look(
-        &self,
-        meter: &PlanMeter,
-        counter: &Counter,
-        units: u64,
-        began: Duration,
-    ) -> Option<OwnLook> {
-        let is_known = meter.limit.ceiling().is_none()
-            || counter.cell.available() >= units
-            || is_fresh(counter, began);
-        is_known.then(|| OwnLook::at(meter, counter, units))
-    }
+/// What `counter` says of `units`, unless its limit has to be asked after first. `now` is the time of
+/// the run.
+#[inline]
+pub(super) fn own_look(
+    meter: &PlanMeter,
+    counter: &Counter,
+    units: u64,
+    now: impl FnOnce() -> Duration,
+) -> Option<OwnLook> {
+    let is_known = meter.limit.ceiling().is_none()
+        || counter.cell.available() >= units
+        || is_fresh(counter, now());
+    is_known.then(|| OwnLook::at(meter, counter, units))
+}
 
+impl Engine {
     pub(super) async fn look(&self, asked: &Asked<'_>) -> Result<QuotaAnswer, EngineError> {
         self.look_within(asked, self.config.look_wait()).await
     }
@@ -92,7 +92,7 @@ impl Engine {
             return Ok(Box::pin(self.look_at_pool(asked, pool, &counter, wait)).await);
         }
         let mut decided_by = DecidedBy::Memory;
-        let known = self.own_look(asked.meter, &counter, asked.units, asked.began);
+        let known = own_look(asked.meter, &counter, asked.units, || self.leasing.now());
         let OwnLook { figures, fits: fits_own } = match known {
             Some(known) => known,
             None => {

@@ -161,7 +161,7 @@ enum Place {
     Connection { answer: BoxFuture<'static, Answer>, weighed: Option<(Weight, Arc<Shared>)> },
     /// In a task of its own, which ends when the caller gives up.
     Own(AbortOnDropHandle<Response<Body>>),
-    /// Not made: it is one too many.
+    /// It is one too many, or panicked before it was begun: what is told.
     Refused(Box<Response<Body>>),
     /// Answered.
     Nowhere,

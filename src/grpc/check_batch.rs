@@ -1,7 +1,9 @@
 //! `CheckBatch`, of which the plain looks are answered from the message's bytes.
 //!
-//! From the first check on that is anything else the service's own method takes over. So the answers
-//! are in the order of the checks, and what they say is the same.
+//! A look that cannot be answered at once, because it is denied or its counter has to be asked after,
+//! is answered by the service's own method; from the first check on that is anything else, or when
+//! many looks were such, that answers all that is left. So the answers are in the order of the
+//! checks, and what they say is the same.
 
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
-use tokio::task::consume_budget;
+use tokio::task::yield_now;
 use tonic::{
     Extensions, Response, Status,
     body::Body,
@@ -30,14 +32,14 @@ use crate::{
     proto::{
         borrowed::PlainLooks,
         codec::{BytesCodec, bounded},
-        v1::{CheckBatchRequest, CheckQuotaResponse},
+        v1::{CheckBatchRequest, CheckBatchResponse, CheckQuotaResponse},
     },
 };
 
 /// Looks that are answered before other calls of the same thread get a turn.
-const LOOKS_PER_TURN: usize = 256;
-/// What an answer takes at the most when it is plain: room for that many is made at first.
-const ANSWER_BYTES: usize = 64;
+const LOOKS_PER_TURN: usize = 128;
+/// Looks of one batch that the service is asked one by one; then it is asked all that is left.
+const UNANSWERED_MAX: usize = 16;
 
 /// The call as tonic's server makes it.
 pub struct CheckBatch<T>(pub Arc<T>);
@@ -60,20 +62,30 @@ impl<T: AnswersAtOnce> CheckBatch<T> {
         let (metadata, extensions, message) = request.into_parts();
         let mut looks = PlainLooks { rest: &message };
         let mut answers = Answers::default();
-        loop {
+        let mut unanswered = 0;
+        while unanswered < UNANSWERED_MAX {
             match self.turn(&extensions, &mut looks, &mut answers) {
-                Turn::Over => tokio::task::yield_now().await,
-                // It is waited for, or denied; those behind it may be answered at once again.
-                Turn::Unanswered(check) => {
-                    let check = (MetadataMap::new(), extensions.clone(), check);
-                    self.answer_rest(check, &mut answers).await?;
-                    consume_budget().await;
+                Turn::Over => {}
+                Turn::Unanswered(look) => {
+                    unanswered += 1;
+                    let look = answers.beside(look)?;
+                    let request =
+                        tonic::Request::from_parts(MetadataMap::new(), extensions.clone(), look);
+                    answers.append(self.0.check_batch(request).await?);
                 }
                 Turn::NoneLeft => break,
             }
+            yield_now().await;
         }
-        if !looks.rest.is_empty() || answers.count == 0 {
-            self.answer_rest((metadata, extensions, looks.rest), &mut answers).await?;
+        if looks.rest.is_empty() && answers.count > 0 {
+            return Ok(Response::new(answers.bytes.into()));
+        }
+        let rest = answers.beside(looks.rest)?;
+        drop(message);
+        // What is left may be fields that are not known here.
+        if !rest.checks.is_empty() || answers.count == 0 {
+            let request = tonic::Request::from_parts(metadata, extensions, rest);
+            answers.append(self.0.check_batch(request).await?);
         }
         Ok(Response::new(answers.bytes.into()))
     }
@@ -88,30 +100,16 @@ impl<T: AnswersAtOnce> CheckBatch<T> {
         let Some(mut at_once) = self.0.begin_looks(call) else { return Turn::NoneLeft };
         for _ in 0..LOOKS_PER_TURN {
             let before = looks.rest;
+            if answers.count == CHECKS_MAX {
+                return Turn::NoneLeft;
+            }
             let Some(look) = looks.next() else { return Turn::NoneLeft };
             match at_once.look(&look) {
-                Some(answer) if answers.count < CHECKS_MAX => answers.push(&answer),
-                _ => return Turn::Unanswered(&before[..before.len() - looks.rest.len()]),
+                Some(answer) => answers.push(&answer),
+                None => return Turn::Unanswered(&before[..before.len() - looks.rest.len()]),
             }
         }
         Turn::Over
-    }
-
-    /// Has the service answer what is left of the batch, or a part of that.
-    async fn answer_rest(
-        &self,
-        (metadata, extensions, checks): (MetadataMap, Extensions, &[u8]),
-        answers: &mut Answers,
-    ) -> Result<(), Status> {
-        let checks: CheckBatchRequest = bounded(checks)?;
-        let count = answers.count + checks.checks.len();
-        if count > CHECKS_MAX {
-            return Err(Refusal::from(EngineError::from(bad_count(count))).into());
-        }
-        let request = tonic::Request::from_parts(metadata, extensions, checks);
-        self.0.check_batch(request).await?.into_inner().encode_raw(&mut answers.bytes);
-        answers.count = count;
-        Ok(())
     }
 }
 
@@ -121,7 +119,7 @@ enum Turn<'m> {
     Over,
     /// Up to a look, which is given: a `CheckBatchRequest` of its own.
     Unanswered(&'m [u8]),
-    /// Up to the end, or to a check that is no plain look.
+    /// Up to the end, to a check that is no plain look, or as far as a batch may go.
     NoneLeft,
 }
 
@@ -146,11 +144,7 @@ impl Answers {
     fn push(&mut self, answer: &CheckQuotaResponse) {
         const RESULTS: u32 = 1;
         const QUOTA: u32 = 1;
-        if self.bytes.is_empty() {
-            self.bytes.reserve(LOOKS_PER_TURN * ANSWER_BYTES);
-        }
-        let length = answer.encoded_len();
-        let length = length as u64;
+        let length = answer.encoded_len() as u64;
         encode_key(RESULTS, WireType::LengthDelimited, &mut self.bytes);
         // A key of one byte comes before the inner length.
         encode_varint(1 + encoded_len_varint(length) as u64 + length, &mut self.bytes);
@@ -158,5 +152,22 @@ impl Answers {
         encode_varint(length, &mut self.bytes);
         answer.encode_raw(&mut self.bytes);
         self.count += 1;
+    }
+
+    /// Reads further checks, if a batch may have as many together with those that are answered.
+    fn beside(&self, checks: &[u8]) -> Result<CheckBatchRequest, Status> {
+        let checks: CheckBatchRequest = bounded(checks)?;
+        let count = self.count + checks.checks.len();
+        match count > CHECKS_MAX {
+            true => Err(Refusal::from(EngineError::from(bad_count(count))).into()),
+            false => Ok(checks),
+        }
+    }
+
+    /// Appends what the service has answered.
+    fn append(&mut self, answered: Response<CheckBatchResponse>) {
+        let answered = answered.into_inner();
+        self.count += answered.results.len();
+        answered.encode_raw(&mut self.bytes);
     }
 }

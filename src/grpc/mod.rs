@@ -2,8 +2,8 @@
 //!
 //! `serve` owns the sockets, `connection` one connection, `call` one call. `inline` says why calls
 //! are handled inside their connection's task, and `heavy` which of them are not. `short` answers
-//! most unary ones, `check_batch` those that ask much, `dispatch` has tonic answer the others. `rls` speaks
-//! Envoy's rate limit protocol.
+//! most unary ones, `check_batch` those that ask much, `dispatch` has tonic answer the others. `rls`
+//! speaks Envoy's rate limit protocol.
 
 mod begun;
 mod call;

@@ -103,6 +103,8 @@ async fn consume<T: AnswersAtOnce>(
         let answer = service.check_quota(with_message(request, message)).await?;
         return Ok(answer.map(|answer| framed(&answer)));
     };
+    // Its bytes are not kept for as long as a disk takes.
+    drop(request);
     let answer = consumed.answer().await.map_err(Refusal::from)?;
     Ok(tonic::Response::new(framed(&quota_response(answer))))
 }

@@ -3,9 +3,12 @@
 //! Only what is plain is read. A message with a field that is not expected here, or with anything
 //! wrong about it, is left to prost, which takes it or says what the matter is.
 
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::{WireType, decode_varint};
 
 use super::v1::{AnyCheck, Durability, Mode, any_check::Check};
+
+const VARINT: u32 = WireType::Varint as u32;
+const LENGTH_DELIMITED: u32 = WireType::LengthDelimited as u32;
 
 /// A message that prost is to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +53,12 @@ impl<'m> Fields<'m> {
         if rest.is_empty() {
             return Ok(None);
         }
-        let (tag, kind) = decode_key(rest).map_err(|_| Unread)?;
-        let number = decode_varint(rest).map_err(|_| Unread)?;
+        let key = u32::try_from(varint(rest)?).map_err(|_| Unread)?;
+        let (tag, kind) = (key >> 3, key & 7);
+        let number = varint(rest)?;
         match kind {
-            WireType::Varint => Ok(Some((tag, Value::Number(number)))),
-            WireType::LengthDelimited => {
+            VARINT => Ok(Some((tag, Value::Number(number)))),
+            LENGTH_DELIMITED => {
                 let bytes = usize::try_from(number).map_err(|_| Unread)?;
                 let (value, after) = rest.split_at_checked(bytes).ok_or(Unread)?;
                 *rest = after;
@@ -144,6 +148,18 @@ impl<'m> PlainQuota<'m> {
         self.mode == Mode::Check
             && self.idempotency_key.is_empty()
             && self.durability == Durability::Unspecified
+    }
+}
+
+/// A number, of which most take one byte.
+#[inline]
+fn varint(rest: &mut &[u8]) -> Result<u64, Unread> {
+    match **rest {
+        [byte, ref after @ ..] if byte < 0x80 => {
+            *rest = after;
+            Ok(byte.into())
+        }
+        _ => decode_varint(rest).map_err(|_| Unread),
     }
 }
 
@@ -247,7 +263,42 @@ mod tests {
         assert_eq!(CheckBatchRequest::decode(looks.rest).unwrap().checks, checks[2..]);
     }
 
+    #[test]
+    fn a_batch_may_have_more_after_its_checks_than_is_known_here() {
+        let check = of(Check::Quota(look("acme")));
+        let mut bytes = CheckBatchRequest { checks: vec![check] }.encode_to_vec();
+        bytes.extend([0x12, 0x01, 0x00]);
+        let mut looks = PlainLooks { rest: &bytes };
+        assert_eq!(looks.by_ref().count(), 1);
+        assert_eq!(CheckBatchRequest::decode(looks.rest), Ok(CheckBatchRequest::default()));
+    }
+
     proptest! {
+        #[test]
+        fn what_is_read_of_a_batch_and_what_is_left_are_all_of_it(
+            messages in proptest::collection::vec(mutated(), 0..5),
+            tail in proptest::collection::vec(0..=255_u8, 0..4),
+        ) {
+            let mut bytes = vec![];
+            for message in messages {
+                let check = [&[0x0a], &encoded(message.len())[..], &message].concat();
+                bytes.extend([&[0x0a], &encoded(check.len())[..], &check].concat());
+            }
+            bytes.extend(tail);
+            let mut looks = PlainLooks { rest: &bytes };
+            let mut checks: Vec<_> = looks
+                .by_ref()
+                .map(|plain| of(Check::Quota(message_of(&plain))))
+                .collect();
+            let rest = CheckBatchRequest::decode(looks.rest);
+            let all = rest.map(|rest| {
+                checks.extend(rest.checks);
+                CheckBatchRequest { checks }
+            });
+            let read = CheckBatchRequest::decode(bytes.as_slice());
+            prop_assert_eq!(all.ok(), read.ok());
+        }
+
         #[test]
         fn what_is_read_is_what_prost_reads(message in mutated()) {
             if let Ok(plain) = PlainQuota::of_quota(&message) {
@@ -255,6 +306,12 @@ mod tests {
                 prop_assert_eq!(message_of(&plain), read);
             }
         }
+    }
+
+    fn encoded(length: usize) -> Vec<u8> {
+        let mut bytes = vec![];
+        prost::encoding::encode_varint(length as u64, &mut bytes);
+        bytes
     }
 
     fn message_of(plain: &PlainQuota<'_>) -> CheckQuotaRequest {

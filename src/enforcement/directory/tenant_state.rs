@@ -114,9 +114,9 @@ impl Terms {
         grants.iter().filter(move |known| known.is_for(subject))
     }
 
-    /// The meter called `meter`, and what `amount` counts for on it, where a limit of the plan's is
-    /// all that is to be asked: the tenant is one that callers name and is served, the meter is added
-    /// up for the whole of it, and no pool and no grant covers anything.
+    /// The meter called `meter`, and what `amount` counts for on it, where a limit of the plan's
+    /// is all that is to be asked: the tenant is one that callers name and is served, the meter is
+    /// added up for the whole of it, and no pool and no grant covers anything.
     #[inline]
     pub fn plain_units(&self, meter: &str, amount: i64) -> Option<(&PlanMeter, u64)> {
         if !self.is_plainly_served {

@@ -1,14 +1,16 @@
 //! Checks that are decided at once say and take what they do when they are decided at length.
 
+use prost::Message;
 use tollgate::{
     clock::Clock,
+    proto::codec::BytesCodec,
     proto::v1::{
-        AnyCheck, CheckBatchRequest, CheckFeatureRequest, CheckQuotaRequest, CheckQuotaResponse,
-        CheckStreamRequest, DecidedBy, Durability, Mode, QuotaReason, any_check::Check,
-        any_check_result::Result as Answer,
+        AnyCheck, CheckBatchRequest, CheckBatchResponse, CheckFeatureRequest, CheckQuotaRequest,
+        CheckQuotaResponse, CheckStreamRequest, DecidedBy, Durability, Mode, QuotaReason,
+        any_check::Check, any_check_result::Result as Answer,
     },
 };
-use tonic::{Code, Status};
+use tonic::{Code, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Endpoint};
 
 use super::cluster::{Cluster, Sidecar, current_key, event, quota};
 
@@ -191,7 +193,7 @@ async fn a_batch_goes_on_where_a_check_is_no_plain_look() {
     assert_eq!(answers, [Some(0), Some(0), Some(3), Some(3), None, Some(3), None, Some(3)]);
     // The bound holds for those that were answered at once, for the others, and for both.
     for first in [0, 1, 5_000, 10_000] {
-        for (all, is_taken) in [(10_000, true), (10_001, false)] {
+        for (all, is_taken) in [(10_000, true), (10_001, false), (10_020, false)] {
             let take_first = (0..first).map(|_| look());
             let rest = (first..all).map(|number| if number == first { take() } else { look() });
             let answered = batch(&sidecar, take_first.chain(rest).collect()).await;
@@ -199,10 +201,21 @@ async fn a_batch_goes_on_where_a_check_is_no_plain_look() {
                 Ok(answers) => assert!(is_taken && answers.len() == all, "{first} of {all}"),
                 Err(status) => {
                     assert_eq!(status.code(), Code::InvalidArgument, "{first} of {all}: {status}");
-                    assert!(!is_taken && status.message().contains("10001"), "{status}");
+                    assert!(!is_taken && status.message().contains(&all.to_string()), "{status}");
                 }
             }
         }
+    }
+    // However many are denied.
+    for denied in [1, 15, 16, 17, 200] {
+        let amounts = (0..denied).flat_map(|_| [200, 1]).chain([1, 1]);
+        let checks = amounts.clone().map(|amount| any(quota(Mode::Check, "acme", "calls", amount)));
+        let answers = batch(&sidecar, checks.collect()).await.unwrap();
+        let allowed = answers.iter().map(|answer| match answer {
+            Answer::Quota(quota) => quota.allowed,
+            other => panic!("{other:?}"),
+        });
+        assert!(allowed.eq(amounts.map(|amount| amount == 1)), "{denied} denied");
     }
     // Of what was refused whole nothing was taken.
     let now = ask(&sidecar, quota(Mode::Check, "acme", "calls", 1)).await.unwrap();
@@ -308,5 +321,28 @@ async fn a_key_is_the_same_however_the_check_was_decided() {
     assert!(ask(&sidecar, keyed("later", 94)).await.unwrap().allowed);
     let calls = current_key(&cluster.world, "acme", "calls").await;
     cluster.wait_until_ledger_has(&calls, 100).await;
+    sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_with_more_than_is_known_here_is_answered() {
+    let (cluster, sidecar) = start().await;
+    let uri = format!("http://{}", cluster.address("a", "grpc"));
+    let channel = Endpoint::from_shared(uri).unwrap().connect().await.unwrap();
+    let mut client = Grpc::new(channel);
+    let path = PathAndQuery::from_static("/tollgate.v1.TollgateService/CheckBatch");
+    // A field of a later version, behind looks as many writers put it, and before them.
+    let unknown = [0x12, 0x03, b'n', b'e', b'w'];
+    for look in [1, 200] {
+        let checks = vec![any(quota(Mode::Check, "acme", "calls", look)); 3];
+        let known = CheckBatchRequest { checks }.encode_to_vec();
+        for message in [[&known[..], &unknown].concat(), [&unknown, &known[..]].concat()] {
+            client.ready().await.unwrap();
+            let request = tonic::Request::new(message.into());
+            let answer = client.unary(request, path.clone(), BytesCodec).await.unwrap();
+            let answer = CheckBatchResponse::decode(answer.into_inner()).unwrap();
+            assert_eq!(answer.results.len(), 3);
+        }
+    }
     sidecar.process.stop();
 }
