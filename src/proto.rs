@@ -6,6 +6,7 @@ pub mod borrowed;
 pub mod codec;
 pub mod json;
 pub mod time;
+pub mod wire;
 
 #[allow(clippy::all, missing_docs)]
 pub mod v1 {

@@ -5,6 +5,10 @@ use crate::{domain::remedy::Remedy, proto::v1};
 
 /// Puts remedies into the wire's form.
 pub fn remedies(remedies: Vec<Remedy>) -> Vec<v1::Remedy> {
+    // What is allowed has none.
+    if remedies.is_empty() {
+        return vec![];
+    }
     remedies.into_iter().map(remedy).collect()
 }
 

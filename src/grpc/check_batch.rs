@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use http::Request;
 use prost::{
     Message,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+    encoding::{WireType, encoded_len_varint},
 };
 use tokio::task::yield_now;
 use tonic::{
@@ -33,6 +33,7 @@ use crate::{
         borrowed::PlainLooks,
         codec::{BytesCodec, bounded},
         v1::{CheckBatchRequest, CheckBatchResponse, CheckQuotaResponse},
+        wire::{put_key, put_varint},
     },
 };
 
@@ -145,11 +146,11 @@ impl Answers {
         const RESULTS: u32 = 1;
         const QUOTA: u32 = 1;
         let length = answer.encoded_len() as u64;
-        encode_key(RESULTS, WireType::LengthDelimited, &mut self.bytes);
+        put_key(RESULTS, WireType::LengthDelimited, &mut self.bytes);
         // A key of one byte comes before the inner length.
-        encode_varint(1 + encoded_len_varint(length) as u64 + length, &mut self.bytes);
-        encode_key(QUOTA, WireType::LengthDelimited, &mut self.bytes);
-        encode_varint(length, &mut self.bytes);
+        put_varint(1 + encoded_len_varint(length) as u64 + length, &mut self.bytes);
+        put_key(QUOTA, WireType::LengthDelimited, &mut self.bytes);
+        put_varint(length, &mut self.bytes);
         answer.encode_raw(&mut self.bytes);
         self.count += 1;
     }

@@ -5,7 +5,9 @@
 
 use std::io::Write;
 
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_varint, encoded_len_varint};
+
+use crate::proto::wire::{put_key, put_varint};
 
 /// Appends a message's fields to a buffer.
 pub struct Fields<'b>(pub &'b mut Vec<u8>);
@@ -14,8 +16,8 @@ impl Fields<'_> {
     /// A `uint32` or `uint64`, or an enum's value.
     pub fn uint(&mut self, tag: u32, value: u64) {
         if value != 0 {
-            encode_key(tag, WireType::Varint, self.0);
-            encode_varint(value, self.0);
+            put_key(tag, WireType::Varint, self.0);
+            put_varint(value, self.0);
         }
     }
 
@@ -40,8 +42,8 @@ impl Fields<'_> {
 
     /// `bytes`.
     pub fn bytes(&mut self, tag: u32, bytes: &[u8]) {
-        encode_key(tag, WireType::LengthDelimited, self.0);
-        encode_varint(bytes.len() as u64, self.0);
+        put_key(tag, WireType::LengthDelimited, self.0);
+        put_varint(bytes.len() as u64, self.0);
         self.0.extend_from_slice(bytes);
     }
 
@@ -53,7 +55,7 @@ impl Fields<'_> {
     /// What is preceded by its length. There is room for a length of one byte, as most are; what
     /// turns out to be longer is moved.
     fn delimited(&mut self, tag: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        encode_key(tag, WireType::LengthDelimited, self.0);
+        put_key(tag, WireType::LengthDelimited, self.0);
         let place = self.0.len();
         self.0.push(0);
         let start = self.0.len();
@@ -61,10 +63,12 @@ impl Fields<'_> {
         let end = self.0.len();
         let length = (end - start) as u64;
         let more = encoded_len_varint(length) - 1;
-        if more > 0 {
-            self.0.resize(end + more, 0);
-            self.0.copy_within(start..end, start + more);
+        if more == 0 {
+            self.0[place] = length as u8;
+            return;
         }
+        self.0.resize(end + more, 0);
+        self.0.copy_within(start..end, start + more);
         encode_varint(length, &mut &mut self.0[place..=place + more]);
     }
 }

@@ -3,9 +3,12 @@
 //! Only what is plain is read. A message with a field that is not expected here, or with anything
 //! wrong about it, is left to prost, which takes it or says what the matter is.
 
-use prost::encoding::{WireType, decode_varint};
+use prost::encoding::WireType;
 
-use super::v1::{AnyCheck, Durability, Mode, any_check::Check};
+use super::{
+    v1::{AnyCheck, Durability, Mode, any_check::Check},
+    wire::take_varint,
+};
 
 const VARINT: u32 = WireType::Varint as u32;
 const LENGTH_DELIMITED: u32 = WireType::LengthDelimited as u32;
@@ -53,9 +56,9 @@ impl<'m> Fields<'m> {
         if rest.is_empty() {
             return Ok(None);
         }
-        let key = u32::try_from(varint(rest)?).map_err(|_| Unread)?;
+        let key = u32::try_from(take_varint(rest)?).map_err(|_| Unread)?;
         let (tag, kind) = (key >> 3, key & 7);
-        let number = varint(rest)?;
+        let number = take_varint(rest)?;
         match kind {
             VARINT => Ok(Some((tag, Value::Number(number)))),
             LENGTH_DELIMITED => {
@@ -148,18 +151,6 @@ impl<'m> PlainQuota<'m> {
         self.mode == Mode::Check
             && self.idempotency_key.is_empty()
             && self.durability == Durability::Unspecified
-    }
-}
-
-/// A number, of which most take one byte.
-#[inline]
-fn varint(rest: &mut &[u8]) -> Result<u64, Unread> {
-    match **rest {
-        [byte, ref after @ ..] if byte < 0x80 => {
-            *rest = after;
-            Ok(byte.into())
-        }
-        _ => decode_varint(rest).map_err(|_| Unread),
     }
 }
 

@@ -1,0 +1,66 @@
+//! Protobuf's varints, where most are one byte: prost's do not presume that.
+
+use prost::encoding::{WireType, decode_varint};
+
+use super::borrowed::Unread;
+
+/// Takes a number off the front of `rest`.
+#[inline]
+pub fn take_varint(rest: &mut &[u8]) -> Result<u64, Unread> {
+    match **rest {
+        [byte, ref after @ ..] if byte < 0x80 => {
+            *rest = after;
+            Ok(byte.into())
+        }
+        _ => decode_varint(rest).map_err(|_| Unread),
+    }
+}
+
+/// Appends a number.
+#[inline]
+pub fn put_varint(mut value: u64, to: &mut Vec<u8>) {
+    while value >= 0x80 {
+        // The lowest seven bits, and that more follow.
+        to.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
+
+/// Appends what comes before a field's value.
+#[inline]
+pub fn put_key(tag: u32, kind: WireType, to: &mut Vec<u8>) {
+    put_varint(u64::from(tag) << 3 | kind as u64, to);
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::encoding::{encode_key, encode_varint};
+
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn numbers_are_written_and_read_as_prost_does(
+            value in proptest::prelude::any::<u64>(), shift in 0..64_u32, tag in 1..1_000_u32,
+        ) {
+            let value = value >> shift;
+            let (mut own, mut prosts) = (vec![], vec![]);
+            put_varint(value, &mut own);
+            put_key(tag, WireType::LengthDelimited, &mut own);
+            encode_varint(value, &mut prosts);
+            encode_key(tag, WireType::LengthDelimited, &mut prosts);
+            proptest::prop_assert_eq!(&own, &prosts);
+            let mut rest = own.as_slice();
+            proptest::prop_assert_eq!(take_varint(&mut rest), Ok(value));
+        }
+    }
+
+    #[test]
+    fn what_ends_too_early_or_never_is_no_number() {
+        for bytes in [&[][..], &[0x80], &[0xff; 11]] {
+            let mut rest = bytes;
+            assert_eq!(take_varint(&mut rest), Err(Unread), "{bytes:?}");
+        }
+    }
+}
