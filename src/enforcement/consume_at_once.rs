@@ -65,7 +65,7 @@ impl Engine {
             "" => None,
             key => Some(IdempotencyKey::new(key).ok()?),
         };
-        let now = terms.tenant.now(self.clock.now());
+        let now = self.clock.now();
         let counter = terms.current(meter).as_ref().filter(|it| it.window.contains(now))?.clone();
         if meter.limit.ceiling().is_some() && counter.cell.available() < units {
             // Before its key is claimed: it would be claimed twice.

@@ -74,9 +74,8 @@ impl Glances<'_> {
     fn look_at(&self, state: &TenantState, meter: &str, amount: i64) -> Option<QuotaAnswer> {
         let terms = state.look_at_terms();
         let (meter, units) = terms.plain_units(meter, amount)?;
-        let now = terms.tenant.now(self.now);
         let current = terms.current(meter);
-        let counter = current.as_ref().filter(|it| it.window.contains(now))?;
+        let counter = current.as_ref().filter(|it| it.window.contains(self.now))?;
         let own = own_look(meter, counter, units, || self.began)?;
         if !own.fits {
             return None;

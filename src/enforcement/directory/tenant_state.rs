@@ -39,8 +39,9 @@ pub struct Terms {
     pub tenant: Arc<Tenant>,
     pub plan: Arc<CompiledPlan>,
     catalog: Arc<CatalogInForce>,
-    /// Of the tenant's, where every check looks: it stands for no cell of a pool, and is served.
-    is_plainly_served: bool,
+    /// Of the tenant's, where every check looks: it stands for no cell of a pool, is served, and lives by
+    /// the real clock.
+    is_plain: bool,
     /// The counter of each meter's current window, where the limit holds for the whole tenant; by
     /// the meter's dense number. A cache of [`TenantState`]'s map: what spares the hot path its
     /// lock and the hash of a key.
@@ -74,8 +75,8 @@ impl Terms {
             false => plan.meters.iter().map(place).collect(),
         };
         let is_served = tenant.subscription.status.is_served();
-        let is_plainly_served = is_served && tenant.id.pool().is_none();
-        Self { tenant, plan, catalog, is_plainly_served, current, grants, pools }
+        let is_plain = is_served && tenant.id.pool().is_none() && tenant.test_clock.is_none();
+        Self { tenant, plan, catalog, is_plain, current, grants, pools }
     }
 
     /// The same terms for a tenant that has changed in nothing that its plan goes by.
@@ -115,11 +116,11 @@ impl Terms {
     }
 
     /// The meter called `meter`, and what `amount` counts for on it, where a limit of the plan's
-    /// is all that is to be asked: the tenant is one that callers name and is served, the meter is
-    /// added up for the whole of it, and no pool and no grant covers anything.
+    /// is all that is to be asked: the tenant is one that callers name, is served and lives by the real
+    /// clock, the meter is added up for the whole of it, and no pool and no grant covers anything.
     #[inline]
     pub fn plain_units(&self, meter: &str, amount: i64) -> Option<(&PlanMeter, u64)> {
-        if !self.is_plainly_served {
+        if !self.is_plain {
             return None;
         }
         let meter = self.plan.meter(meter)?;
