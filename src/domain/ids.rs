@@ -201,12 +201,27 @@ impl TenantId {
 
 /// Names a grant; given by the ledger in the order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "u64", into = "u64")]
+// Begins at any multiple of 4 bytes: a window's label, of which each counter has several, is 8 bytes
+// smaller for it.
+#[repr(Rust, packed(4))]
 pub struct GrantId(pub u64);
+
+impl From<u64> for GrantId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<GrantId> for u64 {
+    fn from(id: GrantId) -> u64 {
+        id.0
+    }
+}
 
 impl fmt::Display for GrantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "grant_{}", self.0)
+        write!(f, "grant_{}", { self.0 })
     }
 }
 

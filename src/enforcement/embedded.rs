@@ -9,11 +9,11 @@ use crate::domain::cell_key::CellKey;
 /// Usage of earlier runs by counter, frozen at the start: this run's own usage is told to the
 /// counters by their holders and must not be in the floor as well.
 #[derive(Clone, Debug, Default)]
-pub struct EmbeddedTotals(Arc<AHashMap<CellKey, i64>>);
+pub struct EmbeddedTotals(Arc<AHashMap<Arc<CellKey>, i64>>);
 
 impl EmbeddedTotals {
-    /// Freezes the totals.
-    pub fn new(totals: impl IntoIterator<Item = (CellKey, i64)>) -> Self {
+    /// Freezes the totals. Their keys are shared with the store that has them.
+    pub fn new(totals: impl IntoIterator<Item = (Arc<CellKey>, i64)>) -> Self {
         Self(Arc::new(totals.into_iter().collect()))
     }
 

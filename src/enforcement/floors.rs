@@ -95,7 +95,7 @@ impl Floors {
                 let total = store.total(key)?;
                 Some(SettledValue {
                     max: unsigned(total.amount_max),
-                    last: unsigned(total.last.1),
+                    last: unsigned(total.last_amount),
                     distinct: total.distinct.as_ref().map_or(0, |distinct| distinct.count()),
                 })
             }

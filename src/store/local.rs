@@ -1,5 +1,7 @@
 //! The counters in this process, for a sidecar that runs alone.
 
+use std::sync::Arc;
+
 use super::{
     distinct::{DistinctAnswer, DistinctCall, DistinctState},
     error::StoreError,
@@ -102,6 +104,11 @@ impl LocalCounters {
     /// One counter as it stands.
     pub fn inspect(&self, key: &CellKey) -> Option<Inspection> {
         self.counters.look(key, Inspection::of).flatten()
+    }
+
+    /// `key` as it is kept here, if it is.
+    pub fn kept_key(&self, key: &CellKey) -> Option<Arc<CellKey>> {
+        self.counters.kept_key(key).or_else(|| self.distinct.kept_key(key))
     }
 
     /// Gives the memory back that forgotten counters took.

@@ -1,5 +1,7 @@
 //! States by key, in this process, and not more of them than there is room for.
 
+use std::sync::Arc;
+
 use dashmap::DashMap;
 
 use super::error::StoreError;
@@ -10,7 +12,8 @@ use crate::domain::cell_key::CellKey;
 pub(super) struct Shelf<S> {
     /// A slot holds a state, unless it is about to be taken out. It is a slot because the state
     /// machines take one. Boxed: of a large map half may be empty, and that half should be of pointers.
-    slots: DashMap<Box<CellKey>, Box<Option<S>>, ahash::RandomState>,
+    /// The keys are shared with the store of totals, which has most of them, too.
+    slots: DashMap<Arc<CellKey>, Box<Option<S>>, ahash::RandomState>,
     keys_max: usize,
 }
 
@@ -31,7 +34,7 @@ impl<S> Shelf<S> {
             None if self.slots.len() >= self.keys_max => {
                 return Err(StoreError::Full { keys_max: self.keys_max });
             }
-            None => self.slots.entry(Box::new(key.clone())).or_default(),
+            None => self.slots.entry(Arc::new(key.clone())).or_default(),
         };
         let (result, keep) = change(&mut slot);
         if keep == Keep::No {
@@ -56,6 +59,11 @@ impl<S> Shelf<S> {
     /// What `look` sees in the state of `key`.
     pub(super) fn look<R>(&self, key: &CellKey, look: impl FnOnce(&S) -> R) -> Option<R> {
         self.slots.get(key).and_then(|slot| (**slot).as_ref().map(look))
+    }
+
+    /// `key` as it is kept here, if it is.
+    pub(super) fn kept_key(&self, key: &CellKey) -> Option<Arc<CellKey>> {
+        self.slots.get(key).map(|slot| slot.key().clone())
     }
 
     /// All keys, in no order.
@@ -97,6 +105,18 @@ mod tests {
         assert!(matches!(refused, Err(StoreError::Full { keys_max: 1 })));
         assert_eq!(put(&shelf, "first", Keep::No).unwrap(), 2);
         assert_eq!(put(&shelf, "second", Keep::Yes).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_key_is_lent_to_others_as_long_as_it_is_kept() {
+        let shelf = Shelf::new(1);
+        put(&shelf, "first", Keep::Yes).unwrap();
+        let key = shelf.keys().remove(0);
+        let (one, other) = (shelf.kept_key(&key).unwrap(), shelf.kept_key(&key).unwrap());
+        assert!(Arc::ptr_eq(&one, &other));
+        put(&shelf, "first", Keep::No).unwrap();
+        assert!(shelf.kept_key(&key).is_none());
+        assert_eq!(*one, key);
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! Numbers are little endian. Written beside, synced and renamed, so that a crash leaves the old
 //! one or the new one.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use prost::Message;
 use uuid::Uuid;
@@ -98,7 +100,7 @@ pub fn decode(content: &[u8], config: &EmbeddedConfig) -> Result<State, Checkpoi
     }
     for total in checkpoint.totals {
         let (key, total) = total_from_wire(total)?;
-        state.totals.insert(Box::new(key), Box::new(total));
+        state.totals.insert(Arc::new(key), Box::new(total));
     }
     for used in checkpoint.used_keys {
         let (used, content) = used_key_from_wire(used)?;
@@ -114,26 +116,29 @@ fn write_total(key: &CellKey, total: &Total, fields: &mut Fields<'_>) {
     fields.uint(3, total.events);
     fields.sint(4, total.amount_sum);
     fields.sint(5, total.amount_max);
-    fields.sint(6, total.last.1);
-    fields.sint(7, total.last.0.as_second());
-    fields.sint(8, total.last.0.subsec_nanosecond().into());
+    fields.sint(6, total.last_amount);
+    fields.sint(7, total.last_second);
+    fields.sint(8, total.last_nanosecond.into());
     if let Some(distinct) = &total.distinct {
         fields.bytes(9, &distinct.to_bytes());
     }
-    fields.sint(10, total.changed_at.as_second());
+    fields.sint(10, total.changed_at_second);
 }
 
 fn total_from_wire(total: wire::Total) -> Result<(CellKey, Total), BodyError> {
     let aggregation = aggregation_from_wire(total.aggregation())?;
     let distinct = (!total.distinct.is_empty()).then(|| DistinctCount::from_bytes(&total.distinct));
+    let last = time_from_wire(total.last_seconds, total.last_nanos)?;
     let read = Total {
         aggregation,
         events: total.events,
         amount_sum: total.amount_sum,
         amount_max: total.amount_max,
-        last: (time_from_wire(total.last_seconds, total.last_nanos)?, total.last_amount),
+        last_second: last.as_second(),
+        last_nanosecond: last.subsec_nanosecond(),
+        last_amount: total.last_amount,
         distinct: distinct.transpose()?.map(Box::new),
-        changed_at: second_from_wire(total.changed_at_seconds)?,
+        changed_at_second: second_from_wire(total.changed_at_seconds)?.as_second(),
     };
     Ok((key_from_wire(total.key)?, read))
 }

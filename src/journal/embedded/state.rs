@@ -1,6 +1,6 @@
 //! All that the embedded store knows; changed by records alone, and always the same by the same.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ahash::AHashMap;
 use jiff::{SignedDuration, Timestamp};
@@ -29,12 +29,16 @@ pub struct Absorbed {
     pub undone: Vec<(CellKey, u64)>,
 }
 
+/// The same key as others keep it, if they do.
+pub type KeptKey<'a> = dyn Fn(&CellKey) -> Option<Arc<CellKey>> + 'a;
+
 /// Marks, totals and keys.
 #[derive(Debug)]
 pub struct State {
     pub marks: BTreeMap<RunId, Position>,
-    /// Boxed: of a large map half may be empty, and that half should be of pointers.
-    pub totals: AHashMap<Box<CellKey>, Box<Total>>,
+    /// Boxed: of a large map half may be empty, and that half should be of pointers. The keys may be
+    /// shared with whoever counts under them.
+    pub totals: AHashMap<Arc<CellKey>, Box<Total>>,
     pub used_keys: UsedKeys,
     /// Events that were left out because of their key, ever.
     pub conflicts: u64,
@@ -64,8 +68,15 @@ impl State {
         }
     }
 
-    /// Takes in the entries of `run` that lie behind its mark, and moves the mark.
-    pub fn absorb(&mut self, run: RunId, entries: &[Entry], now: Timestamp) -> Absorbed {
+    /// Takes in the entries of `run` that lie behind its mark, and moves the mark. A key that
+    /// `kept_key` has already is not kept once more.
+    pub fn absorb(
+        &mut self,
+        run: RunId,
+        entries: &[Entry],
+        now: Timestamp,
+        kept_key: &KeptKey<'_>,
+    ) -> Absorbed {
         let mut absorbed = Absorbed::default();
         let mut undone = vec![];
         let mut mark = self.marks.get(&run).copied().unwrap_or(Position::START);
@@ -74,6 +85,9 @@ impl State {
                 for used in events.chunk_by(UsageEvent::is_of_same_operation) {
                     let fate = self.used_keys.claim(used, now);
                     for event in used {
+                        if fate == Fate::First {
+                            self.add(event, now, kept_key);
+                        }
                         self.absorb_event(run, event, (&fate, now), &mut absorbed, &mut undone);
                     }
                 }
@@ -106,16 +120,7 @@ impl State {
         // Grants are Postgres' matter: no event has parts here.
         let mut share = Share::of(event);
         match fate {
-            Fate::First => {
-                absorbed.counted += 1;
-                match self.totals.get_mut(&event.key) {
-                    Some(total) => total.add(event, now),
-                    None => {
-                        let total = Box::new(Total::of(event, now));
-                        self.totals.insert(Box::new(event.key.clone()), total);
-                    }
-                }
-            }
+            Fate::First => absorbed.counted += 1,
             Fate::Duplicate => {
                 absorbed.duplicates += 1;
                 share = share.taken_back();
@@ -142,6 +147,16 @@ impl State {
         }
     }
 
+    fn add(&mut self, event: &UsageEvent, now: Timestamp, kept_key: &KeptKey<'_>) {
+        match self.totals.get_mut(&event.key) {
+            Some(total) => total.add(event, now),
+            None => {
+                let key = kept_key(&event.key).unwrap_or_else(|| Arc::new(event.key.clone()));
+                self.totals.insert(key, Box::new(Total::of(event, now)));
+            }
+        }
+    }
+
     /// Forgets a run that is gone: nothing of it will be taken in again.
     pub fn forget_run(&mut self, run: RunId) {
         self.marks.remove(&run);
@@ -152,15 +167,16 @@ impl State {
     pub fn purge(&mut self, now: Timestamp) {
         self.used_keys.purge(now);
         let retention = self.window_retention;
-        let is_over = |key: &CellKey, changed_at: Timestamp| {
+        let is_over = |key: &CellKey, changed_at_second: i64| {
+            let unchanged_s = now.as_second().saturating_sub(changed_at_second);
             longest_window(key.label.period)
-                .is_some_and(|longest| now.duration_since(changed_at) > longest + retention)
+                .is_some_and(|longest| SignedDuration::from_secs(unchanged_s) > longest + retention)
         };
-        self.totals.retain(|key, total| !is_over(key, total.changed_at));
+        self.totals.retain(|key, total| !is_over(key, total.changed_at_second));
         let totals = &self.totals;
         // All of a counter's events may be undone; then it has no total.
         self.undone.retain(|(_, key), undone| {
-            totals.contains_key(key) || !is_over(key, undone.changed_at)
+            totals.contains_key(key) || !is_over(key, undone.changed_at.as_second())
         });
         let left = self.totals.len();
         if 4 * left <= self.totals.capacity() {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::{
     checkpoint,
     config::EmbeddedConfig,
-    state::{Absorbed, State},
+    state::{Absorbed, KeptKey, State},
     total::Total,
 };
 use crate::{
@@ -70,7 +70,18 @@ impl EmbeddedStore {
     /// Takes in `entries`, read in order from [`EmbeddedStore::mark`]; what lies before the mark
     /// is passed over. `now` is the real time.
     pub fn absorb(&mut self, run: RunId, entries: &[Entry], now: Timestamp) -> Absorbed {
-        self.state.absorb(run, entries, now)
+        self.absorb_sharing(run, entries, now, &|_| None)
+    }
+
+    /// As [`EmbeddedStore::absorb`]; a key that `kept_key` has already is shared with it.
+    pub fn absorb_sharing(
+        &mut self,
+        run: RunId,
+        entries: &[Entry],
+        now: Timestamp,
+        kept_key: &KeptKey<'_>,
+    ) -> Absorbed {
+        self.state.absorb(run, entries, now, kept_key)
     }
 
     /// Forgets where a run stood whose directory has been deleted, and not before: without its
@@ -115,8 +126,8 @@ impl EmbeddedStore {
     }
 
     /// All counters that are known.
-    pub fn totals(&self) -> impl Iterator<Item = (&CellKey, &Total)> {
-        self.state.totals.iter().map(|(key, total)| (&**key, &**total))
+    pub fn totals(&self) -> impl Iterator<Item = (&Arc<CellKey>, &Total)> {
+        self.state.totals.iter().map(|(key, total)| (key, &**total))
     }
 
     /// Events that were left out because their key had been used for another content, ever.

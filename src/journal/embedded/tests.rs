@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -49,6 +50,18 @@ fn open(disk: &FaultyDisk) -> EmbeddedStore {
 
 fn entry(offset: u32, events: Vec<UsageEvent>) -> Entry {
     Entry { position: Position { segment: 1, offset }, record: Record::Usage(events) }
+}
+
+#[test]
+fn a_key_that_others_keep_is_not_kept_once_more() {
+    let mut store = open(&disk());
+    let [known, new] = ["acme", "globex"].map(|tenant| event(tenant, None, 9));
+    let kept = Arc::new(known.key.clone());
+    let kept_key = |key: &CellKey| (*key == *kept).then(|| kept.clone());
+    let events = vec![known, new];
+    store.absorb_sharing(run(1), &[entry(100, events)], at(0), &kept_key);
+    assert_eq!(store.totals().count(), 2);
+    assert_eq!(store.totals().filter(|(key, _)| Arc::ptr_eq(key, &kept)).count(), 1);
 }
 
 #[test]
@@ -360,7 +373,7 @@ proptest! {
             disk = disk.restart(restart_death);
             let (journal, store) = restart(&disk, 2000 + number).unwrap();
             let mut found = Model::default();
-            found.used.extend(store.totals().map(|(key, total)| (key.clone(), total.used())));
+            found.used.extend(store.totals().map(|(key, total)| (CellKey::clone(key), total.used())));
             found.keys.extend(store.state.used_keys.iter().map(|(used, content)| {
                 let Content::Event { amount, .. } = content else { panic!("{content:?}") };
                 (format!("{}/{}", used.tenant, used.key), *amount)

@@ -8,7 +8,8 @@ use crate::domain::{
 
 const DAY_HOURS: i64 = 24;
 
-/// One counter's events, added up in all the ways that its meter may ask for.
+/// One counter's events, added up in all the ways that its meter may ask for. There is one for each
+/// counter of the last weeks: times are numbers here, which leave no gaps between them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Total {
     pub aggregation: Aggregation,
@@ -16,12 +17,15 @@ pub struct Total {
     /// Base units; stops at the ends of 64 bits, which takes a thousand largest amounts.
     pub amount_sum: i64,
     pub amount_max: i64,
-    /// Time and amount of the latest event; of several at the same time, the largest amount.
-    pub last: (Timestamp, i64),
+    /// Time of the latest event: seconds since the Unix epoch, and nanoseconds of the same sign.
+    pub last_second: i64,
+    pub last_nanosecond: i32,
+    /// Amount of the latest event; of several at the same time, the largest.
+    pub last_amount: i64,
     /// Present exactly with [`Aggregation::DistinctCount`].
     pub distinct: Option<Box<DistinctCount>>,
-    /// When it last changed, by the real clock, in whole seconds.
-    pub changed_at: Timestamp,
+    /// When it last changed, by the real clock, seconds since the Unix epoch.
+    pub changed_at_second: i64,
 }
 
 impl Total {
@@ -32,9 +36,11 @@ impl Total {
             events: 0,
             amount_sum: 0,
             amount_max: event.amount,
-            last: (event.time, event.amount),
+            last_second: event.time.as_second(),
+            last_nanosecond: event.time.subsec_nanosecond(),
+            last_amount: event.amount,
             distinct: None,
-            changed_at: now,
+            changed_at_second: now.as_second(),
         };
         total.add(event, now);
         total
@@ -46,11 +52,17 @@ impl Total {
         self.events += 1;
         self.amount_sum = self.amount_sum.saturating_add(event.amount);
         self.amount_max = self.amount_max.max(event.amount);
-        self.last = self.last.max((event.time, event.amount));
+        self.see_last(event.time, event.amount);
         if let Some(value) = &event.distinct_value {
             self.distinct.get_or_insert_default().insert(value);
         }
-        self.changed_at = self.changed_at.max(now);
+        self.changed_at_second = self.changed_at_second.max(now.as_second());
+    }
+
+    fn see_last(&mut self, time: Timestamp, amount: i64) {
+        let known = (self.last_second, self.last_nanosecond, self.last_amount);
+        let latest = known.max((time.as_second(), time.subsec_nanosecond(), amount));
+        (self.last_second, self.last_nanosecond, self.last_amount) = latest;
     }
 
     /// The counter's value, as its meter aggregates.
@@ -59,7 +71,7 @@ impl Total {
             Aggregation::Sum => self.amount_sum,
             Aggregation::Count => clamp(self.events),
             Aggregation::Max => self.amount_max,
-            Aggregation::Last => self.last.1,
+            Aggregation::Last => self.last_amount,
             Aggregation::DistinctCount => {
                 clamp(self.distinct.as_ref().map_or(0, |distinct| distinct.count()))
             }
