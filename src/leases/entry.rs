@@ -7,7 +7,6 @@ use super::{
 use crate::domain::{amount::AMOUNT_MAX, ids::RunId};
 
 /// What a key knows of one run.
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
     pub totals: Totals,
@@ -56,24 +55,36 @@ impl Entry {
     }
 }
 
-/// What a key knows of each of its open runs, in the order of their ids. Most keys have one run, and
-/// few more than a dozen: a list that is as long as there are runs takes the least memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Entries(Vec<(RunId, Entry)>);
+/// What a key knows of each of its open runs. Most keys have one run, which is kept in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Entries {
+    One((RunId, Entry)),
+    /// None, or more than one, in the order of their ids. Few keys have more than a dozen: a list that is
+    /// as long as there are runs takes the least memory.
+    Many(Vec<(RunId, Entry)>),
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self::Many(vec![])
+    }
+}
 
 impl Entries {
     pub fn get(&self, run: RunId) -> Option<&Entry> {
         let place = self.place(run).ok()?;
-        self.0.get(place).map(|(_, entry)| entry)
+        self.all().get(place).map(|(_, entry)| entry)
     }
 
     /// Puts the entry of `run` in the place of the one before, which it answers.
     pub fn insert(&mut self, run: RunId, entry: Entry) -> Option<Entry> {
         match self.place(run) {
-            Ok(place) => Some(std::mem::replace(&mut self.0[place].1, entry)),
+            Ok(place) => Some(std::mem::replace(&mut self.all_mut()[place].1, entry)),
             Err(place) => {
-                self.0.reserve_exact(1);
-                self.0.insert(place, (run, entry));
+                let mut all = Vec::with_capacity(self.all().len() + 1);
+                all.extend_from_slice(self.all());
+                all.insert(place, (run, entry));
+                *self = Self::of(all);
                 None
             }
         }
@@ -81,21 +92,72 @@ impl Entries {
 
     pub fn remove(&mut self, run: RunId) -> Option<Entry> {
         let place = self.place(run).ok()?;
-        let (_, entry) = self.0.remove(place);
-        self.0.shrink_to_fit();
+        let mut all = self.all().to_vec();
+        let (_, entry) = all.remove(place);
+        *self = Self::of(all);
         Some(entry)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (RunId, &Entry)> {
-        self.0.iter().map(|(run, entry)| (*run, entry))
+        self.all().iter().map(|(run, entry)| (*run, entry))
     }
 
     pub fn values(&self) -> impl Iterator<Item = &Entry> {
-        self.0.iter().map(|(_, entry)| entry)
+        self.all().iter().map(|(_, entry)| entry)
+    }
+
+    fn of(mut all: Vec<(RunId, Entry)>) -> Self {
+        match all.as_slice() {
+            [one] => Self::One(*one),
+            _ => {
+                all.shrink_to_fit();
+                Self::Many(all)
+            }
+        }
+    }
+
+    fn all(&self) -> &[(RunId, Entry)] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(all) => all,
+        }
+    }
+
+    fn all_mut(&mut self) -> &mut [(RunId, Entry)] {
+        match self {
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(all) => all,
+        }
     }
 
     /// Where the entry of `run` is, or has to go.
     fn place(&self, run: RunId) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&run, |(run, _)| *run)
+        self.all().binary_search_by_key(&run, |(run, _)| *run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn runs_come_and_go_and_stay_in_the_order_of_their_ids() {
+        let run = |number| RunId(Uuid::from_u128(number));
+        let entry = |flushed| Entry { flushed, ..Entry::default() };
+        let mut entries = Entries::default();
+        for number in [2, 3, 1] {
+            assert_eq!(entries.insert(run(number), entry(7)), None);
+        }
+        assert_eq!(entries.insert(run(2), entry(8)), Some(entry(7)));
+        assert_eq!(entries.iter().map(|(run, _)| run).collect::<Vec<_>>(), [1, 2, 3].map(run));
+        assert_eq!(
+            (entries.remove(run(3)), entries.remove(run(1))),
+            (Some(entry(7)), Some(entry(7)))
+        );
+        assert_eq!(entries, Entries::One((run(2), entry(8))));
+        assert_eq!((entries.get(run(2)), entries.get(run(3))), (Some(&entry(8)), None));
+        assert_eq!((entries.remove(run(2)), entries), (Some(entry(8)), Entries::default()));
     }
 }

@@ -19,6 +19,7 @@
 //! run's totals, or those of all runs together), nothing is free any more until it no longer does:
 //! too much is counted then, never too little. Base and forfeits that come to it stay there.
 
+pub use super::queue::WANTS_MAX;
 use super::{
     entry::{Entries, Entry},
     fences::Fences,
@@ -26,23 +27,18 @@ use super::{
         Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Floor, Flushed, Outcome,
         Recall, Totals,
     },
+    queue::Queue,
 };
 use crate::domain::{
     amount::{AMOUNT_MAX, saturated},
     ids::RunId,
 };
 
-/// Most wants that queue for one key. A run beyond it waits unqueued and asks again.
-pub const WANTS_MAX: usize = 256;
-
 /// One key's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyState {
     epoch: u64,
-    /// Absent: the key is a stub that only remembers what a floor must contain.
-    ledger: Option<FromLedger>,
-    /// The least `closed_seq` of an acceptable floor; meaningful in a stub.
-    closed_seq_min: u64,
+    origin: Origin,
     forfeited: u64,
     /// Σ taken over the entries.
     taken: i64,
@@ -53,28 +49,32 @@ pub struct KeyState {
     /// Entries with outstanding escrow.
     holders: u32,
     ceiling: Option<Ceiling>,
-    /// Grows with each want and each lowering of the ceiling.
-    tickets: u64,
-    /// Oldest first.
-    wants: Vec<Want>,
+    queue: Queue,
     entries: Entries,
     fences: Fences,
 }
 
-/// What the floor brought, and what was folded into it since.
+/// What a key was founded on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FromLedger {
-    /// Runs closed up to here were in the floor.
-    closed_seq: u64,
-    /// Usage of closed runs.
-    base: i64,
+enum Origin {
+    /// On nothing: it is a stub that only remembers what a floor must contain.
+    Stub {
+        /// The least `closed_seq` of an acceptable floor.
+        closed_seq_min: u64,
+    },
+    /// What the floor brought, and what was folded into it since.
+    Floor {
+        /// Runs closed up to here were in the floor.
+        closed_seq: u64,
+        /// Usage of closed runs.
+        base: i64,
+    },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Want {
-    run: RunId,
-    id: u64,
-    ticket: u64,
+impl Default for Origin {
+    fn default() -> Self {
+        Self::Stub { closed_seq_min: 0 }
+    }
 }
 
 impl KeyState {
@@ -113,7 +113,7 @@ impl KeyState {
         if known.is_some_and(|key| key.fences.is_crowded(call)) {
             return CloseAnswer::Crowded;
         }
-        let live = known.is_some_and(|key| key.ledger.is_some());
+        let live = known.is_some_and(Self::is_founded);
         match (call.step.fitted(), slot) {
             (CloseStep::Fence, Some(key)) if live => key.fence(call),
             (CloseStep::Fold { closed_seq, used, undone, forfeit }, Some(key)) if live => {
@@ -134,7 +134,8 @@ impl KeyState {
                         CloseAnswer::Fenced { taken: None }
                     }
                     CloseStep::Fold { closed_seq, .. } => {
-                        stub.closed_seq_min = stub.closed_seq_min.max(closed_seq);
+                        let closed_seq_min = stub.closed_seq_min().max(closed_seq);
+                        stub.origin = Origin::Stub { closed_seq_min };
                         stub.fences.remember(call, Some(closed_seq));
                         CloseAnswer::Absent
                     }
@@ -152,12 +153,15 @@ impl KeyState {
 
     /// Usage of the runs that are folded.
     pub fn base(&self) -> i64 {
-        self.ledger.map_or(0, |ledger| ledger.base)
+        match self.origin {
+            Origin::Stub { .. } => 0,
+            Origin::Floor { base, .. } => base,
+        }
     }
 
     /// Usage of all runs, as far as reported.
     pub fn used(&self) -> i64 {
-        saturated(self.ledger.map_or(0, |ledger| ledger.base) + self.used)
+        saturated(self.base() + self.used)
     }
 
     /// Escrow of all runs that is not known to be consumed.
@@ -172,7 +176,7 @@ impl KeyState {
 
     /// Whether it counts; otherwise it is a stub.
     pub fn is_founded(&self) -> bool {
-        self.ledger.is_some()
+        matches!(self.origin, Origin::Floor { .. })
     }
 
     /// The ceiling in force, once a call has brought one.
@@ -194,10 +198,10 @@ impl KeyState {
     /// Makes sure that the key is there in the call's epoch, or says which floor it needs.
     fn establish(slot: &mut Option<Self>, epoch: u64, floor: Option<&Floor>) -> Result<(), u64> {
         let known = slot.as_ref().filter(|key| key.epoch == epoch);
-        if known.is_some_and(|key| key.ledger.is_some()) {
+        if known.is_some_and(Self::is_founded) {
             return Ok(());
         }
-        let closed_seq_min = known.map_or(0, |key| key.closed_seq_min);
+        let closed_seq_min = known.map_or(0, Self::closed_seq_min);
         match floor {
             Some(floor) if floor.closed_seq >= closed_seq_min => {
                 let fences = known.map_or_else(Fences::default, |stub| stub.fences.clone());
@@ -208,13 +212,20 @@ impl KeyState {
         }
     }
 
+    fn closed_seq_min(&self) -> u64 {
+        match self.origin {
+            Origin::Stub { closed_seq_min } => closed_seq_min,
+            Origin::Floor { .. } => 0,
+        }
+    }
+
     fn built(epoch: u64, floor: &Floor) -> Self {
         let mut key = Self {
             epoch,
-            ledger: Some(FromLedger {
+            origin: Origin::Floor {
                 closed_seq: floor.closed_seq,
                 base: saturated(floor.base_used),
-            }),
+            },
             forfeited: floor.base_forfeited.min(AMOUNT_MAX),
             // Nothing is free before somebody comes who knows the limit that holds.
             ceiling: floor
@@ -244,7 +255,7 @@ impl KeyState {
     }
 
     fn serve(&mut self, call: &Call) -> (Counted, Option<Recall>) {
-        let first_before = self.wants.first().map(|want| want.ticket);
+        let first_before = self.queue.first().map(|want| want.ticket);
         let taken_before = self.taken;
         let before = self.entry(call.run);
         let overtaken = call.sequence <= before.sequence;
@@ -254,7 +265,7 @@ impl KeyState {
         let lowered =
             self.adopt_ceiling(call.ceiling.fitted()) && self.free() < 0 && self.taken > self.used;
         if lowered {
-            self.tickets += 1;
+            self.queue.draw();
         }
         let released = self.taken < taken_before;
         let outcome = match () {
@@ -263,19 +274,22 @@ impl KeyState {
             () => self.lend(call),
         };
 
-        let first = self.wants.first();
+        let first = self.queue.first();
         let recall = match first {
             // Also when nothing changed but the first asks again: hints get lost.
             Some(want) => {
                 let changed = first_before != Some(want.ticket);
                 let repeated = want.run == call.run && outcome == Outcome::First;
                 (changed || released || repeated || lowered).then_some(Recall {
-                    ticket: if lowered { self.tickets } else { want.ticket },
+                    ticket: if lowered { self.queue.tickets() } else { want.ticket },
                     first: Some(want.run),
                     by: call.run,
                 })
             }
-            None => lowered.then_some(Recall { ticket: self.tickets, first: None, by: call.run }),
+            None => {
+                let ticket = self.queue.tickets();
+                lowered.then_some(Recall { ticket, first: None, by: call.run })
+            }
         };
         (self.counted(call, outcome), recall)
     }
@@ -295,39 +309,37 @@ impl KeyState {
     fn lend(&mut self, call: &Call) -> Outcome {
         let (run, ask) = (call.run, &call.ask);
         let mut entry = self.entry(run);
-        if self.wants.first().is_some_and(|first| Some(first.ticket) == call.depose) {
-            self.wants.remove(0);
-        }
+        let deposed = call.depose.filter(|it| self.queue.first().is_some_and(|w| w.ticket == *it));
+        self.queue.retain(|want| Some(want.ticket) != deposed);
         let beyond = |to: u64| to.saturating_sub(entry.totals.granted);
         let need = beyond(ask.need_to);
         let free = self.free();
-        self.wants.retain(|want| want.run != run || (need > 0 && want.id == ask.want));
-        let place = self.wants.iter().position(|want| want.run == run);
-        let ahead = place.unwrap_or(self.wants.len()) > 0;
+        self.queue.retain(|want| want.run != run || (need > 0 && want.id == ask.want));
+        let place = self.queue.place(run);
+        let ahead = place.unwrap_or(self.queue.wants().len()) > 0;
         let fits = |amount: u64| i64::try_from(amount).is_ok_and(|amount| amount <= free);
 
         let room = AMOUNT_MAX.saturating_sub(entry.totals.granted);
         let outcome = if need > room {
             // The total would leave the numbers that a double holds exactly.
-            self.wants.retain(|want| want.run != run);
+            self.queue.remove(run);
             Outcome::Refused
         } else if need > 0 && (ahead || !fits(need)) {
             let returnable = self.returnable(run, place).cast_signed();
             if ask.last || need.cast_signed() > free + returnable {
-                self.wants.retain(|want| want.run != run);
+                self.queue.remove(run);
                 Outcome::Refused
             } else {
-                if place.is_none() && self.wants.len() < WANTS_MAX {
-                    self.tickets += 1;
-                    self.wants.push(Want { run, id: ask.want, ticket: self.tickets });
+                if place.is_none() && self.queue.wants().len() < WANTS_MAX {
+                    self.queue.push(run, ask.want);
                 }
-                match self.wants.first() {
+                match self.queue.first() {
                     Some(first) if first.run == run => Outcome::First,
                     first => Outcome::Behind { first: first.map_or(0, |first| first.ticket) },
                 }
             }
         } else {
-            self.wants.retain(|want| want.run != run);
+            self.queue.remove(run);
             Outcome::Met
         };
 
@@ -341,7 +353,7 @@ impl KeyState {
             0
         };
         entry.totals.granted += grant.min(room);
-        entry.answered = if returned_all && grant == 0 { self.tickets } else { 0 };
+        entry.answered = if returned_all && grant == 0 { self.queue.tickets() } else { 0 };
         self.put(run, entry);
         outcome
     }
@@ -349,7 +361,7 @@ impl KeyState {
     /// What to grant in advance, beyond `exact`: nothing while another run wants something, and
     /// at most remaining ÷ (2 × holders), rounded down, so that near the limit it comes to nothing.
     fn prefetch(&self, run: RunId, entry: Entry, exact: u64, target: u64) -> u64 {
-        if self.wants.iter().any(|want| want.run != run) {
+        if self.queue.wants().iter().any(|want| want.run != run) {
             return 0;
         }
         let remaining = (self.free() - exact.cast_signed()).max(0).cast_unsigned();
@@ -360,7 +372,7 @@ impl KeyState {
     /// Escrow of others that might still come back: all that is outstanding, less what belongs to
     /// runs that have returned everything unspent since the want in `place` was left here.
     fn returnable(&self, run: RunId, place: Option<usize>) -> u64 {
-        let Some(want) = place.and_then(|place| self.wants.get(place)) else {
+        let Some(want) = place.and_then(|place| self.queue.wants().get(place)) else {
             return self.others_outstanding(run);
         };
         let silent =
@@ -372,7 +384,7 @@ impl KeyState {
     fn fence(&mut self, call: &CloseCall) -> CloseAnswer {
         let run = call.run;
         self.fences.remember(call, None);
-        self.wants.retain(|want| want.run != run);
+        self.queue.remove(run);
         // An entry that only the floor made says nothing of what the run held.
         let reported = self.entries.get(run).filter(|entry| entry.sequence > 0);
         CloseAnswer::Fenced { taken: reported.map(Entry::taken_gross) }
@@ -387,18 +399,18 @@ impl KeyState {
     ) -> CloseAnswer {
         let run = call.run;
         let folded = self.fences.is_folded(run, closed_seq);
-        if let Some(ledger) = &mut self.ledger
-            && ledger.closed_seq < closed_seq
+        if let Origin::Floor { closed_seq: in_floor, base } = &mut self.origin
+            && *in_floor < closed_seq
             && !folded
         {
-            ledger.base = saturated(ledger.base + settled);
+            *base = saturated(*base + settled);
             self.forfeited = (self.forfeited + forfeit).min(AMOUNT_MAX);
         }
         // Also when the floor had the closing: then a late call made the entry.
         self.drop_entry(run);
         self.recount();
         self.fences.remember(call, Some(closed_seq));
-        self.wants.retain(|want| want.run != run);
+        self.queue.remove(run);
         CloseAnswer::Folded
     }
 
@@ -413,7 +425,7 @@ impl KeyState {
             others_outstanding: self.others_outstanding(call.run),
             ceiling: self.ceiling.unwrap_or(call.ceiling),
             outcome,
-            recalled: free < 0 || self.wants.first().is_some_and(|first| first.run != call.run),
+            recalled: free < 0 || self.queue.first().is_some_and(|first| first.run != call.run),
             answered: entry.answered,
         }
     }
@@ -422,7 +434,7 @@ impl KeyState {
         let Some(units) = self.ceiling.and_then(|ceiling| ceiling.units) else {
             return AMOUNT_MAX.cast_signed();
         };
-        let base = self.ledger.map_or(0, |ledger| ledger.base);
+        let base = self.base();
         let full = AMOUNT_MAX.cast_signed();
         let forfeited = self.forfeited.cast_signed();
         let taken = if self.overflowed || base == full || forfeited == full {
