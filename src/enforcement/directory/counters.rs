@@ -4,14 +4,13 @@
 //! is recorded in windows that are over still goes to the ledger, and no longer to the counters.
 
 use std::{
-    borrow::Borrow,
-    collections::{HashMap, HashSet},
-    hash::{Hash, Hasher},
+    collections::HashMap,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use jiff::Timestamp;
 
+use super::live::Live;
 use crate::{
     domain::{cell_key::CellKey, ids::MeterName, one_seed::OneSeed, window::Window},
     enforcement::counter::{Counter, Left},
@@ -44,7 +43,7 @@ pub struct Counters {
 
 #[derive(Debug, Default)]
 struct Kept {
-    live: HashSet<ByKey, OneSeed>,
+    live: Live,
     /// How many of them each meter has. Counted from when that is first asked: of most tenants it
     /// never is.
     live_of_meter: Option<Box<OfMeters>>,
@@ -68,30 +67,6 @@ impl OfMeters {
     }
 }
 
-/// A counter that is found by its key.
-#[derive(Debug)]
-struct ByKey(Arc<Counter>);
-
-impl Borrow<CellKey> for ByKey {
-    fn borrow(&self) -> &CellKey {
-        &self.0.key
-    }
-}
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.hash(state);
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for ByKey {}
-
 impl Counters {
     /// None yet.
     pub fn new(seed: Arc<HolderSeed>) -> Self {
@@ -100,7 +75,7 @@ impl Counters {
 
     /// The counter of `key`, if it is live.
     pub fn get(&self, key: &CellKey) -> Option<Arc<Counter>> {
-        self.read().live.get(key).map(|ByKey(counter)| counter.clone())
+        self.read().live.get(key).cloned()
     }
 
     /// The counter of `key`, made when it is not live. `ceiling` is asked while no other counter
@@ -117,7 +92,7 @@ impl Counters {
             return Ok(counter);
         }
         let mut kept = self.write();
-        if let Some(ByKey(counter)) = kept.live.get(key) {
+        if let Some(counter) = kept.live.get(key) {
             return Ok(counter.clone());
         }
         let left = kept.left(key, &window)?;
@@ -137,7 +112,7 @@ impl Counters {
 
     /// All live counters.
     pub fn all(&self) -> Vec<Arc<Counter>> {
-        self.read().live.iter().map(|ByKey(counter)| counter.clone()).collect()
+        self.read().live.iter().cloned().collect()
     }
 
     /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.
@@ -148,7 +123,7 @@ impl Counters {
         let mut kept = self.write();
         let Kept { live, live_of_meter, dropped } = &mut *kept;
         let is_over = |window: &Window| window.end.is_some_and(|end| end <= now);
-        live.retain(|ByKey(counter)| {
+        live.retain(|counter| {
             let is_over = is_over(&counter.window);
             if Arc::strong_count(counter) > 1
                 || !done(counter)
@@ -170,7 +145,9 @@ impl Counters {
         if let Some(of_meter) = live_of_meter {
             of_meter.0.retain(|_, live| *live > 0);
         }
-        kept.shrink();
+        if kept.live.is_empty() {
+            kept.live_of_meter = None;
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Kept> {
@@ -187,7 +164,7 @@ impl Kept {
         if let Some(of_meter) = &mut self.live_of_meter {
             of_meter.count(&counter.key.meter);
         }
-        self.live.insert(ByKey(counter));
+        self.live.insert(counter);
     }
 
     /// What a dropped counter of `key` left behind.
@@ -200,20 +177,10 @@ impl Kept {
     fn count_of(&mut self, meter: &MeterName) -> usize {
         let of_meter = self.live_of_meter.get_or_insert_with(|| {
             let mut of_meter = Box::<OfMeters>::default();
-            self.live.iter().for_each(|ByKey(counter)| of_meter.count(&counter.key.meter));
+            self.live.iter().for_each(|counter| of_meter.count(&counter.key.meter));
             of_meter
         });
         of_meter.0.get(meter).copied().unwrap_or(0)
-    }
-
-    /// Gives memory back, once most of it is free.
-    fn shrink(&mut self) {
-        if self.live.is_empty() {
-            self.live_of_meter = None;
-        }
-        if 4 * self.live.len() <= self.live.capacity() {
-            self.live.shrink_to(2 * self.live.len());
-        }
     }
 }
 
@@ -273,6 +240,24 @@ mod tests {
         assert_eq!((again.cell.counts().recorded, again.cell.counts().undone), (10, 5));
         assert_eq!(again.undo_to(1), 0, "what was refused is not the ledger's");
         assert_eq!(again.undo_to(3), 2);
+    }
+
+    #[test]
+    fn counters_are_found_by_their_keys_however_many_there_are() {
+        let counters = counters();
+        let is_live = |subject| counters.get(&cell(subject).0).is_some();
+        let live = || (counters.all().len(), ["a", "b", "c"].map(is_live));
+        assert_eq!(live(), (0, [false, false, false]));
+        make(&counters, "a", 9).unwrap();
+        assert_eq!(live(), (1, [true, false, false]));
+        let held = make(&counters, "b", 9).unwrap();
+        make(&counters, "c", 9).unwrap();
+        assert_eq!(live(), (3, [true, true, true]));
+        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        assert_eq!(live(), (1, [false, true, false]));
+        drop(held);
+        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        assert_eq!(live(), (0, [false, false, false]));
     }
 
     #[test]

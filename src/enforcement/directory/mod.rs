@@ -7,6 +7,7 @@
 mod catalogs;
 mod counters;
 mod known_grant;
+mod live;
 mod loads;
 mod settling_pools;
 mod snapshot;
