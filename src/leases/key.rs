@@ -27,6 +27,7 @@ use super::{
         Answer, Call, Ceiling, CloseAnswer, CloseCall, CloseStep, Counted, Floor, Flushed, Outcome,
         Recall, Totals,
     },
+    origin::Origin,
     queue::Queue,
 };
 use crate::domain::{
@@ -52,29 +53,6 @@ pub struct KeyState {
     queue: Queue,
     entries: Entries,
     fences: Fences,
-}
-
-/// What a key was founded on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// On nothing: it is a stub that only remembers what a floor must contain.
-    Stub {
-        /// The least `closed_seq` of an acceptable floor.
-        closed_seq_min: u64,
-    },
-    /// What the floor brought, and what was folded into it since.
-    Floor {
-        /// Runs closed up to here were in the floor.
-        closed_seq: u64,
-        /// Usage of closed runs.
-        base: i64,
-    },
-}
-
-impl Default for Origin {
-    fn default() -> Self {
-        Self::Stub { closed_seq_min: 0 }
-    }
 }
 
 impl KeyState {
@@ -134,7 +112,7 @@ impl KeyState {
                         CloseAnswer::Fenced { taken: None }
                     }
                     CloseStep::Fold { closed_seq, .. } => {
-                        let closed_seq_min = stub.closed_seq_min().max(closed_seq);
+                        let closed_seq_min = stub.origin.closed_seq_min().max(closed_seq);
                         stub.origin = Origin::Stub { closed_seq_min };
                         stub.fences.remember(call, Some(closed_seq));
                         CloseAnswer::Absent
@@ -153,10 +131,7 @@ impl KeyState {
 
     /// Usage of the runs that are folded.
     pub fn base(&self) -> i64 {
-        match self.origin {
-            Origin::Stub { .. } => 0,
-            Origin::Floor { base, .. } => base,
-        }
+        self.origin.base()
     }
 
     /// Usage of all runs, as far as reported.
@@ -201,7 +176,7 @@ impl KeyState {
         if known.is_some_and(Self::is_founded) {
             return Ok(());
         }
-        let closed_seq_min = known.map_or(0, Self::closed_seq_min);
+        let closed_seq_min = known.map_or(0, |key| key.origin.closed_seq_min());
         match floor {
             Some(floor) if floor.closed_seq >= closed_seq_min => {
                 let fences = known.map_or_else(Fences::default, |stub| stub.fences.clone());
@@ -209,13 +184,6 @@ impl KeyState {
                 Ok(())
             }
             _ => Err(closed_seq_min),
-        }
-    }
-
-    fn closed_seq_min(&self) -> u64 {
-        match self.origin {
-            Origin::Stub { closed_seq_min } => closed_seq_min,
-            Origin::Floor { .. } => 0,
         }
     }
 

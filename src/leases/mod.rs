@@ -166,6 +166,7 @@ pub mod holder;
 pub mod holds;
 pub mod key;
 pub mod message;
+mod origin;
 mod queue;
 pub mod rate;
 pub mod seat;
