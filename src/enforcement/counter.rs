@@ -15,9 +15,10 @@ use super::waiters::Waiters;
 use crate::{
     domain::{cell_key::CellKey, window::Window},
     leases::{
-        cell::{Basis, Cell},
+        cell::Cell,
         denials::{Denials, Denied},
         holder::{Holder, HolderSeed},
+        kept_ceiling::KeptCeiling,
         message::{Ceiling, Totals},
         seat::Seat,
     },
@@ -30,12 +31,19 @@ const NOT_PARTED: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Slow {
     pub holder: Holder,
-    pub ceiling: Ceiling,
+    pub ceiling: KeptCeiling,
     pub waiters: Waiters,
-    /// What the last call was built on.
-    call_basis: Basis,
-    /// Told after the next answer or failure of a call, if anybody waits for that.
+    /// Absent while nobody waits for either.
+    bells: Option<Box<Bells>>,
+}
+
+/// What is told to those who wait, but not for units.
+#[derive(Debug, Default)]
+struct Bells {
+    /// Told after the next answer or failure of a call.
     called: Option<Arc<Notify>>,
+    /// Wakes the driver before its time. Made when it first sleeps.
+    wake: Option<Arc<Notify>>,
 }
 
 /// One (tenant, meter, subject, window) of a summed meter.
@@ -47,8 +55,6 @@ pub struct Counter {
     /// Guards the slow side; held for a decision, never across an await.
     slow: Mutex<Slow>,
     denials: Denials,
-    /// Wakes the driver before its time.
-    wake: Notify,
     seat: Seat,
     /// When the last answer came, milliseconds since the start of the run; 0 = never.
     answered_at_ms: AtomicU64,
@@ -107,20 +113,14 @@ impl Counter {
     }
 
     fn with(key: CellKey, window: Window, ceiling: Ceiling, cell: Cell, holder: Holder) -> Self {
-        let slow = Slow {
-            holder,
-            ceiling,
-            waiters: Waiters::default(),
-            call_basis: Basis::default(),
-            called: None,
-        };
+        let slow =
+            Slow { holder, ceiling: ceiling.into(), waiters: Waiters::default(), bells: None };
         Self {
             key,
             window,
             cell,
             slow: Mutex::new(slow),
             denials: Denials::default(),
-            wake: Notify::new(),
             seat: Seat::default(),
             answered_at_ms: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
@@ -142,19 +142,17 @@ impl Counter {
     /// Takes over a newer ceiling; whether it was newer.
     pub fn set_ceiling(&self, ceiling: Ceiling) -> bool {
         let mut slow = self.slow();
-        let is_newer = ceiling.version > slow.ceiling.version;
+        let is_newer = ceiling.version > Ceiling::from(slow.ceiling).version;
         if is_newer {
-            slow.ceiling = ceiling;
+            slow.ceiling = ceiling.into();
             self.cell.renew();
         }
         is_newer
     }
 
-    /// Remembers that more than `remaining` units cannot be had, as the answer to the last call
-    /// says, until `until` at the latest.
-    pub fn remember_denial(&self, remaining: u64, until: Duration) {
-        let basis = self.slow().call_basis;
-        self.denials.remember(Denied { remaining, basis, until });
+    /// Remembers that more cannot be had, as the answer to the last call says.
+    pub fn remember_denial(&self, denied: Denied) {
+        self.denials.remember(denied);
     }
 
     /// What a remembered denial left remaining, if it still holds for `amount` at `now`.
@@ -194,7 +192,7 @@ impl Counter {
         if let Some(now) = answered {
             self.answered_at_ms.store(millis(now).max(1), Ordering::Relaxed);
         }
-        let called = self.slow().called.take();
+        let called = self.slow().take_bell(|bells| bells.called.take());
         if let Some(called) = called {
             called.notify_waiters();
         }
@@ -202,7 +200,9 @@ impl Counter {
 
     /// Waits until a call comes back that is sent after this.
     pub fn next_call(&self) -> OwnedNotified {
-        self.slow().called.get_or_insert_default().clone().notified_owned()
+        let mut slow = self.slow();
+        let bells = slow.bells.get_or_insert_default();
+        bells.called.get_or_insert_default().clone().notified_owned()
     }
 
     /// Whether an answer has come since it was made.
@@ -237,17 +237,30 @@ impl Counter {
 
     /// Has the driver, if there is one, look now.
     pub fn wake_driver(&self) {
+        let slow = self.slow();
         self.seat.wake();
-        self.wake.notify_one();
+        if let Some(wake) = slow.bells.as_ref().and_then(|bells| bells.wake.as_ref()) {
+            wake.notify_one();
+        }
     }
 
-    /// Waits for [`Counter::wake_driver`].
+    /// Waits for [`Counter::wake_driver`]; not if that was called since the last [`Counter::look`].
+    ///
+    /// All three hold the lock of the slow side: who wakes comes before the driver looks, which then
+    /// sees what has changed, or before it hangs its bell up, and finds itself woken, or rings it.
     pub async fn woken(&self) {
-        self.wake.notified().await;
+        let wake = {
+            let mut slow = self.slow();
+            if self.seat.is_woken() {
+                return;
+            }
+            slow.bells.get_or_insert_default().wake.get_or_insert_default().clone()
+        };
+        wake.notified().await;
     }
 
-    /// Notes that the driver looks now.
-    pub fn look(&self) {
+    /// Notes that the driver looks now, at what `slow` guards and at the cell.
+    pub fn look(&self, _slow: &Slow) {
         self.seat.look();
     }
 
@@ -321,6 +334,8 @@ impl Counter {
 
     /// The driver has nothing to do. Whether it may go; if not, something came up meanwhile.
     pub fn leave(&self) -> bool {
+        // Before it gives up the seat: afterwards the bell may be another driver's, who sleeps.
+        self.slow().take_bell(|bells| bells.wake.take());
         self.seat.leave(|| {
             let slow = self.slow();
             !slow.waiters.is_empty() || !slow.holder.is_settled(&self.cell)
@@ -333,10 +348,72 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Slow {
-    /// Notes that the call that is being sent knows of all who wait now, and of nothing that
-    /// changed after `basis`, which was read before anything that it says.
-    pub fn call_built(&mut self, basis: Basis) {
-        self.waiters.call_built();
-        self.call_basis = basis;
+    /// Takes one of the bells away, and all room with the last.
+    fn take_bell(
+        &mut self,
+        take: impl FnOnce(&mut Bells) -> Option<Arc<Notify>>,
+    ) -> Option<Arc<Notify>> {
+        let bells = self.bells.as_mut()?;
+        let taken = take(bells);
+        if bells.called.is_none() && bells.wake.is_none() {
+            self.bells = None;
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::{FutureExt, poll};
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{domain::ids::RunId, leases::holder::LeaseTimes};
+
+    fn counter() -> Counter {
+        let label = "day:0:1".parse().unwrap();
+        let key = CellKey {
+            tenant: "acme".parse().unwrap(),
+            meter: "calls".parse().unwrap(),
+            subject: None,
+            label,
+        };
+        let window = Window { label, start: Timestamp::UNIX_EPOCH, end: None };
+        let ceiling = Ceiling { units: Some(100), version: 1 };
+        let seed = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
+        Counter::new(key, window, ceiling, Arc::new(seed))
+    }
+
+    #[test]
+    fn a_counter_and_those_who_share_it_take_no_more_than_512_bytes() {
+        // Beyond, the allocator's next size is 640.
+        assert!(size_of::<Counter>() + 2 * size_of::<usize>() <= 512);
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_is_woken_before_or_while_it_sleeps_looks_again() {
+        let counter = counter();
+        counter.look(&counter.slow());
+        counter.wake_driver();
+        assert!(counter.woken().now_or_never().is_some(), "woken since it looked");
+        counter.look(&counter.slow());
+        let mut sleep = pin!(counter.woken());
+        assert!(poll!(&mut sleep).is_pending());
+        counter.wake_driver();
+        assert!(poll!(&mut sleep).is_ready());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_call_hears_of_it_though_the_driver_has_left() {
+        let counter = counter();
+        let mut called = pin!(counter.next_call());
+        assert!(poll!(&mut called).is_pending());
+        assert!(counter.needs_driver() && counter.leave());
+        assert!(poll!(&mut called).is_pending());
+        counter.called(None);
+        assert!(poll!(&mut called).is_ready());
     }
 }

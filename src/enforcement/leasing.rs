@@ -19,6 +19,7 @@ use crate::{
     journal::{Journal, record::RecordRef},
     leases::{
         cell::Take,
+        denials::Denied,
         holder::{Denial, Step, Surroundings},
         message::{Answer, Call, Epoch},
     },
@@ -137,9 +138,10 @@ impl Leasing {
     }
 
     fn next_step(self: &Arc<Self>, counter: &Arc<Counter>) -> Step {
-        let epoch = *self.epoch.borrow();
-        counter.look();
         let mut slow = counter.slow();
+        // Before anything is read that somebody may change and then wake it for.
+        counter.look(&slow);
+        let epoch = *self.epoch.borrow();
         self.serve_waiters(counter, &mut slow);
         let waiting = slow.waiters.waiting();
         let Some(epoch) = epoch else {
@@ -147,13 +149,13 @@ impl Leasing {
             // Whoever makes the epoch known wakes all counters that have something to say.
             return Step::Rest { until: Some(self.later()) };
         };
-        let around = Surroundings { epoch, ceiling: slow.ceiling, now: self.now() };
+        let around = Surroundings { epoch, ceiling: slow.ceiling.into(), now: self.now() };
         let returned_before = slow.holder.totals(&counter.cell).returned;
         let basis = counter.cell.basis();
         let step = slow.holder.next(&counter.cell, waiting, &around);
         if let Step::Send(call) = &step {
             self.metrics.returning(call.totals.returned - returned_before);
-            slow.call_built(basis);
+            slow.waiters.call_built(basis);
         }
         step
     }
@@ -178,9 +180,13 @@ impl Leasing {
     }
 
     fn deny(&self, counter: &Counter, why: Denial, remaining: u64, at_hand: u64) {
-        let denied = counter.slow().waiters.take_denied(remaining);
-        if why == Denial::Exhausted {
-            counter.remember_denial(remaining, self.now() + self.denial_cache);
+        let mut slow = counter.slow();
+        let basis = slow.waiters.call_basis();
+        let denied = slow.waiters.take_denied(remaining);
+        drop(slow);
+        if let (Denial::Exhausted, Some(basis)) = (why, basis) {
+            let until = self.now() + self.denial_cache;
+            counter.remember_denial(Denied { remaining, basis, until });
         }
         self.metrics.denied(why, denied.len());
         for waiter in denied {

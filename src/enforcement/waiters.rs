@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use crate::leases::holder::{Denial, Waiting};
+use crate::leases::{
+    cell::Basis,
+    holder::{Denial, Waiting},
+};
 
 /// How a request that found too little in hand was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ struct Queue {
     next_number: u64,
     /// Waiters below this number were waiting when the last call was built.
     call_saw_below: u64,
+    /// What the last call was built on, since somebody waits.
+    call_basis: Option<Basis>,
 }
 
 impl Waiters {
@@ -86,11 +91,18 @@ impl Waiters {
         Some(Waiting { head, total })
     }
 
-    /// Notes that the call that is being sent knows of all who wait now.
-    pub fn call_built(&mut self) {
+    /// Notes that the call that is being sent knows of all who wait now, and of nothing that changed
+    /// after `basis`, which was read before anything that it says.
+    pub fn call_built(&mut self, basis: Basis) {
         if let Some(queue) = &mut self.0 {
             queue.call_saw_below = queue.next_number;
+            queue.call_basis = Some(basis);
         }
+    }
+
+    /// What the last call was built on, if somebody has waited ever since: a denial is of nobody else.
+    pub fn call_basis(&self) -> Option<Basis> {
+        self.0.as_ref()?.call_basis
     }
 
     /// Whether nobody who waits was waiting when the last call was built.
@@ -131,7 +143,7 @@ mod tests {
     fn who_comes_to_an_emptied_queue_is_late_for_the_call_that_was_built() {
         let mut waiters = Waiters::default();
         let _first = waiters.push(5);
-        waiters.call_built();
+        waiters.call_built(Basis::default());
         assert!(!waiters.are_latecomers());
         assert_eq!(waiters.pop().map(|waiter| waiter.amount), Some(5));
         assert!(waiters.is_empty());

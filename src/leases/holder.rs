@@ -11,7 +11,8 @@ pub use super::step::{Denial, HolderSeed, LeaseTimes, Step, Surroundings, Waitin
 use super::{
     cell::{Cell, CellCounts},
     demand::Demand,
-    flight::{Flight, Ruling, Verdict, Want},
+    flight::{CalledAt, Flight, Passing, Retiring, Ruling, Verdict, Want},
+    kept_ceiling::KeptCeiling,
     message::{Answer, Ask, Call, Ceiling, Counted, Outcome, Recall, Totals},
     seen::Seen,
 };
@@ -22,28 +23,23 @@ pub struct Holder {
     seed: Arc<HolderSeed>,
     granted: u64,
     returned: u64,
-    /// What the key has confirmed in this epoch.
-    told: Option<Totals>,
+    /// What the key has confirmed in this epoch; nothing counts of it unless `is_told`.
+    told: Totals,
+    is_told: bool,
     epoch: u64,
-    ceiling: Option<Ceiling>,
-    seen: Option<Seen>,
+    ceiling: Option<KeptCeiling>,
+    /// As [`Seen`] has it: the ceiling, and what was taken.
+    seen: Option<(KeptCeiling, u64)>,
     sequence: u64,
-    /// Boxed as is all that only a call under way has: most holders are at rest.
-    flight: Option<Box<Flight>>,
+    passing: Passing,
     /// When the last call was built.
-    called_at: Option<Duration>,
+    called_at: CalledAt,
     /// A call failed and may have happened: the key may know more than the holder.
     uncertain: bool,
-    /// No calls in the background before this, microseconds since the start of the run.
-    paused_until_us: u64,
-    want: Option<Box<Want>>,
     /// A want of ours may stand in the key.
     queued: bool,
-    verdict: Option<Box<Verdict>>,
     /// The last answer said that others want what is unspent here.
     recalled: bool,
-    /// Recalls answered so far, as the key sees it.
-    answered: u64,
     /// A recall has come that the last call did not answer.
     recall_due: bool,
     /// Someone wants to know how the key stands.
@@ -51,10 +47,7 @@ pub struct Holder {
     /// A hint said that our want stands first or that something came free for it.
     turn_due: bool,
     demand: Demand,
-    /// With the retention of the key, if it has one.
-    retiring: Option<Option<Duration>>,
-    /// No answer has shown yet that the counters were the same when the cell parted.
-    farewell_due: bool,
+    retiring: Option<Box<Retiring>>,
     fenced: bool,
 }
 
@@ -65,26 +58,22 @@ impl Holder {
             seed,
             granted: 0,
             returned: 0,
-            told: None,
+            told: Totals::default(),
+            is_told: false,
             epoch: 0,
             ceiling: None,
             seen: None,
             sequence: 0,
-            flight: None,
-            called_at: None,
+            passing: Passing::default(),
+            called_at: CalledAt::default(),
             uncertain: false,
-            paused_until_us: 0,
-            want: None,
             queued: false,
-            verdict: None,
             recalled: false,
-            answered: 0,
             recall_due: false,
             look_due: false,
             turn_due: false,
             demand: Demand::default(),
             retiring: None,
-            farewell_due: false,
             fenced: false,
         }
     }
@@ -102,7 +91,7 @@ impl Holder {
         if self.fenced {
             return Step::Fenced;
         }
-        if self.flight.is_some() {
+        if self.passing.flight().is_some() {
             return Step::InFlight;
         }
         self.enter(around);
@@ -117,7 +106,7 @@ impl Holder {
     /// An answer to any other call is ignored: it may tell of escrow that the counters have
     /// forgotten since.
     pub fn answered(&mut self, cell: &Cell, call: &Call, answer: &Answer, now: Duration) {
-        let Some(flight) = self.flight.take_if(|flight| flight.sequence == call.sequence) else {
+        let Some(flight) = self.passing.end(|flight| flight.sequence == call.sequence) else {
             return;
         };
         match answer {
@@ -136,7 +125,7 @@ impl Holder {
 
     /// The call under way failed: it may or may not have happened, or happen yet.
     pub fn failed(&mut self, now: Duration) {
-        if let Some(flight) = self.flight.take() {
+        if let Some(flight) = self.passing.end(|_| true) {
             self.uncertain = true;
             self.unavailable(&flight, now);
         }
@@ -149,7 +138,7 @@ impl Holder {
         }
         if recall.first == Some(self.seed.run) {
             self.turn_due = true;
-        } else if recall.ticket > self.answered {
+        } else if recall.ticket > self.passing.answered() {
             self.recall_due = true;
         }
     }
@@ -165,7 +154,7 @@ impl Holder {
             consumed.saturating_add(recorded).cast_signed().saturating_sub(undone.cast_signed())
         };
         let own = cell.counts();
-        let told = self.told.unwrap_or_default();
+        let told = self.told().unwrap_or_default();
         net(own.consumed, own.recorded, own.undone).saturating_sub(net(
             told.consumed,
             told.recorded,
@@ -175,7 +164,7 @@ impl Holder {
 
     /// From now on only return, settle and end: the process is stopping.
     pub fn retire(&mut self) {
-        self.retiring.get_or_insert(None);
+        self.retiring.get_or_insert_default();
     }
 
     /// As [`Holder::retire`], for a cell that is to be dropped afterwards: it is idle, or its window
@@ -184,9 +173,9 @@ impl Holder {
     /// All that it counted is in the ledger. If it counts something later, it has to part once more
     /// when that is flushed.
     pub fn part(&mut self, retention: Option<Duration>) {
-        self.retiring = Some(retention);
         // A call that is under way may still come to be answered, of counters that are lost since.
-        self.farewell_due = self.told.is_some() || self.flight.is_some();
+        let farewell_due = self.is_told || self.passing.flight().is_some();
+        self.retiring = Some(Box::new(Retiring { retention, farewell_due }));
     }
 
     /// Whether it has been told to retire.
@@ -197,7 +186,6 @@ impl Holder {
     /// The cell is in use again after all.
     pub fn revive(&mut self) {
         self.retiring = None;
-        self.farewell_due = false;
         // The answer opens the cell again.
         self.look_due = true;
     }
@@ -206,27 +194,27 @@ impl Holder {
     /// When it holds for every holder of the run, the run has reported to the epoch.
     pub fn has_reported(&self, cell: &Cell, epoch: u64) -> bool {
         // An answer of the epoch before may still bring escrow that the new one has to hear of.
-        if self.flight.as_ref().is_some_and(|flight| flight.epoch != epoch) {
+        if self.passing.flight().is_some_and(|flight| flight.epoch != epoch) {
             return false;
         }
-        let told = self.epoch == epoch && self.told.is_some();
+        let told = self.epoch == epoch && self.is_told;
         told || self.totals(cell) == Totals::default()
     }
 
     /// Whether everything counted so far is confirmed.
     pub fn is_settled(&self, cell: &Cell) -> bool {
         let totals = self.totals(cell);
-        self.told == Some(totals) || (self.told.is_none() && totals == Totals::default())
+        totals == self.told().unwrap_or_default()
     }
 
     /// The ceiling in force as far as is known here: the plan's, or a newer one from the key.
     pub fn ceiling(&self) -> Option<Ceiling> {
-        self.ceiling
+        self.ceiling.map(Ceiling::from)
     }
 
     /// What was last seen to be taken of the key.
     pub fn seen(&self) -> Option<Seen> {
-        self.seen
+        self.seen.map(|(ceiling, taken)| Seen { ceiling: ceiling.into(), taken })
     }
 
     /// Units per second that the cell has spent lately.
@@ -248,26 +236,34 @@ impl Holder {
         Totals { granted: self.granted, returned: self.returned, consumed, recorded, undone }
     }
 
+    fn told(&self) -> Option<Totals> {
+        self.is_told.then_some(self.told)
+    }
+
     fn enter(&mut self, around: &Surroundings) {
         if self.epoch < around.epoch.number {
             self.epoch = around.epoch.number;
-            self.told = None;
+            self.is_told = false;
             self.uncertain = false;
-            self.paused_until_us = 0;
-            self.want = None;
+            self.passing.pause(0);
+            self.passing.forget_want();
             self.queued = false;
             self.recalled = false;
             self.recall_due = false;
-            self.answered = 0;
+            self.passing.set_answered(0);
         }
-        if self.ceiling.is_none_or(|known| known.version < around.ceiling.version) {
-            self.ceiling = Some(around.ceiling);
+        self.adopt(around.ceiling);
+    }
+
+    fn adopt(&mut self, ceiling: Ceiling) {
+        if self.ceiling().is_none_or(|known| known.version < ceiling.version) {
+            self.ceiling = Some(ceiling.into());
         }
     }
 
     fn next_waiting(&mut self, cell: &Cell, waiting: Waiting, around: &Surroundings) -> Step {
         // While the counters are away, who waits is answered before a return is tried again.
-        let is_away = self.verdict.as_ref().is_some_and(|verdict| verdict.is_unavailable());
+        let is_away = self.passing.verdict().is_some_and(|verdict| verdict.is_unavailable());
         if self.return_due(cell) && !is_away {
             return self.send(cell, Some(waiting), around);
         }
@@ -275,13 +271,14 @@ impl Holder {
             return Step::Retry;
         }
         // It holds for a larger head too; of a smaller one it says nothing.
-        if let Some(verdict) = self.verdict.take_if(|verdict| verdict.head <= waiting.head) {
+        if let Some(verdict) = self.passing.take_verdict(|verdict| verdict.head <= waiting.head) {
             return match verdict.ruling {
                 Ruling::Deny { why, remaining, at_hand } => Step::Deny { why, remaining, at_hand },
                 Ruling::Unavailable => Step::Unavailable,
             };
         }
-        if let (Some(want), Some(called_at), false) = (&self.want, self.called_at, self.turn_due)
+        if let (Some(want), Some(called_at)) = (self.passing.want(), self.called_at.get())
+            && !self.turn_due
             && want.head <= waiting.head
         {
             let until = (called_at + self.seed.times.poll).min(self.deadline(want)).max(called_at);
@@ -293,22 +290,23 @@ impl Holder {
     }
 
     fn next_idle(&mut self, cell: &Cell, around: &Surroundings) -> Step {
-        self.verdict = None;
-        self.want = None;
+        self.passing.set_verdict(None);
+        self.passing.forget_want();
         let reported = self.has_reported(cell, self.epoch);
         let settled = self.is_settled(cell);
         let refill = cell.is_low() && !self.recalled && self.retiring.is_none();
         let urgent = self.look_due || self.return_due(cell) || self.queued || !reported || refill;
         let parting = self.retiring.is_some();
-        if settled && !urgent && !self.uncertain && !self.farewell_due {
+        let farewell_due = self.retiring.as_ref().is_some_and(|retiring| retiring.farewell_due);
+        if settled && !urgent && !self.uncertain && !farewell_due {
             let done = parting && self.outstanding(cell) == 0;
             return if done { Step::Retired } else { Step::Rest { until: None } };
         }
-        let due = match self.called_at {
+        let due = match self.called_at.get() {
             Some(called_at) if !urgent && !parting => called_at + self.seed.times.settle,
             _ => Duration::ZERO,
         };
-        let due = due.max(Duration::from_micros(self.paused_until_us));
+        let due = due.max(Duration::from_micros(self.passing.paused_until_us()));
         if around.now < due {
             return Step::Rest { until: Some(due) };
         }
@@ -331,17 +329,17 @@ impl Holder {
         let now = around.now;
         let closed = self.recall_due || self.recalled || self.retiring.is_some();
         let spent = self.granted.saturating_sub(self.returned + cell.available());
-        self.demand.observe(spent, now.saturating_sub(self.called_at.unwrap_or_default()));
+        self.demand.observe(spent, now.saturating_sub(self.called_at.get().unwrap_or_default()));
         if closed {
             // Out of hand first, then said to be returned: never the other way round.
             self.returned += cell.close();
         }
         let in_hand = if closed { 0 } else { cell.available() };
         self.sequence = micros(now).max(self.sequence + 1);
-        let last = self.want.as_ref().is_some_and(|want| now >= self.deadline(want));
+        let last = self.passing.want().is_some_and(|want| now >= self.deadline(want));
         let depose = self
-            .want
-            .as_ref()
+            .passing
+            .want()
             .and_then(|want| want.behind)
             .filter(|(_, since)| now.saturating_sub(*since) >= self.seed.times.depose_after);
         let call = Call {
@@ -349,14 +347,14 @@ impl Holder {
             sequence: self.sequence,
             epoch: around.epoch,
             totals: self.totals(cell),
-            ceiling: self.ceiling.unwrap_or(around.ceiling),
+            ceiling: self.ceiling().unwrap_or(around.ceiling),
             ask: self.ask(waiting, in_hand, closed, now, last),
             closed,
             depose: depose.map(|(ticket, _)| ticket),
-            retention: self.retiring.flatten(),
+            retention: self.retiring.as_ref().and_then(|retiring| retiring.retention),
             floor: None,
         };
-        self.flight = Some(Box::new(Flight {
+        self.passing.begin(Flight {
             sequence: call.sequence,
             epoch: call.epoch.number,
             totals: call.totals,
@@ -365,12 +363,12 @@ impl Holder {
             parted: self.retiring.is_some(),
             waiting,
             in_hand,
-        }));
-        self.called_at = Some(now);
+        });
+        self.called_at = CalledAt::new(now);
         self.recall_due = false;
         self.look_due = false;
         self.turn_due = false;
-        self.verdict = None;
+        self.passing.set_verdict(None);
         Step::Send(Box::new(call))
     }
 
@@ -389,13 +387,13 @@ impl Holder {
         let mut ask = Ask { want: 0, need_to: granted, wanted_to: granted, target: granted, last };
         if let Some(Waiting { head, total }) = waiting {
             let sequence = self.sequence;
-            let want = self.want.get_or_insert_with(|| Box::new(Want::new(sequence, head, now)));
+            let want = self.passing.want_or(Want::new(sequence, head, now));
             want.head = head;
             ask = Ask { want: want.id, need_to: to(head), wanted_to: to(total), ..ask };
         }
         let ahead_ms = u64::try_from(self.seed.times.prefetch.as_millis()).unwrap_or(u64::MAX);
         let ahead = self.demand.per_second().saturating_mul(ahead_ms) / 1000;
-        let limited = self.ceiling.is_some_and(|ceiling| ceiling.units.is_some());
+        let limited = self.ceiling().is_some_and(|ceiling| ceiling.units.is_some());
         let worthwhile = limited && !closed;
         let target = if worthwhile { to(total.saturating_add(ahead)) } else { granted };
         Ask { target: target.max(ask.wanted_to), ..ask }
@@ -405,17 +403,18 @@ impl Holder {
         let totals = counted.totals;
         let gained = totals.granted.saturating_sub(self.granted);
         self.granted += gained;
-        self.told = Some(Totals { granted: self.granted, ..flight.totals });
+        (self.told, self.is_told) = (Totals { granted: self.granted, ..flight.totals }, true);
         cell.refill(gained);
         self.uncertain = false;
-        self.farewell_due &= !flight.parted;
-        if self.ceiling.is_none_or(|known| known.version < counted.ceiling.version) {
-            self.ceiling = Some(counted.ceiling);
+        if let Some(retiring) = &mut self.retiring {
+            retiring.farewell_due &= !flight.parted;
         }
-        self.seen = Seen::of(counted).or(self.seen);
+        self.adopt(counted.ceiling);
+        let seen = Seen::of(counted).map(|Seen { ceiling, taken }| (ceiling.into(), taken));
+        self.seen = seen.or(self.seen);
         self.rule(cell, flight, counted, now);
 
-        self.answered = counted.answered;
+        self.passing.set_answered(counted.answered);
         self.recalled = counted.recalled && counted.outcome != Outcome::Recovering;
         // What came with this answer is not in what the call returned.
         self.recall_due |= self.recalled && (!flight.closed || gained > 0);
@@ -433,17 +432,17 @@ impl Holder {
     fn rule(&mut self, cell: &Cell, flight: &Flight, counted: &Counted, now: Duration) {
         self.queued = false;
         match counted.outcome {
-            Outcome::Met => self.want = None,
+            Outcome::Met => self.passing.forget_want(),
             Outcome::First => {
                 self.queued = true;
-                if let Some(want) = &mut self.want {
+                if let Some(want) = self.passing.want_mut() {
                     want.first_since.get_or_insert(now);
                     want.behind = None;
                 }
             }
             Outcome::Behind { first } => {
                 self.queued = true;
-                if let Some(want) = &mut self.want {
+                if let Some(want) = self.passing.want_mut() {
                     want.first_since = None;
                     if want.behind.is_none_or(|(ticket, _)| ticket != first) {
                         want.behind = Some((first, now));
@@ -462,7 +461,7 @@ impl Holder {
                 };
                 if in_hand > flight.in_hand && flight.waiting.is_some_and(|w| w.head <= remaining) {
                     // What was given back here since is missing no longer: ask for the rest.
-                    self.want = None;
+                    self.passing.forget_want();
                 } else {
                     let at_hand = in_reach;
                     self.settle_wait(flight, Ruling::Deny { why, remaining, at_hand });
@@ -477,15 +476,15 @@ impl Holder {
     }
 
     fn settle_wait(&mut self, flight: &Flight, ruling: Ruling) {
-        self.want = None;
-        let verdict = |head| Box::new(Verdict { head, ruling });
-        self.verdict = flight.waiting.map(|waiting| verdict(waiting.head));
+        self.passing.forget_want();
+        let verdict = flight.waiting.map(|waiting| Verdict { head: waiting.head, ruling });
+        self.passing.set_verdict(verdict);
     }
 
     fn unavailable(&mut self, flight: &Flight, now: Duration) {
         self.queued |= flight.waiting.is_some();
         self.recall_due |= flight.closed;
-        self.paused_until_us = micros(now + self.seed.times.retry);
+        self.passing.pause(micros(now + self.seed.times.retry));
         self.settle_wait(flight, Ruling::Unavailable);
     }
 }

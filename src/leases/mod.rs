@@ -164,6 +164,7 @@ mod flight;
 pub mod heir;
 pub mod holder;
 pub mod holds;
+pub mod kept_ceiling;
 pub mod key;
 pub mod message;
 mod origin;

@@ -31,6 +31,11 @@ impl Seat {
         self.woken.store(false, Release);
     }
 
+    /// Whether the driver was woken and has not looked since.
+    pub fn is_woken(&self) -> bool {
+        self.woken.load(Relaxed)
+    }
+
     /// Whether a driver has to be started; the caller is the one to start it. To be called after
     /// the change that the driver has to see.
     pub fn needs_driver(&self) -> bool {

@@ -252,7 +252,7 @@ impl World {
         let ceiling = Ceiling { units: Some(units), version };
         self.ceiling.store(units, Relaxed);
         if self.is(Planted::CeilingUnnoticed) {
-            self.counter.slow().ceiling = ceiling;
+            self.counter.slow().ceiling = ceiling.into();
         } else {
             assert!(self.counter.set_ceiling(ceiling));
         }
@@ -388,10 +388,10 @@ impl World {
         let counter = &self.counter;
         match (self.planted, half) {
             (Some(Planted::LateBasis), Half::Back) => {
-                counter.slow().call_built(counter.cell.basis());
+                counter.slow().waiters.call_built(counter.cell.basis());
             }
             (Some(Planted::LatecomersDenied), Half::Back) => {
-                counter.slow().call_built(locked(&self.calls.built).basis);
+                counter.slow().waiters.call_built(locked(&self.calls.built).basis);
             }
             (Some(Planted::SeatGivenUp), Half::There)
                 if self.calls.under_way.load(Relaxed) == 1 =>
