@@ -1,10 +1,10 @@
 //! Small worlds of two or three threads on one cell, each asserting what must hold whatever the
 //! order. Loom plays them in every order.
 
-use std::time::Duration;
+use std::{sync::Arc as PlainArc, time::Duration};
 
 use loom::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, Notify},
     thread,
 };
 
@@ -154,29 +154,47 @@ pub fn only_one_of_those_who_find_it_low_wakes_the_slow_side() {
     assert_eq!(low, 1, "{takes:?}");
 }
 
-/// A counter as its driver sees it: what is counted and not told yet.
+/// A counter as its driver sees it.
 #[derive(Default)]
 struct Driven {
     cell: Cell,
     seat: Seat,
-    /// Guards what was told of the cell; as the slow side's lock.
-    told: Mutex<u64>,
+    /// As the slow side's lock.
+    slow: Mutex<Slow>,
+}
+
+#[derive(Default)]
+struct Slow {
+    /// What was told of the cell: the rest is counted and not told yet.
+    told: u64,
+    /// Wakes the driver before its time. Not in loom's own `Arc`, which aborts when it is dropped on the
+    /// way out of a deadlock.
+    wake: Option<PlainArc<Notify>>,
 }
 
 impl Driven {
+    fn slow(&self) -> MutexGuard<'_, Slow> {
+        self.slow.lock().unwrap()
+    }
+
+    fn look(&self) {
+        let mut slow = self.slow();
+        self.seat.look();
+        slow.told = self.cell.counts().consumed;
+    }
+
     fn drive(&self) {
         loop {
-            self.seat.look();
-            let mut told = self.told.lock().unwrap();
-            *told = self.cell.counts().consumed;
-            drop(told);
-            if self.seat.leave(|| {
-                let told = self.told.lock().unwrap();
-                *told != self.cell.counts().consumed
-            }) {
+            self.look();
+            if self.leave() {
                 return;
             }
         }
+    }
+
+    fn leave(&self) -> bool {
+        self.slow().wake = None;
+        self.seat.leave(|| self.slow().told != self.cell.counts().consumed)
     }
 
     fn change(&self) {
@@ -184,6 +202,26 @@ impl Driven {
         if self.seat.needs_driver() {
             self.drive();
         }
+    }
+
+    fn wake(&self) {
+        let slow = self.slow();
+        self.seat.wake();
+        let wake = slow.wake.clone();
+        drop(slow);
+        if let Some(wake) = wake {
+            wake.notify();
+        }
+    }
+
+    fn sleep(&self, is_woken: fn(&Seat) -> bool) {
+        let mut slow = self.slow();
+        if is_woken(&self.seat) {
+            return;
+        }
+        let wake = slow.wake.get_or_insert_default().clone();
+        drop(slow);
+        wake.wait();
     }
 }
 
@@ -198,7 +236,54 @@ pub fn no_change_is_left_without_a_driver() {
     driven.change();
     other.join().unwrap();
     assert_eq!(driven.cell.counts().consumed, 2);
-    assert_eq!(*driven.told.lock().unwrap(), 2, "nobody was told of a change");
+    assert_eq!(driven.slow().told, 2, "nobody was told of a change");
+}
+
+/// Two requests change the counter; the driver of one of them sleeps until it has seen what both did.
+fn driven_by_one_that_sleeps(look: fn(&Driven), is_woken: fn(&Seat) -> bool) {
+    let driven = PlainArc::new(Driven::default());
+    driven.cell.refill(2);
+    let change = move |driven: &Driven| {
+        let _ = consume(&driven.cell, 1);
+        driven.wake();
+        if !driven.seat.needs_driver() {
+            return;
+        }
+        loop {
+            look(driven);
+            if driven.slow().told < 2 {
+                driven.sleep(is_woken);
+            } else if driven.leave() {
+                return;
+            }
+        }
+    };
+    let other = {
+        let driven = driven.clone();
+        thread::spawn(move || change(&driven))
+    };
+    change(&driven);
+    other.join().unwrap();
+    assert_eq!(driven.slow().told, 2, "nobody was told of a change");
+}
+
+/// As the drivers of the product do it.
+pub fn no_change_is_slept_through() {
+    driven_by_one_that_sleeps(Driven::look, Seat::is_woken);
+}
+
+/// The driver hangs its bell up without asking whether it was woken before.
+pub fn slept_though_woken() {
+    driven_by_one_that_sleeps(Driven::look, |_| false);
+}
+
+/// The driver notes that it looks when it has looked, and the lock is let go.
+pub fn looked_outside_the_lock() {
+    let look = |driven: &Driven| {
+        driven.slow().told = driven.cell.counts().consumed;
+        driven.seat.look();
+    };
+    driven_by_one_that_sleeps(look, Seat::is_woken);
 }
 
 /// A driver denies one unit, on what it reads and on the basis that `decide` gives, while a request

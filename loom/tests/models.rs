@@ -56,6 +56,11 @@ fn no_change_is_left_without_a_driver() {
 }
 
 #[test]
+fn no_change_is_slept_through() {
+    play(models::no_change_is_slept_through);
+}
+
+#[test]
 fn a_denial_ends_when_something_comes_back() {
     play(models::a_denial_ends_when_something_comes_back);
 }
@@ -89,6 +94,18 @@ fn a_close_that_is_not_ordered_with_what_is_given_back_is_found() {
 #[should_panic(expected = "nobody was told of a change")]
 fn a_driver_that_leaves_without_a_fence_is_found() {
     play_with(Planted::NoFence, models::no_change_is_left_without_a_driver);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_driver_that_sleeps_though_it_was_woken_is_found() {
+    play(models::slept_though_woken);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_driver_that_looks_outside_the_lock_is_found() {
+    play(models::looked_outside_the_lock);
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, futures::OwnedNotified};
+use tokio::sync::{Notify, futures::OwnedNotified, oneshot};
 
-use super::waiters::Waiters;
+use super::waiters::{Verdict, Waiters};
 use crate::{
     domain::{cell_key::CellKey, window::Window},
     leases::{
@@ -237,17 +237,33 @@ impl Counter {
 
     /// Has the driver, if there is one, look now.
     pub fn wake_driver(&self) {
-        let slow = self.slow();
+        self.wake_driver_after(|_| {});
+    }
+
+    /// Queues a request for `amount`, and has the driver, if there is one, look now.
+    pub fn queue(&self, amount: u64) -> oneshot::Receiver<Verdict> {
+        self.wake_driver_after(|slow| slow.waiters.push(amount))
+    }
+
+    /// Has the driver, if there is one, look at what `change` has changed.
+    fn wake_driver_after<T>(&self, change: impl FnOnce(&mut Slow) -> T) -> T {
+        let mut slow = self.slow();
+        let changed = change(&mut slow);
         self.seat.wake();
-        if let Some(wake) = slow.bells.as_ref().and_then(|bells| bells.wake.as_ref()) {
+        let wake = slow.bells.as_ref().and_then(|bells| bells.wake.clone());
+        drop(slow);
+        // Whoever is woken runs code of its own. Rung late, it costs the driver one look too many.
+        if let Some(wake) = wake {
             wake.notify_one();
         }
+        changed
     }
 
     /// Waits for [`Counter::wake_driver`]; not if that was called since the last [`Counter::look`].
     ///
     /// All three hold the lock of the slow side: who wakes comes before the driver looks, which then
-    /// sees what has changed, or before it hangs its bell up, and finds itself woken, or rings it.
+    /// sees what has changed, or before it hangs its bell up, and finds itself woken, or finds the
+    /// bell, to ring it once the lock is let go.
     pub async fn woken(&self) {
         let wake = {
             let mut slow = self.slow();
@@ -328,7 +344,9 @@ impl Counter {
     }
 
     /// The driver has ended before its time: whoever comes next starts another.
-    pub fn abandon(&self) {
+    pub fn abandon(&self, slow: &mut Slow) {
+        // As in [`Counter::leave`].
+        slow.take_bell(|bells| bells.wake.take());
         self.seat.abandon();
     }
 
@@ -404,6 +422,22 @@ mod tests {
         assert!(poll!(&mut sleep).is_pending());
         counter.wake_driver();
         assert!(poll!(&mut sleep).is_ready());
+        counter.look(&counter.slow());
+        let mut sleep = pin!(counter.woken());
+        assert!(poll!(&mut sleep).is_pending());
+        let _verdict = counter.queue(1);
+        assert!(poll!(&mut sleep).is_ready(), "a request waits");
+    }
+
+    #[test]
+    fn a_driver_that_ends_before_its_time_takes_its_bell_down() {
+        let counter = counter();
+        assert!(counter.needs_driver());
+        assert!(counter.woken().now_or_never().is_none(), "nobody has woken it");
+        assert!(counter.slow().bells.is_some());
+        counter.abandon(&mut counter.slow());
+        assert!(counter.slow().bells.is_none());
+        assert!(counter.needs_driver(), "whoever comes next starts another");
     }
 
     #[tokio::test]

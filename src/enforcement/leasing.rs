@@ -327,7 +327,7 @@ impl Drop for Seated<'_> {
         // It may be on its way, and be answered yet.
         slow.holder.failed(self.leasing.now());
         answer_all_unavailable(&mut slow);
-        self.counter.abandon();
+        self.counter.abandon(&mut slow);
         drop(slow);
         self.counter.called(None);
     }

@@ -122,8 +122,8 @@ impl Leasing {
             // A request for what remains asks anew, and hears what of it is at hand.
             return Acquired::Denied { remaining, at_hand: remaining };
         }
-        let verdict = counter.slow().waiters.push(amount);
-        self.wake(counter);
+        let verdict = counter.queue(amount);
+        self.wake_if_idle(counter);
         let mut wait =
             Wait { verdict, counter: counter.clone(), leasing: self.clone(), amount, done: false };
         // The driver answers everyone before it ends; it only vanishes with the process' tasks.

@@ -104,6 +104,19 @@ impl Passing {
         }
     }
 
+    /// Forgets the pause if it is over at `now_us`.
+    pub fn end_pause(&mut self, now_us: u64) {
+        if self.paused_until_us() <= now_us {
+            self.pause(0);
+        }
+    }
+
+    /// Whether nothing goes on, and nothing is kept.
+    #[cfg(test)]
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut Passed)) {
         if let Some(passed) = &mut self.0 {
             change(passed);

@@ -31,7 +31,7 @@ pub struct Holder {
     /// As [`Seen`] has it: the ceiling, and what was taken.
     seen: Option<(KeptCeiling, u64)>,
     sequence: u64,
-    passing: Passing,
+    pub(super) passing: Passing,
     /// When the last call was built.
     called_at: CalledAt,
     /// A call failed and may have happened: the key may know more than the holder.
@@ -415,6 +415,7 @@ impl Holder {
         self.rule(cell, flight, counted, now);
 
         self.passing.set_answered(counted.answered);
+        self.passing.end_pause(micros(now));
         self.recalled = counted.recalled && counted.outcome != Outcome::Recovering;
         // What came with this answer is not in what the call returned.
         self.recall_due |= self.recalled && (!flight.closed || gained > 0);

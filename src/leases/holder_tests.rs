@@ -78,6 +78,30 @@ fn what_was_used_beyond_the_ceiling_is_not_said_to_remain() {
     assert_eq!(holder.next(cell, ten, &around), denied);
 }
 
+#[test]
+fn of_a_failure_nothing_is_kept_once_a_call_is_answered() {
+    let times = LeaseTimes::default();
+    let (mut holder, cell) = (holder(1), Cell::new());
+    let around = Surroundings {
+        epoch: Epoch { number: 1, recovered: true },
+        ceiling: Ceiling { units: Some(10), version: 1 },
+        now: Duration::from_secs(1),
+    };
+    assert!(holder.passing.is_nothing());
+    cell.record(5);
+    let Step::Send(_) = holder.next(&cell, None, &around) else { panic!("not sent") };
+    holder.failed(around.now);
+    let until = Some(around.now + times.retry);
+    assert_eq!(holder.next(&cell, None, &around), Step::Rest { until });
+    let around = Surroundings { now: around.now + times.retry, ..around };
+    let Step::Send(call) = holder.next(&cell, None, &around) else { panic!("not sent again") };
+    let call = Call { floor: Some(Box::new(Floor::default())), ..*call };
+    let answer = KeyState::apply(&mut None, true, &call).0;
+    holder.answered(&cell, &call, &answer, around.now);
+    assert!(holder.passing.is_nothing(), "{:?}", holder.passing);
+    assert_eq!(holder.next(&cell, None, &around), Step::Rest { until: None });
+}
+
 /// Its answer is of counters that may be lost by now, and a floor of the next ones may have been read
 /// before what the cell counted was flushed.
 #[test]

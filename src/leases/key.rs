@@ -277,8 +277,7 @@ impl KeyState {
     fn lend(&mut self, call: &Call) -> Outcome {
         let (run, ask) = (call.run, &call.ask);
         let mut entry = self.entry(run);
-        let deposed = call.depose.filter(|it| self.queue.first().is_some_and(|w| w.ticket == *it));
-        self.queue.retain(|want| Some(want.ticket) != deposed);
+        self.queue.remove_first_if(|first| Some(first.ticket) == call.depose);
         let beyond = |to: u64| to.saturating_sub(entry.totals.granted);
         let need = beyond(ask.need_to);
         let free = self.free();

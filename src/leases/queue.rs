@@ -67,6 +67,15 @@ impl Queue {
         }
     }
 
+    /// Takes out the want that has waited longest, if it is one that `is_it` says.
+    pub fn remove_first_if(&mut self, is_it: impl FnOnce(&Want) -> bool) {
+        if let Some(waiting) = &mut self.0
+            && waiting.wants.first().is_some_and(is_it)
+        {
+            waiting.wants.remove(0);
+        }
+    }
+
     /// Takes out what `run` waits for.
     pub fn remove(&mut self, run: RunId) {
         self.retain(|want| want.run != run);

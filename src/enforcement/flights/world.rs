@@ -396,8 +396,10 @@ impl World {
             (Some(Planted::SeatGivenUp), Half::There)
                 if self.calls.under_way.load(Relaxed) == 1 =>
             {
-                counter.slow().holder.failed(self.leasing.now());
-                counter.abandon();
+                let mut slow = counter.slow();
+                slow.holder.failed(self.leasing.now());
+                counter.abandon(&mut slow);
+                drop(slow);
                 self.leasing.wake(counter);
             }
             _ => {}
