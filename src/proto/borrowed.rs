@@ -7,15 +7,11 @@ use prost::encoding::WireType;
 
 use super::{
     v1::{AnyCheck, Durability, Mode, any_check::Check},
-    wire::take_varint,
+    wire::{Unread, take_varint},
 };
 
 const VARINT: u32 = WireType::Varint as u32;
 const LENGTH_DELIMITED: u32 = WireType::LengthDelimited as u32;
-
-/// A message that prost is to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unread;
 
 /// A field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

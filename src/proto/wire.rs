@@ -2,7 +2,9 @@
 
 use prost::encoding::{WireType, decode_varint};
 
-use super::borrowed::Unread;
+/// A message that prost is to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread;
 
 /// Takes a number off the front of `rest`.
 #[inline]
