@@ -216,9 +216,9 @@ fn one_write_and_one_sync_serve_all_that_wait_and_release_only_those_they_cover(
     let before = disk.counts();
     disk.hold_syncs(true);
     let first = journal.enqueue(&numbered(1, 0), Durability::Sync).unwrap();
-    // Written: the writer has come to the sync that is held.
     let written = journal.enqueue(&numbered(2, 0), Durability::Written).unwrap();
-    while disk.counts().writes == before.writes {
+    // The writer has come to the sync that is held, and does nothing more.
+    while disk.counts().data_syncs_begun == before.data_syncs_begun {
         std::thread::yield_now();
     }
     let behind: Vec<_> =

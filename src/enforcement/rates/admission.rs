@@ -59,16 +59,28 @@ impl Engine {
         for name in rates {
             let rate = rate_of(terms, name, "operation")?;
             let subject = counted_subject(rate, asked.subject)?;
-            all.push(AskedRate { rate, subject, permits: asked.permits });
+            let one = AskedRate { rate, subject, permits: asked.permits };
+            let is_met = self.is_met_offhand(state, terms, &one);
+            all.push((name, one));
+            if !is_met && let Some(denial) = self.denial_offhand(state, terms, &all)? {
+                return Ok(Some(denial));
+            }
         }
-        if all.iter().all(|one| self.is_met_offhand(state, terms, one)) {
-            return Ok(None);
-        }
+        Ok(None)
+    }
+
+    /// What rates say offhand, up to the one that denies, if one does.
+    fn denial_offhand(
+        &self,
+        state: &TenantState,
+        terms: &Terms,
+        rates: &[(&RateName, AskedRate<'_>)],
+    ) -> Result<Option<Vec<(RateName, RateAnswer)>>, EngineError> {
         let mut answers = vec![];
-        for (name, one) in rates.iter().zip(all) {
-            let Some(answer) = self.look_at_rate_offhand(state, terms, &one)? else { continue };
+        for (name, one) in rates {
+            let Some(answer) = self.look_at_rate_offhand(state, terms, one)? else { continue };
             let is_denied = !answer.allowed;
-            answers.push((name.clone(), answer));
+            answers.push(((*name).clone(), answer));
             if is_denied {
                 return Ok(Some(answers));
             }

@@ -74,7 +74,10 @@ impl Engine {
         terms: &Terms,
         asked: &AskedRate<'_>,
     ) -> bool {
-        let Ok(key) = self.rate_key(state, terms, asked) else { return false };
+        let key = match self.rate_key(state, terms, asked) {
+            Ok(key) => key,
+            Err(reason) => return reason.is_allowed(),
+        };
         never_fits(&key, asked.permits).is_none()
             && match key.offhand(asked.permits, Want::Look) {
                 None => true,

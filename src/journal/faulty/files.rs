@@ -165,7 +165,8 @@ impl OpenFile for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let held = |state: &mut State| state.hold_syncs;
-        let state = self.disk.state();
+        let mut state = self.disk.state();
+        state.counts.data_syncs_begun += 1;
         let mut state = self.disk.syncs_go_on.wait_while(state, held).unwrap();
         state.counts.data_syncs += 1;
         drop(state);

@@ -92,6 +92,8 @@ impl State {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub writes: u32,
+    /// Those that are held too.
+    pub data_syncs_begun: u32,
     pub data_syncs: u32,
 }
 
