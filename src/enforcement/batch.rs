@@ -8,7 +8,7 @@ use super::{engine::Engine, error::EngineError, glance::Glance, owed::Decided};
 use crate::domain::{
     any_check::{AnyAnswer, AnyCheck},
     invalid::Problems,
-    quota::{QuotaAnswer, QuotaMode, QuotaRequest},
+    quota::{QuotaMode, QuotaRequest},
 };
 
 /// Answers of a batch that wait for the journal at a time.
@@ -34,15 +34,22 @@ impl Engine {
             }
         };
         let mut began = self.leasing.now();
+        // Of looks that come one behind the other; nobody is waited for meanwhile.
+        let mut glances = None;
         for (number, check) in checks.enumerate() {
             if number % CHECKS_PER_TURN == CHECKS_PER_TURN - 1 {
+                glances = None;
                 tokio::task::yield_now().await;
                 began = self.leasing.now();
             }
-            if let Some(answer) = check.as_ref().ok().and_then(|check| self.at_once(check)) {
+            if let Some(glance) = check.as_ref().ok().and_then(glance)
+                && let Some(answer) = glances.get_or_insert_with(|| self.glances()).look(glance)
+            {
                 keep((number, Ok(AnyAnswer::Quota(answer))));
-                began = self.leasing.now();
                 continue;
+            }
+            if glances.take().is_some() {
+                began = self.leasing.now();
             }
             // A key may be in hand with an earlier check, of this batch or of one that waits for
             // this: so the earlier ones are acknowledged while a check waits.
@@ -72,22 +79,12 @@ impl Engine {
                 began = self.leasing.now();
             }
         }
+        // They are counted now, and not with what is waited for.
+        drop(glances);
         while let Some(done) = unacknowledged.next().await {
             keep(done);
         }
         results
-    }
-
-    /// The answer to a plain look, if nobody has to be waited for.
-    fn at_once(&self, check: &AnyCheck) -> Option<QuotaAnswer> {
-        let AnyCheck::Quota(request) = check else { return None };
-        let QuotaRequest { tenant, meter, subject: None, amount, mode: QuotaMode::Check, .. } =
-            request
-        else {
-            return None;
-        };
-        let (tenant, meter) = (tenant.as_str(), meter.as_str());
-        self.glances().look(Glance { tenant, meter, amount: *amount })
     }
 
     /// Answers one check of any kind.
@@ -139,4 +136,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// What a plain look asks.
+fn glance(check: &AnyCheck) -> Option<Glance<'_>> {
+    let AnyCheck::Quota(request) = check else { return None };
+    let QuotaRequest { tenant, meter, subject, amount, mode, .. } = request;
+    let is_plain = *mode == QuotaMode::Check && subject.is_none();
+    let (tenant, meter) = (tenant.as_str(), meter.as_str());
+    is_plain.then_some(Glance { tenant, meter, amount: *amount })
 }

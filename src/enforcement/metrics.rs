@@ -123,24 +123,24 @@ impl EngineMetrics {
         let all: u64 = answered.iter().map(|(_, count)| count).sum();
         let Some(mean) = took.as_nanos().checked_div(all.into()) else { return };
         let mean = Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX));
-        let decider = DECIDERS.iter().position(|(decider, _)| *decider == DecidedBy::Memory);
         for (reason, count) in answered.iter().filter(|(_, count)| *count > 0) {
-            let reason = REASONS.iter().position(|(known, _)| known == reason);
-            if let (Some(reason), Some(decider)) = (reason, decider) {
-                self.checks[reason][decider].increment(*count);
-                let count = usize::try_from(*count).unwrap_or(usize::MAX);
-                self.check_seconds[decider].record_many(mean, count);
-            }
+            self.count(*reason, DecidedBy::Memory, *count, mean);
         }
     }
 
     /// Counts an answer.
     pub fn answered(&self, answer: &QuotaAnswer, took: Duration) {
-        let reason = REASONS.iter().position(|(reason, _)| *reason == answer.reason);
-        let decider = DECIDERS.iter().position(|(decider, _)| *decider == answer.decided_by);
+        self.count(answer.reason, answer.decided_by, 1, took);
+    }
+
+    /// Counts `answers` that took `each`.
+    fn count(&self, reason: QuotaReason, decided_by: DecidedBy, answers: u64, each: Duration) {
+        let reason = REASONS.iter().position(|(known, _)| *known == reason);
+        let decider = DECIDERS.iter().position(|(known, _)| *known == decided_by);
         if let (Some(reason), Some(decider)) = (reason, decider) {
-            self.checks[reason][decider].increment(1);
-            self.check_seconds[decider].record(took);
+            self.checks[reason][decider].increment(answers);
+            let answers = usize::try_from(answers).unwrap_or(usize::MAX);
+            self.check_seconds[decider].record_many(each, answers);
         }
     }
 }
