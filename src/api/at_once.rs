@@ -1,5 +1,7 @@
 //! Checks that are decided at once, from the bytes of their messages.
 
+use std::sync::Arc;
+
 use http::Extensions;
 
 use super::{fields, quota::quota_response};
@@ -8,6 +10,7 @@ use crate::{
     enforcement::{
         consume_at_once::{Consumed, PlainConsume},
         engine::Engine,
+        error::EngineError,
         glance::{Glance, Glances},
     },
     proto::{
@@ -26,18 +29,17 @@ pub trait AnswersAtOnce: TollgateService {
     }
 
     /// Decides a CONSUME, if that can be done at once; as [`AnswersAtOnce::begin_looks`] otherwise.
-    fn consume_at_once<'s>(
-        &'s self,
-        call: &Extensions,
-        plain: &PlainQuota<'_>,
-    ) -> Option<Consumed<'s>> {
+    fn consume_at_once(&self, call: &Extensions, plain: &PlainQuota<'_>) -> Option<MayConsume> {
         let _ = (call, plain);
         None
     }
 }
 
+/// What came of a CONSUME that was decided at once.
+pub type MayConsume = Result<Consumed, EngineError>;
+
 /// Decides a CONSUME with `engine`.
-pub fn consume_with<'e>(engine: &'e Engine, plain: &PlainQuota<'_>) -> Option<Consumed<'e>> {
+pub fn consume_with(engine: &Arc<Engine>, plain: &PlainQuota<'_>) -> Option<MayConsume> {
     let PlainQuota { tenant, meter, amount, mode, idempotency_key, durability } = *plain;
     if mode != Mode::Consume {
         return None;

@@ -9,7 +9,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming, codegen::BoxStream
 use super::{
     access::guarded::messages,
     any_check::{any_result, check_batch},
-    at_once::{AnswersAtOnce, AtOnce, consume_with},
+    at_once::{AnswersAtOnce, AtOnce, MayConsume, consume_with},
     check_stream::check_stream,
     emergency::{emergency_request, emergency_response},
     feature::{feature_query, feature_response, features_query, features_response},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     domain::invalid::Problems,
-    enforcement::{consume_at_once::Consumed, engine::Engine, error::EngineError},
+    enforcement::{engine::Engine, error::EngineError},
     proto::borrowed::PlainQuota,
     proto::v1::{
         AnyCheck, AnyCheckResult, CheckBatchRequest, CheckBatchResponse, CheckFeatureRequest,
@@ -68,11 +68,7 @@ impl AnswersAtOnce for EngineService {
         Some(AtOnce::new(self.engine.glances()))
     }
 
-    fn consume_at_once<'s>(
-        &'s self,
-        _: &Extensions,
-        plain: &PlainQuota<'_>,
-    ) -> Option<Consumed<'s>> {
+    fn consume_at_once(&self, _: &Extensions, plain: &PlainQuota<'_>) -> Option<MayConsume> {
         consume_with(&self.engine, plain)
     }
 }

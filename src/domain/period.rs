@@ -34,17 +34,27 @@ pub enum Period {
     },
 }
 
+impl Period {
+    /// How it is displayed, where there is only one of its kind.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::BillingCycle => "billing_cycle",
+            Self::Lifetime => "lifetime",
+            Self::Interval { .. } | Self::Grant { .. } => return None,
+        })
+    }
+}
+
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Minute => f.write_str("minute"),
-            Self::Hour => f.write_str("hour"),
-            Self::Day => f.write_str("day"),
-            Self::Month => f.write_str("month"),
-            Self::BillingCycle => f.write_str("billing_cycle"),
             Self::Interval { seconds } => write!(f, "interval_{seconds}s"),
-            Self::Lifetime => f.write_str("lifetime"),
             Self::Grant { id } => id.fmt(f),
+            fixed => f.write_str(fixed.name().unwrap_or_default()),
         }
     }
 }

@@ -3,16 +3,29 @@
 //! Like [`super::glance`], and for the same checks. What the journal has to keep is waited for
 //! afterwards; anything else is for [`Engine::check_quota`], which answers the same where both can.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures::FutureExt;
-
-use super::{asked::Asked, engine::Engine, error::EngineError, owed::Decided};
-use crate::domain::{
-    ids::IdempotencyKey,
-    properties::Properties,
-    quota::{QuotaAnswer, QuotaMode, QuotaRequest},
-    usage::Durability,
+use super::{
+    answer::{Decision, Figures, answer, reason_allowed},
+    counter::Counter,
+    engine::{Engine, effective_durability},
+    error::EngineError,
+    owed::Owed,
+    repeats::{Begun, Claim, Content, Remembered, Verb},
+    settling::{Counted, Settling},
+};
+use crate::{
+    domain::{
+        catalog::compiled_plan::PlanMeter,
+        ids::IdempotencyKey,
+        quota::{DecidedBy, QuotaAnswer},
+        usage::Durability,
+    },
+    journal::{
+        Pending,
+        position::RecordPlace,
+        record::{PlainEvent, RecordRef},
+    },
 };
 
 /// A CONSUME for the whole tenant, by names that need not be any.
@@ -29,69 +42,145 @@ pub struct PlainConsume<'m> {
 }
 
 /// A CONSUME that is decided.
-pub struct Consumed<'e> {
-    engine: &'e Engine,
-    began: Duration,
-    decided: Result<Decided<'e, QuotaAnswer>, EngineError>,
+pub enum Consumed {
+    /// The answer may leave.
+    Answered(QuotaAnswer),
+    /// It has to wait for the record that it tells of.
+    Owed(OwedAnswer),
 }
 
-impl Consumed<'_> {
-    /// The answer, once what it tells of is as durable as was asked.
-    pub async fn answer(self) -> Result<QuotaAnswer, EngineError> {
-        let Self { engine, began, decided } = self;
-        engine.answered(decided?, began).await
+/// An answer that tells of a record which is not as durable yet as was asked.
+pub struct OwedAnswer {
+    began: Duration,
+    answer: QuotaAnswer,
+    owed: Owed<Arc<Engine>>,
+}
+
+impl OwedAnswer {
+    /// The answer, once it may leave.
+    pub async fn acknowledged(self) -> Result<QuotaAnswer, EngineError> {
+        let Self { began, answer, mut owed } = self;
+        owed.acknowledged().await?;
+        owed.engine.count_consumed(&answer, began);
+        Ok(answer)
     }
+}
+
+/// What is taken, and of what.
+struct Taking<'t> {
+    plain: PlainConsume<'t>,
+    meter: &'t PlanMeter,
+    counter: &'t Arc<Counter>,
+    /// Of what the amount counts for.
+    units: u64,
+    /// Units of it that have to be in hand: where the meter has a ceiling, all.
+    from_lease: u64,
 }
 
 impl Engine {
-    /// Decides a CONSUME, if nobody has to be waited for to allow it, or it repeats another. `None`:
-    /// nothing was taken, and nothing is said about it.
-    pub fn consume_at_once(&self, plain: PlainConsume<'_>) -> Option<Consumed<'_>> {
-        let began = self.leasing.now();
-        let decided = self.decide_plain(plain, began)?;
-        Some(Consumed { engine: self, began, decided })
-    }
-
-    fn decide_plain(
-        &self,
+    /// Decides a CONSUME, if nobody has to be waited for to allow it. `None`: nothing was taken, and
+    /// nothing is said about it.
+    pub fn consume_at_once(
+        self: &Arc<Self>,
         plain: PlainConsume<'_>,
-        began: Duration,
-    ) -> Option<Result<Decided<'_, QuotaAnswer>, EngineError>> {
+    ) -> Option<Result<Consumed, EngineError>> {
+        let began = self.leasing.now();
         self.check_open().ok()?;
         let state = self.directory.known(plain.tenant)?;
-        let terms = state.terms();
+        let terms = state.look_at_terms();
         let (meter, units) = terms.plain_units(plain.meter, plain.amount)?;
-        let idempotency_key = match plain.idempotency_key {
-            "" => None,
-            key => Some(IdempotencyKey::new(key).ok()?),
-        };
         let now = self.clock.now();
-        let counter = terms.current(meter).as_ref().filter(|it| it.window.contains(now))?.clone();
-        if meter.limit.ceiling().is_some() && counter.cell.available() < units {
+        let current = terms.current(meter);
+        let counter = current.as_ref().filter(|it| it.window.contains(now))?;
+        let has_ceiling = meter.limit.ceiling().is_some();
+        let durability =
+            effective_durability(plain.durability, self.config.durability, has_ceiling).ok()?;
+        let from_lease = if has_ceiling { units } else { 0 };
+        let taking = Taking { plain, meter, counter, units, from_lease };
+        let claim = self.take_at_once(&taking)?;
+        let event = PlainEvent {
+            key: &counter.key,
+            meter: &meter.meter,
+            amount: plain.amount,
+            from_lease,
+            time: now,
+            idempotency_key: plain.idempotency_key,
+        };
+        let pending = match self.hand_over(RecordRef::Plain(event), durability) {
+            Ok(pending) => pending,
+            Err(error) => {
+                self.leasing.give_back(counter, from_lease);
+                return Some(Err(error));
+            }
+        };
+        Some(Ok(self.count_at_once(&taking, claim, pending, began)))
+    }
+
+    /// Claims the key, if there is one, and takes what has to be in hand. `None`: neither.
+    fn take_at_once(&self, taking: &Taking<'_>) -> Option<Option<Claim<RecordPlace>>> {
+        let Taking { plain, counter, from_lease, .. } = *taking;
+        if from_lease > counter.cell.available() {
             // Before its key is claimed: it would be claimed twice.
             return None;
         }
+        let claim = match plain.idempotency_key.is_empty() {
+            true => None,
+            false => Some(self.claim_at_once(taking)?),
+        };
+        let is_taken = from_lease == 0 || self.leasing.take_bare(counter, from_lease);
+        is_taken.then_some(claim)
+    }
+
+    /// Claims the key, if nobody has used it.
+    fn claim_at_once(&self, taking: &Taking<'_>) -> Option<Claim<RecordPlace>> {
         // The counter's own copies of the names: all tenants of a plan share the plan's.
-        let request = QuotaRequest {
-            tenant: counter.key.tenant.clone(),
-            meter: counter.key.meter.clone(),
+        let names = &taking.counter.key;
+        let content = Content::Units {
+            meter: names.meter.clone(),
             subject: None,
-            amount: plain.amount,
-            mode: QuotaMode::Consume,
-            idempotency_key,
-            durability: plain.durability,
-            properties: Properties::default(),
+            amount: taking.plain.amount,
         };
-        let (subject, pool) = (None, None);
-        let (request, state, terms) = (&request, &state, &terms);
-        let asked = Asked { request, state, terms, meter, subject, now, began, units, pool };
-        let durability = self.durability(&asked).ok()?;
-        let settling = match self.begin(&asked, durability).now_or_never()? {
-            Ok(Ok(settling)) => settling,
-            Ok(Err(first_answer)) => return Some(Ok(first_answer.into())),
-            Err(error) => return Some(Err(error)),
-        };
-        let admitted = self.admit_from_hand(&asked, &counter)?;
-        Some(self.record(&asked, admitted, settling, durability))
+        let key = IdempotencyKey::new(taking.plain.idempotency_key).ok()?;
+        match self.repeats.try_begin(&names.tenant, Verb::Use, &key, &content) {
+            Ok(Begun::Fresh(claim)) => Some(claim),
+            Ok(Begun::Repeat(_) | Begun::Conflict(_)) | Err(_) => None,
+        }
+    }
+
+    /// Counts what the journal now has.
+    fn count_at_once(
+        self: &Arc<Self>,
+        taking: &Taking<'_>,
+        claim: Option<Claim<RecordPlace>>,
+        pending: Pending,
+        began: Duration,
+    ) -> Consumed {
+        let Taking { meter, counter, units, from_lease, .. } = *taking;
+        match from_lease {
+            0 => counter.cell.record(units),
+            taken => counter.cell.commit(taken),
+        }
+        self.leasing.spent(counter);
+        counter.journalled(pending.position().into(), began);
+        let figures = Figures::of(counter);
+        let reason = reason_allowed(meter, figures.used);
+        let decision = Decision { reason, decided_by: DecidedBy::Memory };
+        let answer = answer(meter, Some(&counter.window), figures, decision);
+        let mut settling = Settling::new(claim.into_iter().collect());
+        let remembered = || Some(Remembered::Quota(answer.clone()));
+        settling.answered(remembered, Some(pending.place()));
+        if pending.is_resolved() {
+            settling.kept(pending.place());
+            self.count_consumed(&answer, began);
+            return Consumed::Answered(answer);
+        }
+        settling.counted([Counted { counter: counter.clone(), units }]);
+        let owed = Owed::new(self.clone(), pending, settling, 1);
+        Consumed::Owed(OwedAnswer { began, answer, owed })
+    }
+
+    fn count_consumed(&self, answer: &QuotaAnswer, began: Duration) {
+        self.metrics.events_recorded.increment(1);
+        self.metrics.answered(answer, self.leasing.now().saturating_sub(began));
     }
 }

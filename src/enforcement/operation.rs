@@ -23,19 +23,22 @@ use super::{
     repeats::{Begun, Content, Patience, Remembered, Verb},
     settling::Settling,
 };
-use crate::domain::{
-    catalog::{
-        compiled_catalog::CompiledCatalog, compiled_plan::CompiledPlan, error::nearest,
-        names::OperationName, operations::OperationDef,
+use crate::{
+    domain::{
+        catalog::{
+            compiled_catalog::CompiledCatalog, compiled_plan::CompiledPlan, error::nearest,
+            names::OperationName, operations::OperationDef,
+        },
+        features::{compiled::Attributes, offered::TenantFeatures},
+        meter::Aggregation,
+        operation::{DeniedBy, OperationAnswer, OperationRequest},
+        quota::{DecidedBy, QuotaMode, QuotaRequest},
+        rate::RateMode,
+        remedy::Remedy,
+        standing::{DeniedQuota, Standing},
+        usage::{Durability, UsageEvent},
     },
-    features::{compiled::Attributes, offered::TenantFeatures},
-    meter::Aggregation,
-    operation::{DeniedBy, OperationAnswer, OperationRequest},
-    quota::{DecidedBy, QuotaMode, QuotaRequest},
-    rate::RateMode,
-    remedy::Remedy,
-    standing::{DeniedQuota, Standing},
-    usage::{Durability, UsageEvent},
+    journal::record::RecordRef,
 };
 
 /// Permits that one operation takes of each of its rates.
@@ -257,7 +260,7 @@ impl Engine {
             events.push(UsageEvent { operation: Some(operation.clone()), ..event });
         }
         let count = events.len() as u64;
-        let pending = self.hand_over(events.iter().collect(), durability)?;
+        let pending = self.hand_over(RecordRef::Usage(events.iter().collect()), durability)?;
         let _ = rates.keep();
         let mut counted = vec![];
         for ((quota, one), event) in quotas.iter().zip(admitted).zip(&events) {

@@ -1,6 +1,6 @@
 //! From the hand-over to the journal to the acknowledgement.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use futures::FutureExt;
 use tokio::runtime::Handle;
@@ -12,7 +12,7 @@ use crate::journal::{Pending, error::AppendError};
 pub struct Decided<'e, A> {
     pub answer: A,
     /// Absent: nothing was journalled for it.
-    pub owed: Option<Owed<'e>>,
+    pub owed: Option<Owed<&'e Engine>>,
 }
 
 impl<A> From<A> for Decided<'_, A> {
@@ -27,11 +27,12 @@ impl<A> From<A> for Decided<'_, A> {
 /// waits for that: dropped before it is known (the caller hung up), a task goes on waiting. There
 /// are never more of these tasks than records that the journal has not written or synced, which are
 /// bounded.
-pub struct Owed<'e> {
+pub struct Owed<E: Deref<Target = Engine>> {
     /// Absent once the record's fate is known.
     open: Option<Open>,
-    /// Borrowed: every core would count the holders of what all requests share in one place.
-    leasing: &'e Arc<Leasing>,
+    /// Borrowed where it can be: every core would count the holders of what all requests share in
+    /// one place.
+    pub engine: E,
     pub events: u64,
 }
 
@@ -63,28 +64,29 @@ impl Open {
     }
 }
 
-impl<'e> Owed<'e> {
+impl<E: Deref<Target = Engine>> Owed<E> {
     /// `settling` waits for `pending`, which holds so many events.
-    pub fn new(engine: &'e Engine, pending: Pending, settling: Settling, events: u64) -> Self {
-        Self { open: Some(Open { pending, settling }), leasing: &engine.leasing, events }
+    pub fn new(engine: E, pending: Pending, settling: Settling, events: u64) -> Self {
+        Self { open: Some(Open { pending, settling }), engine, events }
     }
 
     /// Waits until the record is as durable as was asked.
-    pub async fn acknowledged(mut self) -> Result<(), EngineError> {
+    pub async fn acknowledged(&mut self) -> Result<(), EngineError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let outcome = (&mut open.pending).await.map(drop);
-        self.open.take().map_or(Ok(()), |open| open.end(self.leasing, outcome))
+        self.open.take().map_or(Ok(()), |open| open.end(&self.engine.leasing, outcome))
     }
 }
 
-impl Drop for Owed<'_> {
+impl<E: Deref<Target = Engine>> Drop for Owed<E> {
     fn drop(&mut self) {
         let Some(mut open) = self.open.take() else { return };
         if let Some(outcome) = (&mut open.pending).now_or_never() {
             // Nobody is there to be told.
-            let _ = open.end(self.leasing, outcome.map(drop));
+            let _ = open.end(&self.engine.leasing, outcome.map(drop));
         } else if Handle::try_current().is_ok() {
-            self.leasing.tasks.spawn(open.wait(self.leasing.clone()));
+            let leasing = &self.engine.leasing;
+            leasing.tasks.spawn(open.wait(leasing.clone()));
         }
         // Without a runtime, or when it ends, so does this run; its keys are answered as far as it
         // is known.
@@ -94,7 +96,7 @@ impl Drop for Owed<'_> {
 impl Engine {
     /// Waits until what was decided is as durable as was asked.
     pub(super) async fn acknowledged<A>(&self, decided: Decided<'_, A>) -> Result<A, EngineError> {
-        if let Some(owed) = decided.owed {
+        if let Some(mut owed) = decided.owed {
             let events = owed.events;
             owed.acknowledged().await?;
             self.metrics.events_recorded.increment(events);

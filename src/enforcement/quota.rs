@@ -16,14 +16,17 @@ use super::{
     repeats::{Patience, Remembered, Verb},
     settling::Settling,
 };
-use crate::domain::{
-    amount::check_amount,
-    catalog::{compiled_catalog::CompiledCatalog, compiled_plan::PlanMeter},
-    invalid::Invalid,
-    meter::{Aggregation, MeterKind},
-    quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
-    standing::{DeniedQuota, Standing},
-    usage::Durability,
+use crate::{
+    domain::{
+        amount::check_amount,
+        catalog::{compiled_catalog::CompiledCatalog, compiled_plan::PlanMeter},
+        invalid::Invalid,
+        meter::{Aggregation, MeterKind},
+        quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
+        standing::{DeniedQuota, Standing},
+        usage::Durability,
+    },
+    journal::record::RecordRef,
 };
 
 impl Engine {
@@ -139,7 +142,7 @@ impl Engine {
     ) -> Result<Decided<'_, QuotaAnswer>, EngineError> {
         let event = admitted.event(asked)?;
         let has_ceiling = asked.meter.limit.ceiling().is_some();
-        let pending = self.hand_over(vec![&event], durability)?;
+        let pending = self.hand_over(RecordRef::Usage(vec![&event]), durability)?;
         if !asked.meter.meter.is_summed() {
             let is_shared = !has_ceiling || admitted.decided_by() != DecidedBy::Fallback;
             self.values.observe(&event, is_shared);

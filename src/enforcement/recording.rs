@@ -25,7 +25,10 @@ use crate::{
         usage::{Durability, Part, RecordReceipt, UsageEvent, UsageReport},
         window::Window,
     },
-    journal::position::{Position, RecordPlace},
+    journal::{
+        position::{Position, RecordPlace},
+        record::RecordRef,
+    },
     leases::holds::Settled,
 };
 
@@ -106,7 +109,7 @@ impl Engine {
         self.spread(&mut labelled).await?;
         let counters = self.counters_of(&labelled, &holds)?;
         let events = labelled.iter().map(|one| &one.event).collect();
-        let pending = self.hand_over(events, durability)?;
+        let pending = self.hand_over(RecordRef::Usage(events), durability)?;
         let counted = self.count(labelled, holds, counters, pending.position());
         settling.answered(|| None, Some(pending.place()));
         settling.counted(counted);

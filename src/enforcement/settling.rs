@@ -12,7 +12,7 @@ use super::{
 use crate::{
     domain::{
         ids::{IdempotencyKey, TenantId},
-        usage::{Durability, UsageEvent},
+        usage::Durability,
     },
     journal::{Pending, position::RecordPlace, record::RecordRef, shared::Health},
 };
@@ -25,7 +25,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Settling {
     claims: Vec<Claim<RecordPlace>>,
-    first: Option<FirstAnswer<RecordPlace>>,
+    /// Of its own: only requests with keys have one, and it is large.
+    first: Option<Box<FirstAnswer<RecordPlace>>>,
     /// Of one event; a check has no more, and needs no vector for it.
     first_counted: Option<Counted>,
     /// Of the further events of a batch.
@@ -52,7 +53,7 @@ impl Settling {
         place: Option<RecordPlace>,
     ) {
         if !self.claims.is_empty() {
-            self.first = Some(FirstAnswer { answer: answer(), place });
+            self.first = Some(Box::new(FirstAnswer { answer: answer(), place }));
         }
     }
 
@@ -84,7 +85,7 @@ impl Drop for Settling {
     fn drop(&mut self) {
         if let Some(first) = &self.first {
             for claim in self.claims.drain(..) {
-                claim.answer(first.clone());
+                claim.answer((**first).clone());
             }
         }
     }
@@ -117,10 +118,10 @@ impl Engine {
     /// Hands events to the journal as one record.
     pub(super) fn hand_over(
         &self,
-        events: Vec<&UsageEvent>,
+        events: RecordRef<'_>,
         durability: Durability,
     ) -> Result<Pending, EngineError> {
-        let pending = self.journal.enqueue(RecordRef::Usage(events), durability)?;
+        let pending = self.journal.enqueue(events, durability)?;
         self.handed_over.fetch_max(pending.position().into(), Ordering::AcqRel);
         Ok(pending)
     }

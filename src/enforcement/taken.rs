@@ -73,10 +73,7 @@ impl fmt::Debug for Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let amount = mem::take(&mut self.amount);
-        if amount > 0 && self.counter.cell.give_back(amount) == GivenBack::Recalled {
-            self.leasing.wake(&self.counter);
-        }
+        self.leasing.give_back(&self.counter, mem::take(&mut self.amount));
     }
 }
 
@@ -96,12 +93,27 @@ impl Leasing {
     /// Takes `amount` from what is in hand. `None` when it is too little.
     #[inline]
     pub fn take(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Option<Taken> {
+        let is_taken = self.take_bare(counter, amount);
+        is_taken.then(|| Taken::new(counter.clone(), self.clone(), amount))
+    }
+
+    /// The same, for who spends it, or gives it back, before anybody is waited for. Whether it was
+    /// taken.
+    #[inline]
+    pub fn take_bare(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> bool {
         match counter.cell.take(amount) {
-            Take::Short => return None,
+            Take::Short => return false,
             Take::Taken => {}
             Take::TakenLow => self.wake(counter),
         }
-        Some(Taken::new(counter.clone(), self.clone(), amount))
+        true
+    }
+
+    /// Gives back what was taken, and not spent.
+    pub fn give_back(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) {
+        if amount > 0 && counter.cell.give_back(amount) == GivenBack::Recalled {
+            self.wake(counter);
+        }
     }
 
     /// Takes `amount` from what is in hand, or waits for it.

@@ -21,13 +21,15 @@ use tonic::{Status, body::Body, metadata::MetadataMap};
 use super::{call::Answer, check_batch::CheckBatch, heavy::PREFIX_BYTES};
 use crate::{
     api::{at_once::AnswersAtOnce, quota::quota_response, refusal::Refusal},
+    enforcement::{
+        consume_at_once::{Consumed, OwedAnswer},
+        error::EngineError,
+    },
     proto::{
         borrowed::PlainQuota,
-        calls,
-        codec::bounded,
-        v1,
+        calls, v1,
         v1::{
-            CheckQuotaRequest, Mode,
+            CheckQuotaResponse, Mode,
             tollgate_service_server::{SERVICE_NAME, TollgateService},
         },
     },
@@ -75,38 +77,34 @@ fn quota<T: AnswersAtOnce>(
         Ok(plain) if plain.is_look() => {
             let looks = service.begin_looks(request.extensions());
             match looks.and_then(|mut looks| looks.look(&plain)) {
-                Some(answer) => {
-                    let answer = tonic::Response::new(framed(&answer));
-                    Ok(Box::pin(ready(Ok(response(Ok(answer))))))
-                }
+                Some(answer) => Ok(at_once(Ok(answer))),
                 None => typed(service, request),
             }
         }
         Ok(plain) if plain.mode == Mode::Consume => {
-            let service = service.clone();
-            Ok(Box::pin(async move { Ok(response(consume(&*service, request).await)) }))
+            match service.consume_at_once(request.extensions(), &plain) {
+                Some(Ok(Consumed::Answered(answer))) => Ok(at_once(Ok(quota_response(answer)))),
+                Some(Ok(Consumed::Owed(owed))) => Ok(Box::pin(acknowledged(owed))),
+                Some(Err(error)) => Ok(at_once(Err(error))),
+                None => typed(service, request),
+            }
         }
         _ => typed(service, request),
     }
 }
 
-/// Answers a plain CONSUME: its limit may have to be waited for, and its record.
-async fn consume<T: AnswersAtOnce>(
-    service: &T,
-    request: Request<Bytes>,
-) -> Result<tonic::Response<Bytes>, Status> {
-    let message = &request.body()[PREFIX_BYTES..];
-    let plain = PlainQuota::of_quota(message).ok();
-    let at_once = plain.and_then(|plain| service.consume_at_once(request.extensions(), &plain));
-    let Some(consumed) = at_once else {
-        let message: CheckQuotaRequest = bounded(message)?;
-        let answer = service.check_quota(with_message(request, message)).await?;
-        return Ok(answer.map(|answer| framed(&answer)));
-    };
-    // Its bytes are not kept for as long as a disk takes.
-    drop(request);
-    let answer = consumed.answer().await.map_err(Refusal::from)?;
-    Ok(tonic::Response::new(framed(&quota_response(answer))))
+/// An answer that waits for nobody.
+fn at_once(answer: Result<CheckQuotaResponse, EngineError>) -> BoxFuture<'static, Answer> {
+    let answer = answer.map_err(|error| Refusal::from(error).into());
+    Box::pin(ready(Ok(response(answer.map(|answer| tonic::Response::new(framed(&answer)))))))
+}
+
+/// The answer once its record is as durable as was asked. The request's bytes are not kept for so
+/// long.
+async fn acknowledged(owed: OwedAnswer) -> Answer {
+    let answer = owed.acknowledged().await.map(quota_response);
+    let answer = answer.map_err(|error| Refusal::from(error).into());
+    Ok(response(answer.map(|answer| tonic::Response::new(framed(&answer)))))
 }
 
 macro_rules! unary {

@@ -5,7 +5,14 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-use super::{convert::aggregation_to_wire, fields::Fields, frame::Kind, record::RecordRef};
+use jiff::Timestamp;
+
+use super::{
+    convert::aggregation_to_wire,
+    fields::Fields,
+    frame::Kind,
+    record::{PlainEvent, RecordRef},
+};
 use crate::domain::{
     cell_key::CellKey,
     meter::Aggregation,
@@ -23,6 +30,10 @@ pub fn encode(record: RecordRef<'_>, body: &mut Vec<u8>) -> Kind {
         }
         RecordRef::Usage(events) => {
             usage(&events, &mut fields);
+            Kind::Usage
+        }
+        RecordRef::Plain(event) => {
+            plain(event, &mut fields);
             Kind::Usage
         }
     }
@@ -43,6 +54,20 @@ fn usage(events: &[&UsageEvent], fields: &mut Fields<'_>) {
         }
         fields.message(2, |fields| write_event(counter, event, &parts, fields));
     }
+}
+
+/// As [`usage`] of the same event, of which less is to be asked.
+fn plain(event: PlainEvent<'_>, fields: &mut Fields<'_>) {
+    let PlainEvent { key, meter, amount, from_lease, time, idempotency_key } = event;
+    let (group_by, event_retention_days) = (&*meter.group_by, meter.event_retention_days);
+    let profile = Profile { key, aggregation: meter.aggregation, group_by, event_retention_days };
+    fields.message(1, |fields| profile.write(fields));
+    fields.message(2, |fields| {
+        write_units(amount, from_lease, time, fields);
+        if !idempotency_key.is_empty() {
+            fields.text(6, idempotency_key);
+        }
+    });
 }
 
 /// What many events have in common: a counter, and what the ledger has to know of its meter.
@@ -114,10 +139,7 @@ impl<K: Copy + Eq + Hash> Numbers<K> {
 
 fn write_event(counter: u32, event: &UsageEvent, parts: &[(u32, &Part)], fields: &mut Fields<'_>) {
     fields.uint(1, counter.into());
-    fields.sint(2, event.amount);
-    fields.uint(3, event.from_lease);
-    fields.sint(4, event.time.as_second());
-    fields.sint(5, event.time.subsec_nanosecond().into());
+    write_units(event.amount, event.from_lease, event.time, fields);
     if let Some(key) = &event.idempotency_key {
         fields.text(6, key.as_str());
     }
@@ -148,6 +170,13 @@ fn write_event(counter: u32, event: &UsageEvent, parts: &[(u32, &Part)], fields:
     }
 }
 
+fn write_units(amount: i64, from_lease: u64, time: Timestamp, fields: &mut Fields<'_>) {
+    fields.sint(2, amount);
+    fields.uint(3, from_lease);
+    fields.sint(4, time.as_second());
+    fields.sint(5, time.subsec_nanosecond().into());
+}
+
 /// A `CellKey`.
 pub fn write_cell_key(key: &CellKey, fields: &mut Fields<'_>) {
     fields.text(1, key.tenant.as_str());
@@ -156,7 +185,10 @@ pub fn write_cell_key(key: &CellKey, fields: &mut Fields<'_>) {
         fields.text(3, subject.as_str());
     }
     fields.message(4, |fields| {
-        fields.displayed(1, key.label.period);
+        match key.label.period.name() {
+            Some(name) => fields.text(1, name),
+            None => fields.displayed(1, key.label.period),
+        }
         fields.sint(2, key.label.start);
         fields.uint(3, key.label.anchor_version.into());
     });
@@ -165,6 +197,53 @@ pub fn write_cell_key(key: &CellKey, fields: &mut Fields<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        domain::{
+            ids::MeterName,
+            meter::{Meter, MeterKind},
+        },
+        journal::{decode::Decoder, record::Record, samples},
+    };
+
+    #[test]
+    fn a_plain_event_is_written_as_any_is() {
+        let of = |key: Option<&str>, group_by: &[&str], amount: i64, from_lease: u64| UsageEvent {
+            group_by: group_by.iter().map(ToString::to_string).collect(),
+            event_retention_days: 7,
+            from_lease,
+            ..samples::event("acme", key, amount)
+        };
+        let events = [
+            of(None, &[], 5, 5),
+            of(Some("k"), &["model", "zone"], 1 << 40, 0),
+            of(None, &[], 0, 0),
+        ];
+        for event in events {
+            let meter = Meter {
+                name: MeterName::new("tokens").unwrap(),
+                aggregation: event.aggregation,
+                group_by: event.group_by.clone(),
+                event_retention_days: event.event_retention_days,
+                kind: MeterKind::Counter,
+                unit: "token".into(),
+                distinct_property: None,
+            };
+            let plain = PlainEvent {
+                key: &event.key,
+                meter: &meter,
+                amount: event.amount,
+                from_lease: event.from_lease,
+                time: event.time,
+                idempotency_key: event.idempotency_key.as_ref().map_or("", |key| key.as_str()),
+            };
+            let (mut as_plain, mut as_any) = (vec![], vec![]);
+            let kind = encode(RecordRef::Plain(plain), &mut as_plain);
+            encode(RecordRef::Usage(vec![&event]), &mut as_any);
+            assert_eq!(as_plain, as_any);
+            let read = Decoder::default().decode(kind, &as_plain).unwrap();
+            assert_eq!(read, Some(Record::Usage(vec![event])));
+        }
+    }
 
     #[test]
     fn numbers_are_given_in_the_order_of_first_use_and_each_is_new_once() {

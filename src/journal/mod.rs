@@ -49,6 +49,7 @@ pub mod config;
 pub mod convert;
 #[cfg(test)]
 mod crash_tests;
+pub mod decode;
 pub mod disk;
 mod disk_use;
 pub mod embedded;

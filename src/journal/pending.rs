@@ -30,6 +30,11 @@ pub(super) struct Waits {
 }
 
 impl Pending {
+    /// Whether it has resolved already: well, since what is refused at once is not on its way.
+    pub fn is_resolved(&self) -> bool {
+        self.waits.is_none()
+    }
+
     /// Where the record is, or will be: known at once, durable only when the future has resolved.
     pub fn position(&self) -> Position {
         self.place.position

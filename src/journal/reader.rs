@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    convert,
+    decode::Decoder,
     error::JournalError,
     files::{Files, OpenFile},
     frame::{self, Found, FrameSeed, Kind},
@@ -110,13 +110,14 @@ pub struct Reader {
     seed: FrameSeed,
     position: Position,
     open: Option<OpenSegment>,
+    decoder: Decoder,
 }
 
 impl Reader {
     /// Reads from `from`, which is where some record ended, or the start.
     pub fn new(source: Source, from: Position) -> Self {
         let seed = FrameSeed::of(source.run());
-        Self { source, seed, position: from, open: None }
+        Self { source, seed, position: from, open: None, decoder: Decoder::default() }
     }
 
     /// Where the next record is looked for.
@@ -256,7 +257,9 @@ impl Reader {
                     segment: self.position.segment,
                     offset: offset + frame.bytes as u32,
                 };
-                let record = convert::decode(frame.kind, frame.body)
+                let record = self
+                    .decoder
+                    .decode(frame.kind, frame.body)
                     .map_err(|error| corrupt(&path, error.to_string()))?;
                 let bytes = frame.bytes;
                 self.position = position;

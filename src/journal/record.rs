@@ -1,6 +1,8 @@
 //! What the journal keeps.
 
-use crate::domain::{cell_key::CellKey, usage::UsageEvent};
+use jiff::Timestamp;
+
+use crate::domain::{cell_key::CellKey, meter::Meter, usage::UsageEvent};
 
 /// One record: written whole or not at all.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +23,25 @@ pub enum RecordRef<'r> {
     CellOpened { key: &'r CellKey },
     /// As [`Record::Usage`].
     Usage(Vec<&'r UsageEvent>),
+    /// A [`Record::Usage`] of one event.
+    Plain(PlainEvent<'r>),
+}
+
+/// An event of which there is nothing more to say, as most are: all else of it is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainEvent<'r> {
+    /// The counter's.
+    pub key: &'r CellKey,
+    /// Whose values are added up.
+    pub meter: &'r Meter,
+    /// Base units.
+    pub amount: i64,
+    /// Base units that were taken from escrow.
+    pub from_lease: u64,
+    /// When it happened.
+    pub time: Timestamp,
+    /// Empty where there is none.
+    pub idempotency_key: &'r str,
 }
 
 impl<'r> From<&'r Record> for RecordRef<'r> {

@@ -3,70 +3,10 @@
 //! Only what is plain is read. A message with a field that is not expected here, or with anything
 //! wrong about it, is left to prost, which takes it or says what the matter is.
 
-use prost::encoding::WireType;
-
 use super::{
     v1::{AnyCheck, Durability, Mode, any_check::Check},
-    wire::{Unread, take_varint},
+    wire::{Fields, Unread, Value},
 };
-
-const VARINT: u32 = WireType::Varint as u32;
-const LENGTH_DELIMITED: u32 = WireType::LengthDelimited as u32;
-
-/// A field's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'m> {
-    Number(u64),
-    Bytes(&'m [u8]),
-}
-
-impl<'m> Value<'m> {
-    fn number(self) -> Result<u64, Unread> {
-        match self {
-            Self::Number(number) => Ok(number),
-            Self::Bytes(_) => Err(Unread),
-        }
-    }
-
-    fn bytes(self) -> Result<&'m [u8], Unread> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Number(_) => Err(Unread),
-        }
-    }
-
-    fn text(self) -> Result<&'m str, Unread> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Unread)
-    }
-}
-
-/// What of a message is not read yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Fields<'m>(pub &'m [u8]);
-
-impl<'m> Fields<'m> {
-    /// The next field with its tag; `None` at the end.
-    #[inline]
-    pub fn read(&mut self) -> Result<Option<(u32, Value<'m>)>, Unread> {
-        let Self(rest) = self;
-        if rest.is_empty() {
-            return Ok(None);
-        }
-        let key = u32::try_from(take_varint(rest)?).map_err(|_| Unread)?;
-        let (tag, kind) = (key >> 3, key & 7);
-        let number = take_varint(rest)?;
-        match kind {
-            VARINT => Ok(Some((tag, Value::Number(number)))),
-            LENGTH_DELIMITED => {
-                let bytes = usize::try_from(number).map_err(|_| Unread)?;
-                let (value, after) = rest.split_at_checked(bytes).ok_or(Unread)?;
-                *rest = after;
-                Ok(Some((tag, Value::Bytes(value))))
-            }
-            _ => Err(Unread),
-        }
-    }
-}
 
 /// A `CheckQuotaRequest` without subject, properties and time to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
-//! Protobuf's varints, where most are one byte: prost's do not presume that.
+//! Protobuf's wire format, as far as it is read where it lies; and its varints, where most are one
+//! byte: prost's do not presume that.
 
 use prost::encoding::{WireType, decode_varint};
 
-/// A message that prost is to read.
+/// Bytes that are not read here: left to prost, or malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread;
 
@@ -15,6 +16,67 @@ pub fn take_varint(rest: &mut &[u8]) -> Result<u64, Unread> {
             Ok(byte.into())
         }
         _ => decode_varint(rest).map_err(|_| Unread),
+    }
+}
+
+const VARINT: u32 = WireType::Varint as u32;
+const LENGTH_DELIMITED: u32 = WireType::LengthDelimited as u32;
+
+/// A field's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'m> {
+    Number(u64),
+    Bytes(&'m [u8]),
+}
+
+impl<'m> Value<'m> {
+    /// Of a field that is a varint.
+    pub fn number(self) -> Result<u64, Unread> {
+        match self {
+            Self::Number(number) => Ok(number),
+            Self::Bytes(_) => Err(Unread),
+        }
+    }
+
+    /// Of a field of text, bytes or a message.
+    pub fn bytes(self) -> Result<&'m [u8], Unread> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Number(_) => Err(Unread),
+        }
+    }
+
+    /// Of a field of text.
+    pub fn text(self) -> Result<&'m str, Unread> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Unread)
+    }
+}
+
+/// What of a message is not read yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'m>(pub &'m [u8]);
+
+impl<'m> Fields<'m> {
+    /// The next field with its tag; `None` at the end.
+    #[inline]
+    pub fn read(&mut self) -> Result<Option<(u32, Value<'m>)>, Unread> {
+        let Self(rest) = self;
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let key = u32::try_from(take_varint(rest)?).map_err(|_| Unread)?;
+        let (tag, kind) = (key >> 3, key & 7);
+        let number = take_varint(rest)?;
+        match kind {
+            VARINT => Ok(Some((tag, Value::Number(number)))),
+            LENGTH_DELIMITED => {
+                let bytes = usize::try_from(number).map_err(|_| Unread)?;
+                let (value, after) = rest.split_at_checked(bytes).ok_or(Unread)?;
+                *rest = after;
+                Ok(Some((tag, Value::Bytes(value))))
+            }
+            _ => Err(Unread),
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use tollgate::{
     journal::{
         Journal,
         config::JournalConfig,
-        convert,
+        convert::BodyError,
+        decode::Decoder,
         disk::Disk,
         encode::encode,
         error::JournalError,
@@ -30,12 +31,12 @@ const RUN: RunId = RunId(Uuid::from_u128(7));
 const SEGMENT_BYTES: u32 = 16 << 10;
 
 /// A body as it is kept in the corpus: its kind, then the message.
-fn decode(input: &[u8]) -> Option<Result<Option<Record>, convert::BodyError>> {
+fn decode(input: &[u8]) -> Option<Result<Option<Record>, BodyError>> {
     let (kind, body) = input.split_first()?;
     let kind = [Kind::Start, Kind::CellOpened, Kind::Usage]
         .into_iter()
         .find(|known| *known as u8 == *kind)?;
-    Some(convert::decode(kind, body))
+    Some(Decoder::default().decode(kind, body))
 }
 
 #[test]
@@ -56,7 +57,8 @@ fn bodies_of_records() {
         Some(Ok(Some(record))) => {
             let mut body = vec![];
             let kind = encode((&record).into(), &mut body);
-            let again = convert::decode(kind, &body).expect("what is written is read again");
+            let again =
+                Decoder::default().decode(kind, &body).expect("what is written is read again");
             assert_eq!(again.as_ref(), Some(&record));
             match record {
                 Record::CellOpened { .. } => "a counter".into(),
@@ -110,7 +112,7 @@ fn read_frames(bytes: &[u8]) -> (Vec<Record>, usize) {
     let (mut records, mut at) = (vec![], 0);
     while let Found::Frame(frame) = frame::parse(&bytes[at..], bytes.len() - at, FrameSeed::of(RUN))
     {
-        records.extend(convert::decode(frame.kind, frame.body).unwrap_or_default());
+        records.extend(Decoder::default().decode(frame.kind, frame.body).unwrap_or_default());
         assert!(frame.bytes >= FRAME_ALIGN && at + frame.bytes <= bytes.len());
         at += frame.bytes;
     }

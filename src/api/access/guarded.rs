@@ -10,12 +10,11 @@ use tonic::{Extensions, Request, Response, Status, Streaming, codegen::BoxStream
 use super::{Caller, needs::Needs};
 use crate::{
     api::{
-        at_once::{AnswersAtOnce, AtOnce},
+        at_once::{AnswersAtOnce, AtOnce, MayConsume},
         refusal::Refusal,
         status::{status, unread},
     },
     domain::token::Need,
-    enforcement::consume_at_once::Consumed,
     proto::{
         NamesTenants, borrowed::PlainQuota, calls, v1, v1::tollgate_service_server::TollgateService,
     },
@@ -82,11 +81,7 @@ impl<T: AnswersAtOnce> AnswersAtOnce for Guarded<T> {
         Some(self.service.begin_looks(call)?.only(caller.tenant()))
     }
 
-    fn consume_at_once<'s>(
-        &'s self,
-        call: &Extensions,
-        plain: &PlainQuota<'_>,
-    ) -> Option<Consumed<'s>> {
+    fn consume_at_once(&self, call: &Extensions, plain: &PlainQuota<'_>) -> Option<MayConsume> {
         if !self.is_open {
             let caller = call.get::<Caller>()?;
             caller
