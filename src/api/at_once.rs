@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use http::Extensions;
+use prost::Message;
+use tonic::Status;
 
 use super::{fields, quota::quota_response};
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     },
     proto::{
         borrowed::PlainQuota,
-        v1::{CheckQuotaResponse, Mode, tollgate_service_server::TollgateService},
+        v1::{CheckQuotaResponse, CheckRequest, Mode, tollgate_service_server::TollgateService},
     },
 };
 
@@ -33,7 +35,21 @@ pub trait AnswersAtOnce: TollgateService {
         let _ = (call, plain);
         None
     }
+
+    /// As [`TollgateService::check`]. What answers by a message's maps makes them to no purpose.
+    fn check_encoded(
+        &self,
+        request: tonic::Request<CheckRequest>,
+    ) -> impl Future<Output = EncodedAnswer> + Send {
+        async {
+            let answer = self.check(request).await?;
+            Ok(answer.map(|message| message.encode_to_vec()))
+        }
+    }
 }
+
+/// `Check` of a service: its answer's message, encoded.
+pub type EncodedAnswer = Result<tonic::Response<Vec<u8>>, Status>;
 
 /// What came of a CONSUME that was decided at once.
 pub type MayConsume = Result<Consumed, EngineError>;

@@ -1,6 +1,8 @@
 //! `Check`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem::take};
+
+use prost::Message;
 
 use super::{
     feature::feature_access,
@@ -18,9 +20,12 @@ use crate::{
         invalid::{Invalid, Problems},
         operation::{DeniedBy, OperationAnswer, OperationRequest},
     },
+    journal::fields::Fields,
     proto::v1,
 };
 
+/// Room for what one part of an operation says.
+const ANSWER_BYTES: usize = 96;
 /// Most meters that one request may name.
 const AMOUNTS_MAX: usize = 100;
 
@@ -78,6 +83,42 @@ fn amounts(problems: &mut Problems, wire: BTreeMap<String, i64>) -> BTreeMap<Met
 
 /// Puts an answer into the wire's form.
 pub fn operation_response(answer: OperationAnswer) -> v1::CheckResponse {
+    let (rates, quotas) = (answer.rates.into_iter(), answer.quotas.into_iter());
+    v1::CheckResponse {
+        rate_limits: rates.map(|(name, rate)| (name.into(), rate_response(rate))).collect(),
+        quotas: quotas.map(|(name, quota)| (name.into(), quota_response(quota))).collect(),
+        ..without_maps(OperationAnswer { rates: vec![], quotas: vec![], ..answer })
+    }
+}
+
+/// An answer's message, encoded. Its maps are written as they come, which is a fifth of what it
+/// takes to make maps of them first.
+pub fn encoded_response(mut answer: OperationAnswer) -> Vec<u8> {
+    const RATE_LIMITS: u32 = 4;
+    const QUOTAS: u32 = 5;
+    const NAME: u32 = 1;
+    const ANSWER: u32 = 2;
+    let (rates, quotas) = (take(&mut answer.rates), take(&mut answer.quotas));
+    let mut encoded = Vec::with_capacity(ANSWER_BYTES * (2 + rates.len() + quotas.len()));
+    without_maps(answer).encode_raw(&mut encoded);
+    let mut fields = Fields(&mut encoded);
+    for (name, rate) in rates {
+        fields.message(RATE_LIMITS, |entry| {
+            entry.text(NAME, name.as_str());
+            entry.message(ANSWER, |fields| rate_response(rate).encode_raw(fields.0));
+        });
+    }
+    for (name, quota) in quotas {
+        fields.message(QUOTAS, |entry| {
+            entry.text(NAME, name.as_str());
+            entry.message(ANSWER, |fields| quota_response(quota).encode_raw(fields.0));
+        });
+    }
+    encoded
+}
+
+/// The message without what its rates and quotas say.
+fn without_maps(answer: OperationAnswer) -> v1::CheckResponse {
     let (denied_by, denied_name) = match &answer.denied_by {
         None => (v1::DeniedBy::Unspecified, String::new()),
         Some(DeniedBy::Subscription) => (v1::DeniedBy::Subscription, String::new()),
@@ -85,23 +126,73 @@ pub fn operation_response(answer: OperationAnswer) -> v1::CheckResponse {
         Some(DeniedBy::Rate(name)) => (v1::DeniedBy::RateLimit, name.to_string()),
         Some(DeniedBy::Quota(name)) => (v1::DeniedBy::Quota, name.to_string()),
     };
-    let rates = answer.rates.into_iter();
-    let quotas = answer.quotas.into_iter();
     v1::CheckResponse {
         allowed: answer.denied_by.is_none(),
         denied_by: denied_by.into(),
         denied_name,
         features: answer.features.into_iter().map(feature_access).collect(),
-        rate_limits: rates.map(|(name, rate)| (name.into(), rate_response(rate))).collect(),
-        quotas: quotas.map(|(name, quota)| (name.into(), quota_response(quota))).collect(),
         remedies: remedies(answer.remedies),
         decided_by: decided_by(answer.decided_by).into(),
+        ..Default::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::domain::{
+        catalog::names::RateName,
+        ids::FeatureName,
+        quota::{DecidedBy, QuotaAnswer, QuotaReason},
+        rate::{RateAnswer, RateReason, RateStanding},
+        remedy::Remedy,
+    };
+
+    fn quota(used: u64) -> QuotaAnswer {
+        QuotaAnswer {
+            allowed: true,
+            reason: QuotaReason::WithinLimit,
+            decided_by: DecidedBy::Redis,
+            limit: Some(1 << 40),
+            used,
+            remaining: Some((1 << 40) - used),
+            overage: 0,
+            resets_at: Some(jiff::Timestamp::from_second(1_791_000_000).unwrap()),
+            reservation: None,
+            remedies: vec![],
+        }
+    }
+
+    #[test]
+    fn an_encoded_answer_is_that_of_its_message() {
+        let second = Duration::from_secs(1);
+        let (limit, burst) = (600, 600);
+        let standing =
+            RateStanding { limit, period: 60 * second, burst, remaining: 3, reset_after: second };
+        let rate = RateAnswer {
+            allowed: false,
+            reason: RateReason::RateExceeded,
+            decided_by: DecidedBy::Memory,
+            windows: [standing].into_iter().collect(),
+            retry_after: Some(Duration::from_millis(1_500)),
+        };
+        let meter = |name: &str| MeterName::new(name).unwrap();
+        let quotas = [(meter("tokens"), quota(7)), (meter(&"a_long_name".repeat(5)), quota(0))];
+        let allowed = OperationAnswer {
+            quotas: quotas.to_vec(),
+            rates: vec![(RateName::new("api").unwrap(), rate)],
+            ..OperationAnswer::empty()
+        };
+        let denied_by = Some(DeniedBy::Feature(FeatureName::new("chat").unwrap()));
+        let remedies = vec![Remedy::ReactivateSubscription];
+        let denied = OperationAnswer { denied_by, remedies, ..allowed.clone() };
+        for answer in [OperationAnswer::empty(), allowed, denied] {
+            let read = v1::CheckResponse::decode(encoded_response(answer.clone()).as_slice());
+            assert_eq!(read, Ok(operation_response(answer)));
+        }
+    }
 
     #[test]
     fn every_bad_field_is_named() {

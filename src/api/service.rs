@@ -9,11 +9,11 @@ use tonic::{Extensions, Request, Response, Status, Streaming, codegen::BoxStream
 use super::{
     access::guarded::messages,
     any_check::{any_result, check_batch},
-    at_once::{AnswersAtOnce, AtOnce, MayConsume, consume_with},
+    at_once::{AnswersAtOnce, AtOnce, EncodedAnswer, MayConsume, consume_with},
     check_stream::check_stream,
     emergency::{emergency_request, emergency_response},
     feature::{feature_query, feature_response, features_query, features_response},
-    operation::{operation_request, operation_response},
+    operation::{encoded_response, operation_request, operation_response},
     quota::{quota_request, quota_response, release_request, release_response},
     rate::{rate_request, rate_response},
     record_stream::record_stream,
@@ -24,7 +24,7 @@ use super::{
     watch_stream::watch_stream,
 };
 use crate::{
-    domain::invalid::Problems,
+    domain::{invalid::Problems, operation::OperationAnswer},
     enforcement::{engine::Engine, error::EngineError},
     proto::borrowed::PlainQuota,
     proto::v1::{
@@ -53,6 +53,14 @@ impl EngineService {
     pub fn new(engine: Arc<Engine>, shutdown: CancellationToken) -> Self {
         Self { engine, shutdown }
     }
+
+    async fn answer_operation(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<OperationAnswer, Status> {
+        let request = operation_request(request.into_inner()).map_err(invalid)?;
+        self.engine.check_operation(&request).await.map_err(refused)
+    }
 }
 
 fn invalid(problems: Problems) -> Status {
@@ -70,6 +78,11 @@ impl AnswersAtOnce for EngineService {
 
     fn consume_at_once(&self, _: &Extensions, plain: &PlainQuota<'_>) -> Option<MayConsume> {
         consume_with(&self.engine, plain)
+    }
+
+    async fn check_encoded(&self, request: Request<CheckRequest>) -> EncodedAnswer {
+        let answer = self.answer_operation(request).await?;
+        Ok(Response::new(encoded_response(answer)))
     }
 }
 
@@ -166,8 +179,7 @@ impl TollgateService for EngineService {
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        let request = operation_request(request.into_inner()).map_err(invalid)?;
-        let answer = self.engine.check_operation(&request).await.map_err(refused)?;
+        let answer = self.answer_operation(request).await?;
         Ok(Response::new(operation_response(answer)))
     }
 

@@ -75,7 +75,7 @@ macro_rules! string_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0.to_string()
+                Self::from(&*id.0)
             }
         }
     };

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     domain::{
+        catalog::names::OperationName,
         cell_key::CellKey,
         invalid::Invalid,
         limit::OutagePolicy,
@@ -29,7 +30,7 @@ use crate::{
         usage::UsageEvent,
         window::Window,
     },
-    journal::position::Position,
+    journal::{position::Position, record::PlainEvent},
 };
 
 /// What came of a request.
@@ -84,6 +85,11 @@ impl Place {
 }
 
 impl Admitted {
+    /// Where it counts.
+    pub fn key(&self) -> &CellKey {
+        self.place.key()
+    }
+
     /// The counter of a summed meter.
     pub fn counter(&self) -> Option<Arc<Counter>> {
         self.place.counter().cloned()
@@ -106,6 +112,28 @@ impl Admitted {
     /// Whether grants cover some of it.
     pub fn is_granted(&self) -> bool {
         self.covers.iter().any(|cover| cover.counter().key.label.is_of_grant())
+    }
+
+    /// The event that records it as a part of `operation`, if there is nothing more to it.
+    pub fn plain_event<'e>(
+        &'e self,
+        asked: &Asked<'e>,
+        operation: &'e OperationName,
+    ) -> Option<PlainEvent<'e>> {
+        let Place::Counter(counter) = &self.place else { return None };
+        let has_parts = !self.covers.is_empty() || !self.may_free.is_empty();
+        if has_parts || !asked.said.properties.is_empty() {
+            return None;
+        }
+        Some(PlainEvent {
+            key: &counter.key,
+            meter: &asked.meter.meter,
+            amount: asked.said.amount,
+            from_lease: self.taken.as_ref().map_or(0, Taken::amount),
+            time: asked.now,
+            idempotency_key: asked.said.idempotency_key.map_or("", |key| key.as_str()),
+            operation: Some(operation),
+        })
     }
 
     /// The event that records it.
@@ -236,7 +264,7 @@ impl Engine {
             None => return Ok(Admission::Denied(asked.denial(QuotaReason::TooManySubjects))),
         };
         counter.touch(asked.began);
-        if asked.request.amount < 0 {
+        if asked.said.amount < 0 {
             return Ok(Admission::Admitted(self.lowered(asked, counter)));
         }
         if let Some(pool) = &asked.pool {
@@ -356,7 +384,7 @@ impl Engine {
     async fn admit_distinct(&self, asked: &Asked<'_>) -> Result<Admission, EngineError> {
         let window = asked.window();
         let key = asked.key(&window);
-        let value = labelling::distinct_value(&asked.meter.meter, &asked.request.properties)?;
+        let value = labelling::distinct_value(&asked.meter.meter, asked.said.properties)?;
         let (Some(value), Some(ceiling)) = (value, asked.meter.limit.ceiling()) else {
             return Ok(admitted_value(key, window, DecidedBy::Memory));
         };

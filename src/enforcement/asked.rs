@@ -13,17 +13,42 @@ use super::{
 use crate::domain::{
     catalog::compiled_plan::PlanMeter,
     cell_key::CellKey,
-    ids::Subject,
+    ids::{IdempotencyKey, Subject},
     invalid::Invalid,
-    quota::{DecidedBy, QuotaAnswer, QuotaReason, QuotaRequest},
+    properties::Properties,
+    quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
     standing::Standing,
-    usage::UsageEvent,
+    usage::{Durability, UsageEvent},
     window::Window,
 };
 
+/// What a caller says of a meter besides its name.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'r> {
+    /// Base units; negative only to lower a level by CONSUME.
+    pub amount: i64,
+    pub mode: QuotaMode,
+    pub idempotency_key: Option<&'r IdempotencyKey>,
+    /// Absent: the sidecar's configured default.
+    pub durability: Option<Durability>,
+    pub properties: &'r Properties,
+}
+
+impl<'r> From<&'r QuotaRequest> for Said<'r> {
+    fn from(request: &'r QuotaRequest) -> Self {
+        Self {
+            amount: request.amount,
+            mode: request.mode,
+            idempotency_key: request.idempotency_key.as_ref(),
+            durability: request.durability,
+            properties: &request.properties,
+        }
+    }
+}
+
 /// A request, with what it names looked up and checked.
 pub(super) struct Asked<'r> {
-    pub request: &'r QuotaRequest,
+    pub said: Said<'r>,
     pub state: &'r Arc<TenantState>,
     pub terms: &'r Arc<Terms>,
     pub meter: &'r PlanMeter,
@@ -57,10 +82,10 @@ impl Asked<'_> {
 
     pub(super) fn event(&self, key: CellKey) -> Result<UsageEvent, Invalid> {
         let particulars = labelling::Particulars {
-            amount: self.request.amount,
+            amount: self.said.amount,
             time: self.now,
-            idempotency_key: self.request.idempotency_key.clone(),
-            properties: self.request.properties.clone(),
+            idempotency_key: self.said.idempotency_key.cloned(),
+            properties: self.said.properties.clone(),
         };
         labelling::event(&self.meter.meter, key, particulars)
     }

@@ -105,8 +105,9 @@ impl Engine {
             from_lease,
             time: now,
             idempotency_key: plain.idempotency_key,
+            operation: None,
         };
-        let pending = match self.hand_over(RecordRef::Plain(event), durability) {
+        let pending = match self.hand_over(RecordRef::Plain(&[event]), durability) {
             Ok(pending) => pending,
             Err(error) => {
                 self.leasing.give_back(counter, from_lease);

@@ -7,7 +7,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{asked::Asked, engine::Engine, error::EngineError, labelling};
+use super::{
+    asked::{Asked, Said},
+    engine::Engine,
+    error::EngineError,
+    labelling,
+};
 use crate::{
     domain::{
         catalog::{allowances::EmergencyRule, compiled_plan::PlanMeter},
@@ -17,7 +22,7 @@ use crate::{
         meter::MeterKind,
         period::Period,
         properties::Properties,
-        quota::{QuotaMode, QuotaReason, QuotaRequest},
+        quota::{QuotaMode, QuotaReason},
         tenant::Tenant,
     },
     enforcement::directory::tenant_state::Terms,
@@ -142,19 +147,16 @@ impl Engine {
         terms: &std::sync::Arc<Terms>,
         now: Timestamp,
     ) -> Result<bool, EngineError> {
-        let look = QuotaRequest {
-            tenant: request.tenant.clone(),
-            meter: request.meter.clone(),
-            subject: request.subject.clone(),
+        let said = Said {
             amount: i64::try_from(request.amount).unwrap_or(i64::MAX),
             mode: QuotaMode::Check,
             idempotency_key: None,
             durability: None,
-            properties: Properties::default(),
+            properties: &Properties::default(),
         };
         let state = self.tenant(&request.tenant, "tenant").await?;
         let asked = Asked {
-            request: &look,
+            said,
             state: &state,
             terms,
             meter,

@@ -68,7 +68,7 @@ impl Engine {
             Aggregation::Sum | Aggregation::Count => self.look_at_units(asked, wait).await,
             Aggregation::Max | Aggregation::Last => Ok(self.look_at_value(asked, asked.units)),
             Aggregation::DistinctCount => {
-                let properties = &asked.request.properties;
+                let properties = asked.said.properties;
                 let value = labelling::distinct_value(&asked.meter.meter, properties)?;
                 let key = asked.key(&asked.window());
                 let is_known = value.is_some_and(|value| self.values.knows(&key, value));

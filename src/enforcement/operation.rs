@@ -32,13 +32,13 @@ use crate::{
         features::{compiled::Attributes, offered::TenantFeatures},
         meter::Aggregation,
         operation::{DeniedBy, OperationAnswer, OperationRequest},
-        quota::{DecidedBy, QuotaMode, QuotaRequest},
+        quota::{DecidedBy, QuotaMode},
         rate::RateMode,
         remedy::Remedy,
         standing::{DeniedQuota, Standing},
         usage::{Durability, UsageEvent},
     },
-    journal::record::RecordRef,
+    journal::{Pending, record::RecordRef},
 };
 
 /// Permits that one operation takes of each of its rates.
@@ -95,7 +95,7 @@ impl Engine {
     async fn decide_parts(
         &self,
         asked: &AskedOperation<'_>,
-        parts: &[Part],
+        parts: &[Part<'_>],
     ) -> Result<Decided<'_, OperationAnswer>, EngineError> {
         let request = asked.request;
         let holding = match request.mode {
@@ -138,9 +138,10 @@ impl Engine {
         if let Some((meter, units)) = denied {
             return Ok(asked.denied(answer, DeniedBy::Quota(meter), units).into());
         }
-        let rates = self.ask_rates(asked).await?;
-        answer.rates = rates.answers().to_vec();
-        if !rates.is_allowed() {
+        let mut rates = self.ask_rates(asked).await?;
+        let is_allowed = rates.is_allowed();
+        answer.rates = rates.take_answers();
+        if !is_allowed {
             self.untake(&quotas, admitted, &mut answer);
             return Ok(asked.denied_by_rate(answer).into());
         }
@@ -151,13 +152,13 @@ impl Engine {
         match holding {
             Some(holding) => {
                 self.hold_all(quotas, admitted, &holding, &mut answer)?;
-                let _ = rates.keep();
+                rates.keep();
                 let answer = answer.decided();
                 settling.answered(|| Some(remembered(&answer)), None);
                 Ok(answer.into())
             }
             None => self.record_all(
-                Admissions { operation: request.operation.clone(), quotas, admitted, rates },
+                Admissions { operation: &request.operation, quotas, admitted, rates },
                 durability,
                 answer,
                 settling,
@@ -169,13 +170,14 @@ impl Engine {
     async fn look_at_operation(
         &self,
         asked: &AskedOperation<'_>,
-        parts: &[Part],
+        parts: &[Part<'_>],
         quotas: &[Asked<'_>],
         mut answer: OperationAnswer,
     ) -> Result<OperationAnswer, EngineError> {
-        let rates = self.ask_rates(asked).await?;
-        answer.rates = rates.answers().to_vec();
-        if !rates.is_allowed() {
+        let mut rates = self.ask_rates(asked).await?;
+        let is_allowed = rates.is_allowed();
+        answer.rates = rates.take_answers();
+        if !is_allowed {
             self.look_at_all(quotas, &mut answer).await?;
             return Ok(asked.denied_by_rate(answer));
         }
@@ -192,14 +194,14 @@ impl Engine {
     async fn begin_operation(
         &self,
         asked: &AskedOperation<'_>,
-        parts: &[Part],
+        parts: &[Part<'_>],
         durability: Durability,
     ) -> Result<Result<Settling, OperationAnswer>, EngineError> {
         let request = asked.request;
         let (Some(key), true) = (&request.idempotency_key, request.mode != QuotaMode::Check) else {
             return Ok(Ok(Settling::new(vec![])));
         };
-        let amount = |part: &Part| (part.request.meter.clone(), part.request.amount);
+        let amount = |part: &Part<'_>| (part.meter.clone(), part.amount);
         let content = Content::Operation {
             operation: request.operation.clone(),
             subject: request.subject.clone(),
@@ -249,28 +251,25 @@ impl Engine {
     ) -> Result<Decided<'_, OperationAnswer>, EngineError> {
         let Admissions { operation, quotas, admitted, rates } = admissions;
         if quotas.is_empty() {
-            let _ = rates.keep();
+            rates.keep();
             let answer = answer.decided();
             settling.answered(|| Some(remembered(&answer)), None);
             return Ok(answer.into());
         }
-        let mut events = Vec::with_capacity(quotas.len());
-        for (quota, one) in quotas.iter().zip(&admitted) {
-            let event = one.event(quota).map_err(EngineError::from)?;
-            events.push(UsageEvent { operation: Some(operation.clone()), ..event });
-        }
-        let count = events.len() as u64;
-        let pending = self.hand_over(RecordRef::Usage(events.iter().collect()), durability)?;
-        let _ = rates.keep();
-        let mut counted = vec![];
-        for ((quota, one), event) in quotas.iter().zip(admitted).zip(&events) {
-            if !quota.meter.meter.is_summed() {
-                let has_ceiling = quota.meter.limit.ceiling().is_some();
-                let is_shared = !has_ceiling || one.decided_by() != DecidedBy::Fallback;
-                self.values.observe(event, is_shared);
-            }
+        let parts = quotas.iter().zip(&admitted);
+        let plain: Option<Vec<_>> =
+            parts.map(|(quota, one)| one.plain_event(quota, operation)).collect();
+        let pending = match plain {
+            Some(events) => self.hand_over(RecordRef::Plain(&events), durability)?,
+            None => self.hand_over_parts(operation, &quotas, &admitted, durability)?,
+        };
+        rates.keep();
+        let count = quotas.len() as u64;
+        let mut counted = Vec::with_capacity(quotas.len());
+        for (quota, one) in quotas.iter().zip(admitted) {
             counted.extend(one.counted(quota));
-            let name = quota.meter.meter.name.clone();
+            // The counter's own: all cores would count the holders of the plan's in one place.
+            let name = one.key().meter.clone();
             answer.quotas.push((name, one.settle(self, quota, pending.position())));
         }
         let answer = answer.decided();
@@ -278,11 +277,35 @@ impl Engine {
         settling.counted(counted);
         Ok(Decided { answer, owed: Some(Owed::new(self, pending, settling, count)) })
     }
+
+    /// Hands parts over of which some are not plain.
+    fn hand_over_parts(
+        &self,
+        operation: &OperationName,
+        quotas: &[Asked<'_>],
+        admitted: &[Admitted],
+        durability: Durability,
+    ) -> Result<Pending, EngineError> {
+        let mut events = Vec::with_capacity(quotas.len());
+        for (quota, one) in quotas.iter().zip(admitted) {
+            let event = one.event(quota).map_err(EngineError::from)?;
+            events.push(UsageEvent { operation: Some(operation.clone()), ..event });
+        }
+        let pending = self.hand_over(RecordRef::Usage(events.iter().collect()), durability)?;
+        for ((quota, one), event) in quotas.iter().zip(admitted).zip(&events) {
+            if !quota.meter.meter.is_summed() {
+                let has_ceiling = quota.meter.limit.ceiling().is_some();
+                let is_shared = !has_ceiling || one.decided_by() != DecidedBy::Fallback;
+                self.values.observe(event, is_shared);
+            }
+        }
+        Ok(pending)
+    }
 }
 
 /// All that an operation holds.
 struct Admissions<'a> {
-    operation: OperationName,
+    operation: &'a OperationName,
     quotas: Vec<Asked<'a>>,
     admitted: Vec<Admitted>,
     rates: RateAdmission,
@@ -290,8 +313,8 @@ struct Admissions<'a> {
 
 impl<'r> AskedOperation<'r> {
     /// The first part that only other plans have.
-    fn missing_meter<'a>(&self, parts: &'a [Part]) -> Option<&'a Part> {
-        parts.iter().find(|part| self.terms.plan.meter(part.request.meter.as_str()).is_none())
+    fn missing_meter<'d>(&self, parts: &[Part<'d>]) -> Option<Part<'d>> {
+        parts.iter().copied().find(|part| self.terms.plan.meter(part.meter.as_str()).is_none())
     }
 
     /// Asks the subscription and the features; answers what denied.
@@ -342,10 +365,11 @@ impl<'r> AskedOperation<'r> {
     }
 
     /// The answer when the plan lacks a meter.
-    fn denied_by_missing(&self, mut answer: OperationAnswer, missing: &Part) -> OperationAnswer {
-        let meter = missing.request.meter.clone();
+    fn denied_by_missing(&self, mut answer: OperationAnswer, missing: Part<'_>) -> OperationAnswer {
+        let meter = missing.meter.clone();
         answer.quotas.push((meter.clone(), missing_meter()));
-        self.denied(answer, DeniedBy::Quota(meter), units_of(&missing.request))
+        let units = u64::try_from(missing.amount).unwrap_or(0);
+        self.denied(answer, DeniedBy::Quota(meter), units)
     }
 
     /// The answer when `denial` denied, of a quota `units`.
@@ -384,10 +408,6 @@ impl<'r> AskedOperation<'r> {
 
 fn remembered(answer: &OperationAnswer) -> Remembered {
     Remembered::Operation(Arc::new(answer.clone()))
-}
-
-fn units_of(request: &QuotaRequest) -> u64 {
-    u64::try_from(request.amount).unwrap_or(0)
 }
 
 fn unknown(name: &OperationName, terms: &Terms, catalog: &CompiledCatalog) -> EngineError {

@@ -6,16 +6,21 @@ use crate::domain::{
     ids::MeterName,
     invalid::{Invalid, Problems},
     operation::OperationRequest,
-    quota::QuotaRequest,
 };
 
 /// What is asked of one meter.
-pub struct Part {
-    pub request: QuotaRequest,
+#[derive(Clone, Copy)]
+pub struct Part<'d> {
+    pub meter: &'d MeterName,
+    /// Base units.
+    pub amount: i64,
 }
 
 /// What is asked of each meter, in the operation's order; a meter that is named twice is added up.
-pub fn parts(definition: &OperationDef, request: &OperationRequest) -> Result<Vec<Part>, Problems> {
+pub fn parts<'d>(
+    definition: &'d OperationDef,
+    request: &OperationRequest,
+) -> Result<Vec<Part<'d>>, Problems> {
     let mut problems = Problems::default();
     for meter in request.amounts.keys() {
         if !definition.meters.iter().any(|taken| taken.meter == *meter) {
@@ -26,7 +31,7 @@ pub fn parts(definition: &OperationDef, request: &OperationRequest) -> Result<Ve
             ));
         }
     }
-    let mut parts: Vec<Part> = vec![];
+    let mut parts = Vec::with_capacity(definition.meters.len());
     for (number, taken) in definition.meters.iter().enumerate() {
         if definition.meters.iter().take(number).any(|before| before.meter == taken.meter) {
             continue;
@@ -34,18 +39,7 @@ pub fn parts(definition: &OperationDef, request: &OperationRequest) -> Result<Ve
         let Some(amount) = problems.keep(amount(definition, request, &taken.meter)) else {
             continue;
         };
-        parts.push(Part {
-            request: QuotaRequest {
-                tenant: request.tenant.clone(),
-                meter: taken.meter.clone(),
-                subject: request.subject.clone(),
-                amount,
-                mode: request.mode,
-                idempotency_key: request.idempotency_key.clone(),
-                durability: request.durability,
-                properties: request.properties.clone(),
-            },
-        });
+        parts.push(Part { meter: &taken.meter, amount });
     }
     problems.into_result().map(|()| parts)
 }
@@ -88,10 +82,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        catalog::names::OperationName,
-        ids::{IdempotencyKey, TenantId},
-        properties::Properties,
-        quota::QuotaMode,
+        catalog::names::OperationName, ids::TenantId, properties::Properties, quota::QuotaMode,
     };
 
     fn definition() -> OperationDef {
@@ -105,7 +96,7 @@ mod tests {
         .unwrap()
     }
 
-    fn asked(amounts: &[(&str, i64)], key: &str) -> OperationRequest {
+    fn asked(amounts: &[(&str, i64)]) -> OperationRequest {
         let meter = |name: &str| MeterName::new(name).unwrap();
         OperationRequest {
             tenant: TenantId::new("acme").unwrap(),
@@ -113,7 +104,7 @@ mod tests {
             subject: None,
             amounts: amounts.iter().map(|(name, amount)| (meter(name), *amount)).collect(),
             mode: QuotaMode::Consume,
-            idempotency_key: Some(IdempotencyKey::new(key).unwrap()),
+            idempotency_key: None,
             durability: None,
             properties: Properties::default(),
             attributes: BTreeMap::new(),
@@ -121,21 +112,16 @@ mod tests {
     }
 
     fn refused(amounts: &[(&str, i64)]) -> Vec<String> {
-        let problems = parts(&definition(), &asked(amounts, "k")).map(drop).unwrap_err();
+        let problems = parts(&definition(), &asked(amounts)).map(drop).unwrap_err();
         problems.listed().iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn a_meter_that_is_named_twice_is_added_up_and_the_key_is_the_operations() {
-        let parts = parts(&definition(), &asked(&[("tokens", 7)], "k")).unwrap();
-        let told: Vec<_> = parts
-            .iter()
-            .map(|part| {
-                let key = part.request.idempotency_key.as_ref().unwrap();
-                (part.request.meter.as_str(), part.request.amount, key.as_str())
-            })
-            .collect();
-        assert_eq!(told, [("tokens", 12, "k"), ("jobs", 3, "k")]);
+    fn a_meter_that_is_named_twice_is_added_up() {
+        let definition = definition();
+        let parts = parts(&definition, &asked(&[("tokens", 7)])).unwrap();
+        let told: Vec<_> = parts.iter().map(|part| (part.meter.as_str(), part.amount)).collect();
+        assert_eq!(told, [("tokens", 12), ("jobs", 3)]);
     }
 
     #[test]

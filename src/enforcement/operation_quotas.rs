@@ -2,7 +2,7 @@
 
 use super::{
     admission::{Admission, Admitted},
-    asked::Asked,
+    asked::{Asked, Said},
     engine::Engine,
     error::EngineError,
     labelling,
@@ -15,7 +15,7 @@ use crate::domain::{
     ids::MeterName,
     invalid::{Invalid, Problems},
     meter::Aggregation,
-    operation::OperationAnswer,
+    operation::{OperationAnswer, OperationRequest},
     quota::QuotaAnswer,
 };
 
@@ -26,27 +26,34 @@ impl Engine {
     pub(super) async fn quotas<'a>(
         &self,
         asked: &'a AskedOperation<'_>,
-        parts: &'a [Part],
+        parts: &[Part<'_>],
     ) -> Result<Vec<Asked<'a>>, EngineError> {
-        let AskedOperation { state, terms, catalog, now, .. } = asked;
+        let AskedOperation { request, state, terms, catalog, now, .. } = asked;
+        let OperationRequest { mode, durability, properties, .. } = request;
         let mut quotas = Vec::with_capacity(parts.len());
         let began = self.leasing.now();
-        for part in parts {
-            let request = &part.request;
-            let Some(meter) = terms.plan.meter(request.meter.as_str()) else {
-                if catalog.has_meter(request.meter.as_str()) {
+        for Part { meter: name, amount } in parts.iter().copied() {
+            let Some(meter) = terms.plan.meter(name.as_str()) else {
+                if catalog.has_meter(name.as_str()) {
                     continue;
                 }
-                labelling::meter(&terms.plan, &terms.tenant, &request.meter)
+                labelling::meter(&terms.plan, &terms.tenant, name)
                     .map_err(|refused| refused.at("operation".to_owned()))?;
                 continue;
             };
             let subject = labelling::counted_subject(meter, request.subject.as_ref())?;
-            let units = requested_units(meter, request)
-                .map_err(|error| at_amount(error, &request.meter))?;
+            let units =
+                requested_units(meter, amount, *mode).map_err(|error| at_amount(error, name))?;
             let pool = self.pool_draw(terms, meter, *now).await?;
             let now = *now;
-            quotas.push(Asked { request, state, terms, meter, subject, now, began, units, pool });
+            let said = Said {
+                amount,
+                mode: *mode,
+                idempotency_key: request.idempotency_key.as_ref(),
+                durability: *durability,
+                properties,
+            };
+            quotas.push(Asked { said, state, terms, meter, subject, now, began, units, pool });
         }
         quotas.sort_by_key(|asked| {
             let is_distinct = asked.meter.meter.aggregation == Aggregation::DistinctCount;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     admission::{Admission, Admitted},
     answer::{Decision, Figures, answer, reason_allowed},
-    asked::Asked,
+    asked::{Asked, Said},
     directory::tenant_state::Terms,
     engine::{Engine, effective_durability},
     error::EngineError,
@@ -70,10 +70,10 @@ impl Engine {
             }
         };
         let subject = labelling::counted_subject(meter, request.subject.as_ref())?;
-        let units = requested_units(meter, &request)?;
+        let units = requested_units(meter, request.amount, request.mode)?;
         let pool = self.pool_draw(&terms, meter, now).await?;
-        let (request, state, terms) = (&request, &state, &terms);
-        let asked = Asked { request, state, terms, meter, subject, now, began, units, pool };
+        let (said, state, terms) = (Said::from(&request), &state, &terms);
+        let asked = Asked { said, state, terms, meter, subject, now, began, units, pool };
         let mut decided = self.decide(&asked).await?;
         if !decided.answer.allowed {
             let denied = DeniedQuota {
@@ -94,7 +94,7 @@ impl Engine {
         if asked.meter.meter.kind == MeterKind::Static {
             return Ok(static_answer(asked).into());
         }
-        match asked.request.mode {
+        match asked.said.mode {
             QuotaMode::Check => self.look(asked).await.map(Decided::from),
             QuotaMode::Consume => self.consume(asked).await,
             QuotaMode::Reserve { ttl } => {
@@ -158,7 +158,7 @@ impl Engine {
 
     pub(super) fn durability(&self, asked: &Asked<'_>) -> Result<Durability, EngineError> {
         let is_bounded = asked.terms.is_bounded(asked.meter);
-        effective_durability(asked.request.durability, self.config.durability, is_bounded)
+        effective_durability(asked.said.durability, self.config.durability, is_bounded)
     }
 
     /// Claims the request's key, if it has one. The inner error is the first answer to it.
@@ -167,15 +167,15 @@ impl Engine {
         asked: &Asked<'_>,
         durability: Durability,
     ) -> Result<Result<Settling, QuotaAnswer>, EngineError> {
-        let Some(key) = &asked.request.idempotency_key else {
+        let Some(key) = asked.said.idempotency_key else {
             return Ok(Ok(Settling::new(vec![])));
         };
         let content = super::repeats::Content::Units {
             meter: asked.meter.meter.name.clone(),
             subject: asked.subject.clone(),
-            amount: asked.request.amount,
+            amount: asked.said.amount,
         };
-        let verb = match asked.request.mode {
+        let verb = match asked.said.mode {
             QuotaMode::Reserve { .. } => Verb::Reserve,
             QuotaMode::Check | QuotaMode::Consume => Verb::Use,
         };
@@ -230,24 +230,25 @@ pub(super) fn conflict(field: &str, other: &super::repeats::Content) -> Invalid 
 /// Checks the amount against the meter and the mode.
 pub(super) fn requested_units(
     meter: &PlanMeter,
-    request: &QuotaRequest,
+    amount: i64,
+    mode: QuotaMode,
 ) -> Result<u64, EngineError> {
     let kind = meter.meter.kind;
     if kind == MeterKind::Static {
-        if request.mode == QuotaMode::Check {
-            return Ok(check_amount("amount", request.amount)?);
+        if mode == QuotaMode::Check {
+            return Ok(check_amount("amount", amount)?);
         }
-        labelling::check_meter_amount(&meter.meter, request.amount)?;
+        labelling::check_meter_amount(&meter.meter, amount)?;
     }
-    labelling::check_meter_amount(&meter.meter, request.amount)?;
-    if matches!(request.mode, QuotaMode::Reserve { .. }) && !meter.meter.is_summed() {
+    labelling::check_meter_amount(&meter.meter, amount)?;
+    if matches!(mode, QuotaMode::Reserve { .. }) && !meter.meter.is_summed() {
         let remedy = "CONSUME instead: what is not added up cannot be held in advance";
         let problem = format!("is RESERVE on {}, which is not a sum", meter.meter.name);
         return Err(Invalid::new("mode", problem, remedy).into());
     }
     Ok(match meter.meter.aggregation {
         Aggregation::Count => 1,
-        _ => u64::try_from(request.amount).unwrap_or(0),
+        _ => u64::try_from(amount).unwrap_or(0),
     })
 }
 

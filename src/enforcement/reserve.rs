@@ -76,7 +76,7 @@ impl Engine {
         taken.reserve();
         let held = taken.own.amount();
         let hold = Hold::new(taken, expires_at, holding.since.clone());
-        let number = self.holds.place(hold, asked.request.tenant.as_str()).map_err(|refused| {
+        let number = self.holds.place(hold, asked.terms.tenant.id.as_str()).map_err(|refused| {
             refused.taken.unreserve();
             EngineError::Overloaded { what: "reservations", bound: self.config.reservations_max }
         })?;

@@ -43,6 +43,8 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 /// Calls that are read here.
 const CHECK_QUOTA: &str = "CheckQuota";
 /// See [`CHECK_QUOTA`].
+const CHECK: &str = "Check";
+/// See [`CHECK_QUOTA`].
 pub const CHECK_BATCH: &str = "CheckBatch";
 
 /// Answers `request`, whose body is one message with its prefix. It is given back if it is for
@@ -64,8 +66,22 @@ pub fn answer<T: AnswersAtOnce>(
                 Ok(response(answer))
             }))
         }
+        Some(CHECK) => operation(service, request),
         _ => typed(service, request),
     }
+}
+
+/// Answers a `Check`, without a message of its answer.
+fn operation<T: AnswersAtOnce>(
+    service: &Arc<T>,
+    request: Request<Bytes>,
+) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
+    let request = decoded(request)?;
+    let service = service.clone();
+    Ok(Box::pin(async move {
+        let answer = service.check_encoded(request).await;
+        Ok(response(answer.map(|answer| answer.map(|bytes| prefixed(&bytes)))))
+    }))
 }
 
 /// Answers a `CheckQuota` from its bytes where that can be done.

@@ -32,12 +32,14 @@ use crate::{
 };
 
 /// Counters that are remembered, at some 300 bytes each; a power of two.
-const REMEMBERED_MAX: usize = 1 << 12;
+const REMEMBERED_MAX: usize = 1 << 13;
 
 /// Reads the bodies of one journal's records.
 pub struct Decoder {
     /// By the hash of the bytes that they were read from; the latest of those that share a place.
     remembered: Box<[Option<Remembered>]>,
+    /// The latest: there are few.
+    operation: Option<OperationName>,
 }
 
 struct Remembered {
@@ -69,7 +71,7 @@ impl From<Unread> for BodyError {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { remembered: (0..REMEMBERED_MAX).map(|_| None).collect() }
+        Self { remembered: (0..REMEMBERED_MAX).map(|_| None).collect(), operation: None }
     }
 }
 
@@ -99,7 +101,7 @@ impl Decoder {
         // Collecting results would not know how many there are, and move them again and again.
         let mut events = Vec::with_capacity(usage.events.len());
         for event in &usage.events {
-            events.push(usage.event(event)?);
+            events.push(usage.event(event, &mut self.operation)?);
         }
         Ok(events)
     }
@@ -147,7 +149,12 @@ impl Profile {
 }
 
 impl Usage<'_> {
-    fn event(&self, event: &[u8]) -> Result<UsageEvent, BodyError> {
+    /// Reads an `Event`; `known` is the operation of the latest that had one.
+    fn event(
+        &self,
+        event: &[u8],
+        known: &mut Option<OperationName>,
+    ) -> Result<UsageEvent, BodyError> {
         let (mut counter, mut amount, mut from_lease) = (0, 0, 0);
         let (mut seconds, mut nanos) = (0, 0);
         let (mut idempotency_key, mut distinct_value, mut operation) = (None, None, None);
@@ -167,7 +174,7 @@ impl Usage<'_> {
                 8 => properties.extend([property(value)?]),
                 9 => reservation = Some(reservation_id(value)?),
                 10 => parts.push(self.part(value)?),
-                11 => operation = Some(OperationName::new(value.text()?)?),
+                11 => operation = Some(operation_name(value.text()?, known)?),
                 _ => {}
             }
         }
@@ -224,6 +231,16 @@ fn signed(value: Value<'_>) -> Result<i64, Unread> {
 fn time(seconds: i64, nanos: i64) -> Result<Timestamp, BodyError> {
     let nanos = i32::try_from(nanos).map_err(|_| BodyError::Missing("time"))?;
     time_from_wire(seconds, nanos)
+}
+
+fn operation_name(
+    name: &str,
+    known: &mut Option<OperationName>,
+) -> Result<OperationName, BodyError> {
+    match known {
+        Some(known) if known.as_str() == name => Ok(known.clone()),
+        _ => Ok(known.insert(OperationName::new(name)?).clone()),
+    }
 }
 
 fn property(value: Value<'_>) -> Result<(String, String), Unread> {

@@ -32,8 +32,8 @@ pub fn encode(record: RecordRef<'_>, body: &mut Vec<u8>) -> Kind {
             usage(&events, &mut fields);
             Kind::Usage
         }
-        RecordRef::Plain(event) => {
-            plain(event, &mut fields);
+        RecordRef::Plain(events) => {
+            plain(events, &mut fields);
             Kind::Usage
         }
     }
@@ -56,18 +56,26 @@ fn usage(events: &[&UsageEvent], fields: &mut Fields<'_>) {
     }
 }
 
-/// As [`usage`] of the same event, of which less is to be asked.
-fn plain(event: PlainEvent<'_>, fields: &mut Fields<'_>) {
-    let PlainEvent { key, meter, amount, from_lease, time, idempotency_key } = event;
-    let (group_by, event_retention_days) = (&*meter.group_by, meter.event_retention_days);
-    let profile = Profile { key, aggregation: meter.aggregation, group_by, event_retention_days };
-    fields.message(1, |fields| profile.write(fields));
-    fields.message(2, |fields| {
-        write_units(amount, from_lease, time, fields);
-        if !idempotency_key.is_empty() {
-            fields.text(6, idempotency_key);
-        }
-    });
+/// As [`usage`] of the same events, of which less is to be asked.
+fn plain(events: &[PlainEvent<'_>], fields: &mut Fields<'_>) {
+    for (counter, event) in (0..).zip(events) {
+        let PlainEvent { key, meter, amount, from_lease, time, idempotency_key, operation } =
+            *event;
+        let (group_by, event_retention_days) = (&*meter.group_by, meter.event_retention_days);
+        let aggregation = meter.aggregation;
+        let profile = Profile { key, aggregation, group_by, event_retention_days };
+        fields.message(1, |fields| profile.write(fields));
+        fields.message(2, |fields| {
+            fields.uint(1, counter);
+            write_units(amount, from_lease, time, fields);
+            if !idempotency_key.is_empty() {
+                fields.text(6, idempotency_key);
+            }
+            if let Some(operation) = operation {
+                fields.text(11, operation.as_str());
+            }
+        });
+    }
 }
 
 /// What many events have in common: a counter, and what the ledger has to know of its meter.
@@ -94,33 +102,37 @@ impl<'e> Profile<'e> {
     }
 }
 
-/// Numbers in the order of first use. Most records have one of a kind, which needs no map.
-#[derive(Default)]
+/// Kinds that are looked through rather than looked up.
+const FEW_MAX: usize = 8;
+
+/// Numbers in the order of first use. Most records have few of a kind, which need no map.
 enum Numbers<K> {
-    #[default]
-    None,
-    One(K),
-    Many {
-        numbers: HashMap<K, u32, ahash::RandomState>,
-        last: (K, u32),
-    },
+    Few(Vec<K>),
+    Many { numbers: HashMap<K, u32, ahash::RandomState>, last: (K, u32) },
+}
+
+impl<K> Default for Numbers<K> {
+    fn default() -> Self {
+        Self::Few(vec![])
+    }
 }
 
 impl<K: Copy + Eq + Hash> Numbers<K> {
     /// The number of `key`, for which `is_new` is called when it has none yet.
     fn of(&mut self, key: K, is_new: impl FnOnce()) -> u32 {
         match self {
-            Self::None => {
+            Self::Few(known) => {
+                if let Some(number) = known.iter().position(|known| *known == key) {
+                    return number as u32;
+                }
                 is_new();
-                *self = Self::One(key);
-                0
-            }
-            Self::One(first) if *first == key => 0,
-            Self::One(first) => {
-                is_new();
-                let numbers = HashMap::from_iter([(*first, 0), (key, 1)]);
-                *self = Self::Many { numbers, last: (key, 1) };
-                1
+                let next = known.len() as u32;
+                known.push(key);
+                if known.len() > FEW_MAX {
+                    let numbers = known.drain(..).zip(0..).collect();
+                    *self = Self::Many { numbers, last: (key, next) };
+                }
+                next
             }
             Self::Many { last: (last, number), .. } if *last == key => *number,
             Self::Many { numbers, last } => {
@@ -199,49 +211,63 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            ids::MeterName,
+            catalog::names::OperationName,
             meter::{Meter, MeterKind},
         },
         journal::{decode::Decoder, record::Record, samples},
     };
 
+    fn meter(event: &UsageEvent) -> Meter {
+        Meter {
+            name: event.key.meter.clone(),
+            kind: MeterKind::Counter,
+            aggregation: event.aggregation,
+            unit: "token".into(),
+            distinct_property: None,
+            group_by: event.group_by.clone(),
+            event_retention_days: event.event_retention_days,
+        }
+    }
+
     #[test]
-    fn a_plain_event_is_written_as_any_is() {
-        let of = |key: Option<&str>, group_by: &[&str], amount: i64, from_lease: u64| UsageEvent {
+    fn plain_events_are_written_as_any_are() {
+        let of = |tenant: &str, key: Option<&str>, group_by: &[&str]| UsageEvent {
             group_by: group_by.iter().map(ToString::to_string).collect(),
             event_retention_days: 7,
-            from_lease,
-            ..samples::event("acme", key, amount)
+            from_lease: 3,
+            ..samples::event(tenant, key, 1 << 40)
         };
-        let events = [
-            of(None, &[], 5, 5),
-            of(Some("k"), &["model", "zone"], 1 << 40, 0),
-            of(None, &[], 0, 0),
+        let operation = OperationName::new("ask").unwrap();
+        let part = |tenant: &str| UsageEvent {
+            operation: Some(operation.clone()),
+            ..of(tenant, Some("of-both"), &[])
+        };
+        let records = [
+            vec![of("acme", None, &[])],
+            vec![of("acme", Some("k"), &["model", "zone"])],
+            vec![part("acme"), part("shop")],
         ];
-        for event in events {
-            let meter = Meter {
-                name: MeterName::new("tokens").unwrap(),
-                aggregation: event.aggregation,
-                group_by: event.group_by.clone(),
-                event_retention_days: event.event_retention_days,
-                kind: MeterKind::Counter,
-                unit: "token".into(),
-                distinct_property: None,
-            };
-            let plain = PlainEvent {
-                key: &event.key,
-                meter: &meter,
-                amount: event.amount,
-                from_lease: event.from_lease,
-                time: event.time,
-                idempotency_key: event.idempotency_key.as_ref().map_or("", |key| key.as_str()),
-            };
+        for events in records {
+            let meters: Vec<_> = events.iter().map(meter).collect();
+            let plain: Vec<_> = events
+                .iter()
+                .zip(&meters)
+                .map(|(event, meter)| PlainEvent {
+                    key: &event.key,
+                    meter,
+                    amount: event.amount,
+                    from_lease: event.from_lease,
+                    time: event.time,
+                    idempotency_key: event.idempotency_key.as_ref().map_or("", |key| key.as_str()),
+                    operation: event.operation.as_ref(),
+                })
+                .collect();
             let (mut as_plain, mut as_any) = (vec![], vec![]);
-            let kind = encode(RecordRef::Plain(plain), &mut as_plain);
-            encode(RecordRef::Usage(vec![&event]), &mut as_any);
+            let kind = encode(RecordRef::Plain(&plain), &mut as_plain);
+            encode(RecordRef::Usage(events.iter().collect()), &mut as_any);
             assert_eq!(as_plain, as_any);
             let read = Decoder::default().decode(kind, &as_plain).unwrap();
-            assert_eq!(read, Some(Record::Usage(vec![event])));
+            assert_eq!(read, Some(Record::Usage(events)));
         }
     }
 
@@ -249,11 +275,13 @@ mod tests {
     fn numbers_are_given_in_the_order_of_first_use_and_each_is_new_once() {
         let mut numbers = Numbers::default();
         let mut new = vec![];
-        let given: Vec<_> = ["a", "a", "b", "a", "c", "c", "b"]
-            .into_iter()
-            .map(|key| numbers.of(key, || new.push(key)))
-            .collect();
-        assert_eq!(given, [0, 0, 1, 0, 2, 2, 1]);
-        assert_eq!(new, ["a", "b", "c"]);
+        let all = 3 * FEW_MAX;
+        // Each is met again at once, and once more when there are many.
+        let met = (0..all).flat_map(|key| [key, key, key / 2]);
+        for key in met.chain(0..all) {
+            let given = numbers.of(key, || new.push(key));
+            assert_eq!(given, key as u32);
+        }
+        assert_eq!(new, Vec::from_iter(0..all));
     }
 }

@@ -58,7 +58,7 @@ pub mod error;
 mod fatal;
 #[cfg(test)]
 pub(crate) mod faulty;
-mod fields;
+pub mod fields;
 pub mod files;
 pub mod frame;
 #[cfg(test)]

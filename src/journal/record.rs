@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::domain::{cell_key::CellKey, meter::Meter, usage::UsageEvent};
+use crate::domain::{
+    catalog::names::OperationName, cell_key::CellKey, meter::Meter, usage::UsageEvent,
+};
 
 /// One record: written whole or not at all.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +25,8 @@ pub enum RecordRef<'r> {
     CellOpened { key: &'r CellKey },
     /// As [`Record::Usage`].
     Usage(Vec<&'r UsageEvent>),
-    /// A [`Record::Usage`] of one event.
-    Plain(PlainEvent<'r>),
+    /// A [`Record::Usage`] of events that have no counter in common.
+    Plain(&'r [PlainEvent<'r>]),
 }
 
 /// An event of which there is nothing more to say, as most are: all else of it is empty.
@@ -42,6 +44,8 @@ pub struct PlainEvent<'r> {
     pub time: Timestamp,
     /// Empty where there is none.
     pub idempotency_key: &'r str,
+    /// The operation that it is a part of.
+    pub operation: Option<&'r OperationName>,
 }
 
 impl<'r> From<&'r Record> for RecordRef<'r> {

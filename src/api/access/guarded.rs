@@ -10,7 +10,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming, codegen::BoxStream
 use super::{Caller, needs::Needs};
 use crate::{
     api::{
-        at_once::{AnswersAtOnce, AtOnce, MayConsume},
+        at_once::{AnswersAtOnce, AtOnce, EncodedAnswer, MayConsume},
         refusal::Refusal,
         status::{status, unread},
     },
@@ -91,6 +91,11 @@ impl<T: AnswersAtOnce> AnswersAtOnce for Guarded<T> {
                 .ok()?;
         }
         self.service.consume_at_once(call, plain)
+    }
+
+    async fn check_encoded(&self, request: Request<v1::CheckRequest>) -> EncodedAnswer {
+        self.admit(&request)?;
+        self.service.check_encoded(request).await
     }
 }
 

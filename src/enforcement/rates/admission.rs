@@ -33,15 +33,14 @@ impl RateAdmission {
         self.answers.iter().all(|(_, answer)| answer.allowed)
     }
 
-    /// What each rate said, in the order asked, up to the first denial.
-    pub fn answers(&self) -> &[(RateName, RateAnswer)] {
-        &self.answers
+    /// What each rate said, in the order asked, up to the first denial; none are left.
+    pub fn take_answers(&mut self) -> Vec<(RateName, RateAnswer)> {
+        std::mem::take(&mut self.answers)
     }
 
     /// Takes what was held for good.
-    pub fn keep(mut self) -> Vec<(RateName, RateAnswer)> {
+    pub fn keep(mut self) {
         self.holds.drain(..).for_each(Held::keep);
-        std::mem::take(&mut self.answers)
     }
 }
 
