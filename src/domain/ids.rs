@@ -302,6 +302,9 @@ fn check_idempotency_key(field: &'static str, text: &str) -> Result<(), Invalid>
             format!("use at most {IDEMPOTENCY_KEY_BYTES_MAX} bytes, for example a UUID"),
         ));
     }
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
     if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic()) {
         return Err(Invalid::new(
             field,

@@ -11,7 +11,7 @@ use super::{
     engine::{Engine, effective_durability},
     error::EngineError,
     owed::Owed,
-    repeats::{Begun, Claim, Content, Remembered, Verb},
+    repeats::{Asked, Begun, Claim, ContentRef, Name, Remembered, Verb},
     settling::{Counted, Settling},
 };
 use crate::{
@@ -136,13 +136,11 @@ impl Engine {
     fn claim_at_once(&self, taking: &Taking<'_>) -> Option<Claim<RecordPlace>> {
         // The counter's own copies of the names: all tenants of a plan share the plan's.
         let names = &taking.counter.key;
-        let content = Content::Units {
-            meter: names.meter.clone(),
-            subject: None,
-            amount: taking.plain.amount,
-        };
         let key = IdempotencyKey::new(taking.plain.idempotency_key).ok()?;
-        match self.repeats.try_begin(&names.tenant, Verb::Use, &key, &content) {
+        let name = Name { tenant: &names.tenant, verb: Verb::Use, key: &key };
+        let amount = taking.plain.amount;
+        let content = ContentRef::Units { meter: &names.meter, subject: None, amount };
+        match self.repeats.try_begin(&Asked { name, content }) {
             Ok(Begun::Fresh(claim)) => Some(claim),
             Ok(Begun::Repeat(_) | Begun::Conflict(_)) | Err(_) => None,
         }

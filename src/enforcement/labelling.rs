@@ -15,7 +15,7 @@ use crate::domain::{
     },
     cell_key::CellKey,
     ids::{IdempotencyKey, MeterName, Subject},
-    invalid::Invalid,
+    invalid::{Invalid, PROBLEMS_LISTED_MAX, Problems},
     meter::{Aggregation, Meter, MeterKind},
     properties::Properties,
     tenant::Tenant,
@@ -55,6 +55,34 @@ impl From<Refused> for EngineError {
             Refused::Invalid(invalid) => invalid.into(),
             Refused::Unknown(unknown) => unknown.into(),
         }
+    }
+}
+
+/// What is wrong with a batch, and what is unknown in it.
+#[derive(Default)]
+pub struct Findings {
+    problems: Problems,
+    unknown: Vec<Unknown>,
+}
+
+impl Findings {
+    /// Adds what is wrong with the event of this number.
+    pub fn add(&mut self, number: usize, refused: Refused) {
+        let prefix = format!("events[{number}]");
+        match refused {
+            Refused::Invalid(invalid) => self.problems.push(invalid.within(&prefix)),
+            Refused::Unknown(unknown) => {
+                if self.unknown.len() < PROBLEMS_LISTED_MAX {
+                    let field = format!("{prefix}.{}", unknown.field);
+                    self.unknown.push(Unknown { field, ..unknown });
+                }
+            }
+        }
+    }
+
+    /// How the batch is refused, if anything is wrong.
+    pub fn refusal(self) -> Option<EngineError> {
+        EngineError::refusal(self.problems, self.unknown)
     }
 }
 
@@ -156,6 +184,7 @@ pub struct Particulars {
 }
 
 /// Stamps an event with its counter.
+#[inline]
 pub fn event(meter: &Meter, key: CellKey, particulars: Particulars) -> Result<UsageEvent, Invalid> {
     let Particulars { amount, time, idempotency_key, properties } = particulars;
     let distinct_value = distinct_value(meter, &properties)?.map(str::to_owned);
@@ -177,35 +206,38 @@ pub fn event(meter: &Meter, key: CellKey, particulars: Particulars) -> Result<Us
 }
 
 /// Checks a report whole and stamps it with the window of its time. Nothing is taken yet, and the
-/// hold that it may name is not looked up.
+/// hold that it may name is not looked up. `near` is a window of the meter, mostly the one.
+#[inline]
 pub fn label(
     config: &EnforcementConfig,
     tenant: &Tenant,
-    plan: &CompiledPlan,
+    meter: &PlanMeter,
     now: Timestamp,
+    near: Window,
     report: UsageReport,
-) -> Result<(UsageEvent, Window), Refused> {
-    let meter = meter(plan, tenant, &report.meter)?;
+) -> Result<(UsageEvent, Window), Invalid> {
     check_meter_amount(&meter.meter, report.amount)?;
     let subject = counted_subject(meter, report.subject.as_ref())?;
     let time = report.time.map_or(Ok(now), |time| check_time(config, time, now))?;
-    let window = tenant.subscription.schedule.window(meter.limit.period, time);
+    // Windows do not overlap, so it is the same that the calendar would tell.
+    let window = match near.contains(time) {
+        true => near,
+        false => tenant.subscription.schedule.window(meter.limit.period, time),
+    };
     let properties = match (&subject, report.subject) {
         (None, Some(given)) => report.properties.with(SUBJECT_PROPERTY, given.as_str())?,
         _ => report.properties,
     };
-    let key = CellKey {
-        tenant: tenant.id.clone(),
-        meter: meter.meter.name.clone(),
-        subject,
-        label: window.label,
-    };
+    // The names as they were reported: those of tenant and plan are everybody's, and who counts
+    // their holders, by cloning them, has all cores write to one place.
+    let key = CellKey { tenant: report.tenant, meter: report.meter, subject, label: window.label };
     let particulars = Particulars {
         amount: report.amount,
         time,
         idempotency_key: report.idempotency_key,
         properties,
     };
-    let event = event(&meter.meter, key, particulars)?;
-    Ok((UsageEvent { reservation: report.reservation, ..event }, window))
+    let mut event = event(&meter.meter, key, particulars)?;
+    event.reservation = report.reservation;
+    Ok((event, window))
 }

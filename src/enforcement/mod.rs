@@ -7,6 +7,7 @@ mod answer;
 mod asked;
 pub mod background;
 mod batch;
+mod batch_keys;
 pub mod closing;
 pub mod config;
 pub mod consume_at_once;

@@ -1,26 +1,34 @@
 //! `RecordUsage`: it used this much. All of a batch or nothing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
 
 use super::{
+    batch_keys::{batch_keys, refuse},
     counter::Counter,
     covering::{Lowered, may_free_parts, own_units},
-    directory::NoCounter,
+    directory::{
+        NoCounter,
+        tenant_state::{TenantState, Terms},
+    },
     engine::{Engine, effective_durability},
-    error::{EngineError, Unknown},
+    error::EngineError,
     held::Held,
-    labelling::{self, Refused},
+    labelling::{self, Findings, Refused},
     owed::Owed,
     pooled::NoDraw,
-    quota::conflict,
-    repeats::{Begun, Content, Patience, Verb},
+    repeats::{Asked, Begun, Patience},
     settling::{Counted, Settling},
 };
 use crate::{
     domain::{
+        catalog::compiled_plan::{MeterIndex, PlanMeter},
         cell_key::CellKey,
         invalid::{Invalid, Problems},
-        meter::Meter,
         reservation::ReservationId,
         usage::{Durability, Part, RecordReceipt, UsageEvent, UsageReport},
         window::Window,
@@ -35,35 +43,42 @@ use crate::{
 /// One report on its way through.
 struct Labelled {
     event: UsageEvent,
-    window: Window,
-    is_bounded: bool,
-    state: Arc<super::directory::tenant_state::TenantState>,
-    is_summed: bool,
+    /// Index of what it has in common with its neighbours.
+    common: usize,
     /// Where a level that goes down may come free.
     may_free: Vec<Arc<Counter>>,
     /// What is recorded on a pool.
     pooled: Option<Counted>,
 }
 
-/// What is wrong with a batch, and what is unknown in it.
-#[derive(Default)]
-struct Findings {
-    problems: Problems,
-    unknown: Vec<Unknown>,
+/// What neighbours in a batch have in common that are of one tenant and meter and in one window:
+/// most batches are of few.
+#[derive(Clone)]
+struct Common {
+    state: Arc<TenantState>,
+    /// As they were when the batch came.
+    terms: Arc<Terms>,
+    /// The tenant's.
+    now: Timestamp,
+    meter: MeterIndex,
+    window: Window,
 }
 
-impl Findings {
-    fn add(&mut self, number: usize, refused: Refused) {
-        let prefix = format!("events[{number}]");
-        match refused {
-            Refused::Invalid(invalid) => self.problems.push(invalid.within(&prefix)),
-            Refused::Unknown(unknown) => {
-                if self.unknown.len() < crate::domain::invalid::PROBLEMS_LISTED_MAX {
-                    let field = format!("{prefix}.{}", unknown.field);
-                    self.unknown.push(Unknown { field, ..unknown });
-                }
-            }
-        }
+impl Common {
+    fn meter(&self) -> &PlanMeter {
+        &self.terms.plan.meters[self.meter.get()]
+    }
+
+    fn is_summed(&self) -> bool {
+        self.meter().meter.is_summed()
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.terms.is_bounded(self.meter())
+    }
+
+    fn is_of(&self, report: &UsageReport) -> bool {
+        (&self.terms.tenant.id, &self.meter().meter.name) == (&report.tenant, &report.meter)
     }
 }
 
@@ -89,8 +104,8 @@ impl Engine {
         durability: Option<Durability>,
     ) -> Result<RecordReceipt, EngineError> {
         self.check_open()?;
-        let labelled = self.label_all(reports).await?;
-        let is_bounded = labelled.iter().any(|one| one.is_bounded);
+        let (labelled, commons) = self.label_all(reports).await?;
+        let is_bounded = commons.iter().any(Common::is_bounded);
         let durability = effective_durability(durability, self.config.durability, is_bounded)?;
         let (labelled, repeats, mut settling, latest) = self.claim_all(labelled).await?;
         let (accepted, duplicates) = (labelled.len() as u64, repeats as u64);
@@ -106,128 +121,181 @@ impl Engine {
             one.event.reservation.is_some() && holds.get(*number).is_none()
         });
         let receipt = RecordReceipt { late: late.count() as u64, ..receipt };
-        self.spread(&mut labelled).await?;
-        let counters = self.counters_of(&labelled, &holds)?;
+        self.spread(&mut labelled, &commons, &holds).await?;
+        let counters = self.counters_of(&labelled, &commons, &holds)?;
         let events = labelled.iter().map(|one| &one.event).collect();
         let pending = self.hand_over(RecordRef::Usage(events), durability)?;
-        let counted = self.count(labelled, holds, counters, pending.position());
+        let counted = self.count(labelled, &commons, holds, counters, pending.position());
         settling.answered(|| None, Some(pending.place()));
         settling.counted(counted);
         Owed::new(self, pending, settling, accepted).acknowledged().await?;
         Ok(receipt)
     }
 
-    async fn label_all(&self, reports: Vec<UsageReport>) -> Result<Vec<Labelled>, EngineError> {
+    async fn label_all(
+        &self,
+        reports: Vec<UsageReport>,
+    ) -> Result<(Vec<Labelled>, Vec<Common>), EngineError> {
         let real_now = self.clock.now();
         let mut findings = Findings::default();
         let mut labelled = Vec::with_capacity(reports.len());
+        let (mut commons, mut found): (Vec<Common>, _) = (vec![], None);
         for (number, report) in reports.into_iter().enumerate() {
-            let state = match self.tenant(&report.tenant, "tenant").await {
-                Ok(state) => state,
-                Err(EngineError::Unknown(unknown)) => {
-                    unknown.into_iter().for_each(|u| findings.add(number, Refused::Unknown(u)));
-                    continue;
-                }
-                Err(error) => return Err(error),
+            let known = commons.last().filter(|last| last.is_of(&report));
+            let (is_known, common) = match known {
+                Some(known) => (true, known),
+                None => match self.common_of(&report, real_now).await? {
+                    Ok(common) => (false, &*found.insert(common)),
+                    Err(refused) => {
+                        refused.into_iter().for_each(|refused| findings.add(number, refused));
+                        continue;
+                    }
+                },
             };
-            let terms = state.terms();
-            let now = terms.tenant.now(real_now);
-            let meter = terms.plan.meter(report.meter.as_str());
-            let is_bounded = meter.is_some_and(|meter| terms.is_bounded(meter));
-            let is_summed = meter.is_some_and(|meter| Meter::is_summed(&meter.meter));
-            match labelling::label(&self.config, &terms.tenant, &terms.plan, now, report) {
+            let (tenant, meter, near) = (&common.terms.tenant, common.meter(), common.window);
+            match labelling::label(&self.config, tenant, meter, common.now, near, report) {
                 Ok((event, window)) => {
-                    let (may_free, pooled) = (vec![], None);
-                    labelled.push(Labelled {
-                        event,
-                        window,
-                        is_bounded,
-                        state,
-                        is_summed,
-                        may_free,
-                        pooled,
-                    });
+                    if !is_known || window != near {
+                        let common = Common { window, ..common.clone() };
+                        commons.push(common);
+                    }
+                    let common = commons.len() - 1;
+                    labelled.push(Labelled { event, common, may_free: vec![], pooled: None });
                 }
-                Err(refused) => findings.add(number, refused),
+                Err(invalid) => findings.add(number, Refused::Invalid(invalid)),
             }
         }
-        match EngineError::refusal(findings.problems, findings.unknown) {
+        match findings.refusal() {
             Some(refusal) => Err(refusal),
-            None => Ok(labelled),
+            None => Ok((labelled, commons)),
         }
+    }
+
+    /// Finds tenant and meter of a report, or says what of them is unknown.
+    async fn common_of(
+        &self,
+        report: &UsageReport,
+        real_now: Timestamp,
+    ) -> Result<Result<Common, Vec<Refused>>, EngineError> {
+        let state = match self.tenant(&report.tenant, "tenant").await {
+            Ok(state) => state,
+            Err(EngineError::Unknown(unknown)) => {
+                return Ok(Err(unknown.into_iter().map(Refused::Unknown).collect()));
+            }
+            Err(error) => return Err(error),
+        };
+        let terms = state.terms();
+        let meter = match labelling::meter(&terms.plan, &terms.tenant, &report.meter) {
+            Ok(meter) => meter,
+            Err(refused) => return Ok(Err(vec![refused])),
+        };
+        let now = terms.tenant.now(real_now);
+        let window = terms.tenant.subscription.schedule.window(meter.limit.period, now);
+        let meter = meter.index;
+        Ok(Ok(Common { state, terms, now, meter, window }))
     }
 
     /// Claims the keys. Answers what is left to record, how many were repeats, the claims, and the
     /// latest place in the journal of what is repeated.
     async fn claim_all(
         &self,
-        labelled: Vec<Labelled>,
+        mut labelled: Vec<Labelled>,
     ) -> Result<(Vec<Labelled>, usize, Settling, Option<RecordPlace>), EngineError> {
-        let (firsts, mut drop_numbers) = batch_keys(&labelled)?;
-        let mut claims = Vec::with_capacity(firsts.len());
-        let mut conflicts = Problems::default();
+        let (firsts, mut drop_numbers) =
+            batch_keys(&self.repeats, labelled.iter().map(|one| &one.event))?;
+        let mut claim = self.repeats.no_claim();
+        let mut conflicts = vec![];
         let mut latest: Option<RecordPlace> = None;
         let mut patience = Patience::default();
-        for number in firsts {
-            let event = &labelled[number].event;
-            let Some(key) = &event.idempotency_key else { continue };
-            let (key, content) = ((&event.key.tenant, key), content(event));
-            match self.claim(key, Verb::Use, &content, &mut patience).await? {
-                Begun::Fresh(claim) => claims.push(claim),
+        let mut rest = firsts.as_slice();
+        loop {
+            let claimed = self.repeats.claim_fresh(&mut claim, rest, |one| (one.hash, one.asked()));
+            let [next, others @ ..] = &rest[claimed..] else { break };
+            rest = others;
+            let (number, Asked { name, content }) = (next.number, next.asked());
+            let (key, content) = ((name.tenant, name.key), content.kept());
+            match self.claim(key, name.verb, &content, &mut patience).await? {
+                Begun::Fresh(fresh) => claim.join(fresh),
                 Begun::Repeat(first) => {
                     latest = latest.into_iter().chain(first.place).reduce(RecordPlace::and);
                     drop_numbers.push(number);
                 }
-                Begun::Conflict(other) => {
-                    conflicts.push(conflict(&format!("events[{number}].idempotency_key"), &other));
-                }
+                Begun::Conflict(other) => conflicts.push((number, other)),
             }
         }
-        if !conflicts.is_empty() {
-            return Err(EngineError::IdempotencyConflict(conflicts));
-        }
-        drop_numbers.sort_unstable();
+        refuse(conflicts)?;
         let repeats = drop_numbers.len();
-        let kept = labelled
-            .into_iter()
-            .enumerate()
-            .filter(|(number, _)| drop_numbers.binary_search(number).is_err())
-            .map(|(_, one)| one)
-            .collect();
-        Ok((kept, repeats, Settling::new(claims), latest))
+        if repeats > 0 {
+            drop_numbers.sort_unstable();
+            let mut number = 0..;
+            labelled.retain(|_| {
+                number.next().is_some_and(|number| drop_numbers.binary_search(&number).is_err())
+            });
+        }
+        let claims = Some(claim).filter(|claim| !claim.is_empty());
+        Ok((labelled, repeats, Settling::new(claims.into_iter().collect()), latest))
     }
 
     /// Finds out what else than its own counter each event counts on: where a level comes free that
     /// goes down, and the pool that its tenant draws on.
-    async fn spread(&self, labelled: &mut [Labelled]) -> Result<(), EngineError> {
-        for one in labelled.iter_mut().filter(|one| one.is_summed) {
-            let terms = one.state.terms();
-            let Some(meter) = terms.plan.meter(one.event.key.meter.as_str()) else { continue };
-            let (pool, past_pool) = match self.pool_draw(&terms, meter, one.event.time).await {
-                Ok(pool) => (pool, None),
-                Err(NoDraw::Past(common)) => (None, Some(common)),
-                Err(NoDraw::Failed(error)) => return Err(error),
-            };
-            let lowers = one.event.counted().min(0).unsigned_abs();
-            if lowers > 0 {
-                let subject = one.event.key.subject.as_ref();
-                let lowered = Lowered { state: &one.state, terms: &terms, meter, subject };
-                let own = || one.state.counter_or_new(&one.event.key, one.window, None).ok();
-                one.may_free = self.may_free(&lowered, pool.as_deref(), own);
-                one.event.parts = may_free_parts(&one.may_free);
-                continue;
-            }
-            let common = pool.and_then(|pool| pool.counters.first().cloned());
-            let Some(key) = common.as_ref().map(|counter| counter.key.clone()).or(past_pool) else {
+    async fn spread(
+        &self,
+        labelled: &mut [Labelled],
+        commons: &[Common],
+        holds: &Settled<'_, Held>,
+    ) -> Result<(), EngineError> {
+        let mut number = 0;
+        for same in labelled.chunk_by_mut(|one, next| one.common == next.common) {
+            let [first, ..] = same else { continue };
+            let common = &commons[first.common];
+            let from = number;
+            number += same.len();
+            let terms = common.state.terms();
+            let Some(meter) = terms.plan.meter(common.meter().meter.name.as_str()) else {
                 continue;
             };
-            let own = own_units(&one.event, counted_up(&one.event));
-            // What a hold had taken from the plan's counter stays there.
-            let units = own - one.event.from_lease.min(own);
-            if units > 0 {
-                one.event.parts.push(Part { key, units, recorded: units });
-                one.pooled = common.map(|counter| Counted { counter, units });
+            let lowers = |one: &Labelled| one.event.counted() < 0;
+            let is_alone = terms.pool(meter).is_none() && !same.iter().any(lowers);
+            if is_alone || !common.is_summed() {
+                continue;
             }
+            for (number, one) in (from..).zip(same) {
+                let window = holds.get(number).map_or(common.window, |hold| hold.taken.window);
+                self.spread_one(one, (&common.state, &terms, meter), window).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn spread_one(
+        &self,
+        one: &mut Labelled,
+        (state, terms, meter): (&Arc<TenantState>, &Terms, &PlanMeter),
+        window: Window,
+    ) -> Result<(), EngineError> {
+        let (pool, past_pool) = match self.pool_draw(terms, meter, one.event.time).await {
+            Ok(pool) => (pool, None),
+            Err(NoDraw::Past(common)) => (None, Some(common)),
+            Err(NoDraw::Failed(error)) => return Err(error),
+        };
+        if one.event.counted() < 0 {
+            let subject = one.event.key.subject.as_ref();
+            let lowered = Lowered { state, terms, meter, subject };
+            let own = || state.counter_or_new(&one.event.key, window, None).ok();
+            one.may_free = self.may_free(&lowered, pool.as_deref(), own);
+            one.event.parts = may_free_parts(&one.may_free);
+            return Ok(());
+        }
+        let common = pool.and_then(|pool| pool.counters.first().cloned());
+        let Some(key) = common.as_ref().map(|counter| counter.key.clone()).or(past_pool) else {
+            return Ok(());
+        };
+        let own = own_units(&one.event, counted_up(&one.event));
+        // What a hold had taken from the plan's counter stays there.
+        let units = own - one.event.from_lease.min(own);
+        if units > 0 {
+            one.event.parts.push(Part { key, units, recorded: units });
+            one.pooled = common.map(|counter| Counted { counter, units });
         }
         Ok(())
     }
@@ -254,7 +322,6 @@ impl Engine {
                 continue;
             };
             one.event.key.label = hold.taken.key.label;
-            one.window = hold.taken.window;
             let units = counted_up(&one.event);
             hold.taken.share_out(&mut one.event, units);
         }
@@ -291,15 +358,18 @@ impl Engine {
     fn count(
         &self,
         labelled: Vec<Labelled>,
+        commons: &[Common],
         mut holds: Settled<'_, Held>,
         counters: Vec<Option<Arc<Counter>>>,
         position: Position,
     ) -> Vec<Counted> {
-        let mut counted = Vec::with_capacity(counters.len());
+        let mut counted = Vec::new();
         let now = self.leasing.now();
+        let mut last: Option<Recorded> = None;
         for ((number, one), counter) in labelled.into_iter().enumerate().zip(counters) {
-            if !one.is_summed {
-                self.values.observe(&one.event, !one.is_bounded);
+            let common = &commons[one.common];
+            if !common.is_summed() {
+                self.values.observe(&one.event, !common.is_bounded());
             }
             let units = own_units(&one.event, counted_up(&one.event));
             if let Some(hold) = holds.end(number) {
@@ -320,12 +390,27 @@ impl Engine {
                 counter.journalled(position.into(), now);
             }
             let Some(counter) = counter else { continue };
-            counter.cell.record(units - one.event.from_lease);
-            counter.journalled(position.into(), now);
-            self.leasing.spent(&counter);
-            counted.push(Counted { counter, units });
+            let recorded = units - one.event.from_lease;
+            last = match last.take() {
+                Some(last) if Arc::ptr_eq(&last.counter, &counter) => {
+                    Some(last.and(units, recorded))
+                }
+                other => {
+                    counted.extend(other.map(|other| self.record_on(other, position, now)));
+                    Some(Recorded { counter, units, recorded })
+                }
+            };
         }
+        counted.extend(last.map(|last| self.record_on(last, position, now)));
         counted
+    }
+
+    fn record_on(&self, of: Recorded, position: Position, now: Duration) -> Counted {
+        let Recorded { counter, units, recorded } = of;
+        counter.cell.record(recorded);
+        counter.journalled(position.into(), now);
+        self.leasing.spent(&counter);
+        Counted { counter, units }
     }
 
     /// The counter of each event; `None` where there is nothing to count: the meter is not a sum,
@@ -333,26 +418,44 @@ impl Engine {
     fn counters_of(
         &self,
         labelled: &[Labelled],
+        commons: &[Common],
         holds: &Settled<'_, Held>,
     ) -> Result<Vec<Option<Arc<Counter>>>, EngineError> {
         let mut counters = Vec::with_capacity(labelled.len());
+        let mut last: Option<(&CellKey, Option<Arc<Counter>>)> = None;
         for (number, one) in labelled.iter().enumerate() {
-            counters.push(match holds.get(number) {
-                Some(hold) => Some(hold.taken.own.counter().clone()),
-                None if one.is_summed => self.counter_of(one)?,
-                None => None,
-            });
+            let (key, common) = (&one.event.key, &commons[one.common]);
+            let counter = match (holds.get(number), &last) {
+                (Some(hold), _) => Some(hold.taken.own.counter().clone()),
+                (None, _) if !common.is_summed() => None,
+                (None, Some((known, counter))) if *known == key => counter.clone(),
+                (None, _) => {
+                    let counter = self.counter_of(key, common)?;
+                    last = Some((key, counter.clone()));
+                    counter
+                }
+            };
+            counters.push(counter);
         }
         Ok(counters)
     }
 
-    fn counter_of(&self, one: &Labelled) -> Result<Option<Arc<Counter>>, EngineError> {
+    fn counter_of(
+        &self,
+        key: &CellKey,
+        common: &Common,
+    ) -> Result<Option<Arc<Counter>>, EngineError> {
+        if let Some(counter) = common.state.counter(key) {
+            return Ok(Some(counter));
+        }
+        // What is kept shares the tenant's name with all else that is kept of it.
+        let kept = CellKey { tenant: common.terms.tenant.id.clone(), ..key.clone() };
         // Without subjects, the age that an event may have bounds the number of windows.
-        let meter_max = one.event.key.subject.as_ref().map(|_| self.config.subjects_max);
-        match one.state.counter_or_new(&one.event.key, one.window, meter_max) {
+        let meter_max = key.subject.as_ref().map(|_| self.config.subjects_max);
+        match common.state.counter_or_new(&kept, common.window, meter_max) {
             Ok(counter) => Ok(Some(counter)),
             Err(NoCounter::Past) => Ok(None),
-            Err(NoCounter::TooMany) => Err(self.too_many_counters(&one.event.key)),
+            Err(NoCounter::TooMany) => Err(self.too_many_counters(key)),
         }
     }
 
@@ -368,52 +471,18 @@ fn counted_up(event: &UsageEvent) -> u64 {
     u64::try_from(event.counted()).unwrap_or(0)
 }
 
-/// The numbers of the events that are the first of the batch with their keys, in an order that all
-/// batches share: two batches that have keys in common claim them in the same order, so neither
-/// waits for the other for ever. And the numbers of those that repeat an earlier one.
-fn batch_keys(labelled: &[Labelled]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
-    let key = |number: &usize| {
-        let event = &labelled[*number].event;
-        (&event.key.tenant, &event.idempotency_key)
-    };
-    let mut numbers: Vec<_> = (0..labelled.len())
-        .filter(|number| labelled[*number].event.idempotency_key.is_some())
-        .collect();
-    numbers.sort_by(|a, b| key(a).cmp(&key(b)));
-    let (mut firsts, mut repeated, mut conflicting) = (Vec::new(), vec![], vec![]);
-    firsts.reserve_exact(numbers.len());
-    for same in numbers.chunk_by(|a, b| key(a) == key(b)) {
-        let [first, others @ ..] = same else { continue };
-        firsts.push(*first);
-        for other in others {
-            match is_same_content(&labelled[*first].event, &labelled[*other].event) {
-                true => repeated.push(*other),
-                false => conflicting.push((*other, *first)),
-            }
-        }
-    }
-    if conflicting.is_empty() {
-        return Ok((firsts, repeated));
-    }
-    conflicting.sort_unstable();
-    let mut conflicts = Problems::default();
-    for (number, first) in conflicting {
-        let content = content(&labelled[first].event);
-        conflicts.push(conflict(&format!("events[{number}].idempotency_key"), &content));
-    }
-    Err(EngineError::IdempotencyConflict(conflicts))
+/// Units that one counter is told of at once.
+struct Recorded {
+    counter: Arc<Counter>,
+    units: u64,
+    /// Those that no escrow covers.
+    recorded: u64,
 }
 
-/// What a key stands for that comes with the event.
-fn content(event: &UsageEvent) -> Content {
-    Content::Units {
-        meter: event.key.meter.clone(),
-        subject: event.key.subject.clone(),
-        amount: event.amount,
+impl Recorded {
+    /// As many again. Counters wrap too.
+    fn and(self, units: u64, recorded: u64) -> Self {
+        let units = self.units.wrapping_add(units);
+        Self { units, recorded: self.recorded.wrapping_add(recorded), ..self }
     }
-}
-
-fn is_same_content(one: &UsageEvent, other: &UsageEvent) -> bool {
-    (&one.key.meter, &one.key.subject, one.amount)
-        == (&other.key.meter, &other.key.subject, other.amount)
 }

@@ -20,10 +20,14 @@ use super::{
     config::EmbeddedConfig,
     state::State,
     total::Total,
-    used_keys::{Content, Use},
+    used_keys::{Content, Use, UsedKeys},
 };
 use crate::{
-    domain::{cell_key::CellKey, distinct::DistinctCount, ids::RunId},
+    domain::{
+        cell_key::CellKey,
+        distinct::DistinctCount,
+        ids::{IdempotencyKey, MeterName, RunId, Subject, TenantId},
+    },
     journal::{
         convert::{
             BodyError, aggregation_from_wire, aggregation_to_wire, key_from_wire, time_from_wire,
@@ -37,7 +41,7 @@ use crate::{
 const MAGIC: &[u8; 8] = b"TGCHKPT\n";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
-/// What a counter or a key takes, about: as much is made room for at once.
+/// What a counter takes, about: as much is made room for at once.
 const ENTRY_BYTES: usize = 96;
 
 /// Why a checkpoint cannot be read.
@@ -54,8 +58,8 @@ pub enum CheckpointError {
 /// The content of the file. Its fields are written as they lie: a copy of all that is known, in
 /// messages, would take several times as long as the file, and as much memory again.
 pub fn encode(state: &State) -> Vec<u8> {
-    let entries = state.totals.len() + state.used_keys.len();
-    let mut content = Vec::with_capacity(HEADER_BYTES + entries * ENTRY_BYTES);
+    let entries_bytes = state.totals.len() * ENTRY_BYTES + state.used_keys.written_bytes();
+    let mut content = Vec::with_capacity(2 * HEADER_BYTES + entries_bytes);
     content.resize(HEADER_BYTES, 0);
     content[..8].copy_from_slice(MAGIC);
     content[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -69,9 +73,7 @@ pub fn encode(state: &State) -> Vec<u8> {
     for (key, total) in state.totals.iter() {
         fields.message(2, |fields| write_total(key, total, fields));
     }
-    for (used, content) in state.used_keys.iter() {
-        fields.message(3, |fields| write_used_key(used, content, fields));
-    }
+    state.used_keys.write(fields.0);
     fields.uint(4, state.conflicts);
     fields.uint(5, state.used_keys.forgotten);
     let checksum = crc32c::crc32c(&content[HEADER_BYTES..]);
@@ -102,9 +104,8 @@ pub fn decode(content: &[u8], config: &EmbeddedConfig) -> Result<State, Checkpoi
         let (key, total) = total_from_wire(total)?;
         state.totals.insert(Arc::new(key), Box::new(total));
     }
-    for used in checkpoint.used_keys {
-        let (used, content) = used_key_from_wire(used)?;
-        state.used_keys.remember(used, content);
+    for used in &checkpoint.used_keys {
+        remember(used, &mut state.used_keys)?;
     }
     state.used_keys.forgotten += checkpoint.keys_forgotten;
     Ok(state)
@@ -143,37 +144,23 @@ fn total_from_wire(total: wire::Total) -> Result<(CellKey, Total), BodyError> {
     Ok((key_from_wire(total.key)?, read))
 }
 
-fn write_used_key(used: &Use, content: &Content, fields: &mut Fields<'_>) {
-    fields.text(1, used.tenant.as_str());
-    fields.text(2, used.key.as_str());
-    if let Content::Event { meter, subject, amount } = content {
-        fields.text(3, meter.as_str());
-        if let Some(subject) = subject {
-            fields.text(4, subject.as_str());
-        }
-        fields.sint(5, *amount);
-    }
-    fields.sint(6, used.at.as_second());
-    if let Content::Operation(operation) = content {
-        fields.text(7, operation);
-    }
-}
-
-fn used_key_from_wire(used: wire::UsedKey) -> Result<(Use, Content), BodyError> {
-    let content = match used.operation {
+/// Keeps a used key as it was written, if it is one.
+fn remember(used: &wire::UsedKey, used_keys: &mut UsedKeys) -> Result<(), BodyError> {
+    let content = match &used.operation {
         Some(operation) => Content::Operation(operation),
-        None => Content::Event {
-            meter: used.meter.parse()?,
-            subject: used.subject.map(|subject| subject.parse()).transpose()?,
-            amount: used.amount,
-        },
+        None => {
+            used.meter.parse::<MeterName>()?;
+            used.subject.as_ref().map(|subject| subject.parse::<Subject>()).transpose()?;
+            let (meter, subject) = (used.meter.as_str(), used.subject.as_deref());
+            Content::Event { meter, subject, amount: used.amount }
+        }
     };
-    let used = Use {
-        at: second_from_wire(used.used_at_seconds)?,
-        tenant: used.tenant.parse()?,
-        key: used.idempotency_key.parse()?,
-    };
-    Ok((used, content))
+    used.tenant.parse::<TenantId>()?;
+    used.idempotency_key.parse::<IdempotencyKey>()?;
+    let (tenant, key) = (used.tenant.as_str(), used.idempotency_key.as_str());
+    let at = second_from_wire(used.used_at_seconds)?;
+    used_keys.remember(&Use { at, tenant, key, content });
+    Ok(())
 }
 
 fn second_from_wire(seconds: i64) -> Result<Timestamp, BodyError> {

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 pub struct EmbeddedConfig {
     /// How long a used idempotency key is known.
     pub key_retention: SignedDuration,
-    /// Most keys that are known at a time, about 250 bytes of memory each; the oldest are forgotten
+    /// Most keys that are known at a time, about 150 bytes of memory each; the oldest are forgotten
     /// first, which is counted and logged.
     pub keys_max: usize,
     /// How long a window that is over is kept.

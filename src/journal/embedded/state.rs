@@ -80,17 +80,18 @@ impl State {
         let mut absorbed = Absorbed::default();
         let mut undone = vec![];
         let mut mark = self.marks.get(&run).copied().unwrap_or(Position::START);
+        let mut counts = vec![];
         for entry in entries.iter().filter(|entry| entry.position > mark) {
             if let Record::Usage(events) = &entry.record {
+                counts.clear();
                 for used in events.chunk_by(UsageEvent::is_of_same_operation) {
                     let fate = self.used_keys.claim(used, now);
                     for event in used {
-                        if fate == Fate::First {
-                            self.add(event, now, kept_key);
-                        }
                         self.absorb_event(run, event, (&fate, now), &mut absorbed, &mut undone);
+                        counts.push(fate == Fate::First);
                     }
                 }
+                self.add(events, &counts, now, kept_key);
             }
         }
         if let Some(last) = entries.last() {
@@ -133,7 +134,7 @@ impl State {
                     key = %event.key,
                     idempotency_key = event.idempotency_key.as_ref().map(|key| key.as_str()),
                     amount = event.amount,
-                    used_for = ?content,
+                    used_for = content,
                     "an idempotency key was used for another content before; the event is left out"
                 );
             }
@@ -147,13 +148,34 @@ impl State {
         }
     }
 
-    fn add(&mut self, event: &UsageEvent, now: Timestamp, kept_key: &KeptKey<'_>) {
-        match self.totals.get_mut(&event.key) {
-            Some(total) => total.add(event, now),
-            None => {
-                let key = kept_key(&event.key).unwrap_or_else(|| Arc::new(event.key.clone()));
-                self.totals.insert(key, Box::new(Total::of(event, now)));
+    /// Adds those of the events that count. Neighbours are often of one counter.
+    fn add(
+        &mut self,
+        events: &[UsageEvent],
+        counts: &[bool],
+        now: Timestamp,
+        kept_key: &KeptKey<'_>,
+    ) {
+        let mut last: Option<(&CellKey, &mut Total)> = None;
+        for event in events.iter().zip(counts).filter_map(|(event, counts)| counts.then_some(event))
+        {
+            if let Some((key, total)) = &mut last
+                && **key == event.key
+            {
+                total.add(event, now);
+                continue;
             }
+            last = match self.totals.get_mut(&event.key) {
+                Some(total) => {
+                    total.add(event, now);
+                    Some((&event.key, total))
+                }
+                None => {
+                    let key = kept_key(&event.key).unwrap_or_else(|| Arc::new(event.key.clone()));
+                    self.totals.insert(key, Box::new(Total::of(event, now)));
+                    None
+                }
+            };
         }
     }
 

@@ -6,8 +6,9 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use prost::Message;
 
-use super::{used_keys::Content, *};
+use super::*;
 use crate::{
     domain::{
         catalog::names::OperationName,
@@ -29,6 +30,7 @@ use crate::{
         record::Record,
         samples::{event, run},
     },
+    proto::journal::{Checkpoint, UsedKey},
 };
 
 const FEW: ReadLimit = ReadLimit { records_max: 3, bytes_max: usize::MAX };
@@ -276,6 +278,13 @@ impl Model {
     }
 }
 
+/// All uses of keys that the store knows.
+fn used_keys(store: &EmbeddedStore) -> Vec<UsedKey> {
+    let mut written = vec![];
+    store.state.used_keys.write(&mut written);
+    Checkpoint::decode(written.as_slice()).unwrap().used_keys
+}
+
 fn take_in(store: &mut EmbeddedStore, mut reader: Reader) {
     loop {
         let entries = reader.read(FEW).unwrap();
@@ -374,9 +383,8 @@ proptest! {
             let (journal, store) = restart(&disk, 2000 + number).unwrap();
             let mut found = Model::default();
             found.used.extend(store.totals().map(|(key, total)| (CellKey::clone(key), total.used())));
-            found.keys.extend(store.state.used_keys.iter().map(|(used, content)| {
-                let Content::Event { amount, .. } = content else { panic!("{content:?}") };
-                (format!("{}/{}", used.tenant, used.key), *amount)
+            found.keys.extend(used_keys(&store).into_iter().map(|used| {
+                (format!("{}/{}", used.tenant, used.idempotency_key), used.amount)
             }));
             if found != model {
                 model.add(&in_doubt.unwrap_or_else(|| panic!("{found:?} {model:?}")));
