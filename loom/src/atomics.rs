@@ -88,7 +88,18 @@ fn success_of_store(ordering: Ordering) -> Ordering {
 
 atomic!(AtomicBool, bool);
 atomic!(AtomicI64, i64);
+atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
+
+impl AtomicU32 {
+    pub fn fetch_add(&self, value: u32, ordering: Ordering) -> u32 {
+        self.0.fetch_add(value, or_relaxed(ordering))
+    }
+
+    pub fn fetch_sub(&self, value: u32, ordering: Ordering) -> u32 {
+        self.0.fetch_sub(value, or_relaxed(ordering))
+    }
+}
 
 impl AtomicU64 {
     pub fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {

@@ -16,5 +16,8 @@ pub mod cell;
 #[path = "../../src/leases/denials.rs"]
 pub mod denials;
 pub mod models;
+#[allow(dead_code)]
+#[path = "../../src/leases/onlookers.rs"]
+pub mod onlookers;
 #[path = "../../src/leases/seat.rs"]
 pub mod seat;

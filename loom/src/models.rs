@@ -4,13 +4,17 @@
 use std::{sync::Arc as PlainArc, time::Duration};
 
 use loom::{
-    sync::{Arc, Mutex, MutexGuard, Notify},
+    sync::{
+        Arc, Mutex, MutexGuard, Notify,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
 use crate::{
     cell::{Basis, Cell, GivenBack, Take},
     denials::{Denials, Denied},
+    onlookers::{Onlookers, Standing},
     seat::Seat,
 };
 
@@ -322,5 +326,68 @@ pub fn denied_on_a_late_basis() {
     denied_while_a_unit_comes_back(|cell| {
         let remaining = cell.available();
         (cell.basis(), remaining)
+    });
+}
+
+/// A counter that its owner, somebody who uses it and an onlooker share is about to be dropped,
+/// while the onlooker goes as `go` does it.
+fn dropped_while_an_onlooker_goes(go: fn(&Onlookers, &AtomicUsize)) {
+    let onlookers = Arc::new(Onlookers::default());
+    let holders = Arc::new(AtomicUsize::new(3));
+    onlookers.join();
+    let onlooker = {
+        let (onlookers, holders) = (onlookers.clone(), holders.clone());
+        thread::spawn(move || go(&onlookers, &holders))
+    };
+    let is_in_use = onlookers.are_not_alone(|| holders.load(Ordering::Relaxed));
+    assert!(is_in_use, "a counter is dropped that somebody uses");
+    onlooker.join().unwrap();
+}
+
+/// As the product does it, with the holders counted as `std::sync::Arc` counts them.
+pub fn an_onlooker_that_goes_hides_nobody() {
+    dropped_while_an_onlooker_goes(|onlookers, holders| {
+        onlookers.leave();
+        holders.fetch_sub(1, Ordering::Release);
+    });
+}
+
+/// The onlooker lets go of the counter before it leaves.
+pub fn let_go_before_left() {
+    dropped_while_an_onlooker_goes(|onlookers, holders| {
+        holders.fetch_sub(1, Ordering::Release);
+        onlookers.leave();
+    });
+}
+
+/// Terms are replaced, of which a counter's onlookers are told, while one looks the terms up.
+fn replaced_while_one_comes(come: fn(&Onlookers, &AtomicUsize) -> (usize, Option<Standing>)) {
+    let onlookers = Arc::new(Onlookers::default());
+    let terms = Arc::new(AtomicUsize::new(1));
+    let replacing = {
+        let (onlookers, terms) = (onlookers.clone(), terms.clone());
+        thread::spawn(move || {
+            terms.store(2, Ordering::Release);
+            onlookers.send_away();
+        })
+    };
+    let (found, standing) = come(&onlookers, &terms);
+    replacing.join().unwrap();
+    let stands = standing.is_some_and(|standing| onlookers.still(standing));
+    assert!(!stands || found == 2, "old terms are looked at");
+}
+
+/// As the product does it.
+pub fn nobody_looks_on_by_terms_that_were_replaced() {
+    replaced_while_one_comes(|onlookers, terms| {
+        let standing = onlookers.standing();
+        (terms.load(Ordering::Acquire), standing)
+    });
+}
+
+/// The standing is read when the terms were found.
+pub fn stood_after_the_terms() {
+    replaced_while_one_comes(|onlookers, terms| {
+        (terms.load(Ordering::Acquire), onlookers.standing())
     });
 }

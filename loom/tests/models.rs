@@ -66,6 +66,16 @@ fn a_denial_ends_when_something_comes_back() {
 }
 
 #[test]
+fn an_onlooker_that_goes_hides_nobody() {
+    play(models::an_onlooker_that_goes_hides_nobody);
+}
+
+#[test]
+fn nobody_looks_on_by_terms_that_were_replaced() {
+    play(models::nobody_looks_on_by_terms_that_were_replaced);
+}
+
+#[test]
 #[should_panic(expected = "one of two gets what is enough for one")]
 fn a_compare_and_swap_that_is_a_load_and_a_store_is_found() {
     play_with(Planted::TornSwap, models::takers_never_take_more_than_was_granted);
@@ -118,4 +128,22 @@ fn a_basis_that_is_read_after_the_decision_is_found() {
 #[should_panic(expected = "a denial is repeated")]
 fn a_basis_that_is_not_ordered_with_what_it_stands_for_is_found() {
     play_with(Planted::AllRelaxed, models::a_denial_ends_when_something_comes_back);
+}
+
+#[test]
+#[should_panic(expected = "that somebody uses")]
+fn an_onlooker_that_lets_go_before_it_leaves_is_found() {
+    play(models::let_go_before_left);
+}
+
+#[test]
+#[should_panic(expected = "that somebody uses")]
+fn holders_that_are_counted_without_a_fence_are_found() {
+    play_with(Planted::NoFence, models::an_onlooker_that_goes_hides_nobody);
+}
+
+#[test]
+#[should_panic(expected = "old terms are looked at")]
+fn a_standing_that_is_read_after_the_terms_is_found() {
+    play(models::stood_after_the_terms);
 }

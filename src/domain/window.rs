@@ -69,7 +69,10 @@ impl FromStr for WindowLabel {
 }
 
 /// One window: `[start, end)`, end absent when it never ends.
+///
+/// In this order, for counters: what every check reads of it lies side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Window {
     pub label: WindowLabel,
     pub start: Timestamp,

@@ -20,6 +20,7 @@ use crate::{
         holder::{Holder, HolderSeed},
         kept_ceiling::KeptCeiling,
         message::{Ceiling, Totals},
+        onlookers::Onlookers,
         seat::Seat,
     },
 };
@@ -47,29 +48,35 @@ struct Bells {
 }
 
 /// One (tenant, meter, subject, window) of a summed meter.
+///
+/// In this order: all that a look reads, from the window's start to the figures of the cell, takes
+/// two cache lines, and only the second of them is written to by every CONSUME. The count of those
+/// who share the counter, which each of them writes to as well, is elsewhere.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Counter {
     pub key: CellKey,
-    pub window: Window,
-    pub cell: Cell,
-    /// Guards the slow side; held for a decision, never across an await.
-    slow: Mutex<Slow>,
     denials: Denials,
-    seat: Seat,
-    /// When the last answer came, milliseconds since the start of the run; 0 = never.
-    answered_at_ms: AtomicU64,
-    /// Everything was returned and told at the end of its life; it may be dropped.
-    is_retired: AtomicBool,
-    /// Units held by reservations, for display.
-    pub reserved: AtomicU64,
+    pub window: Window,
+    pub onlookers: Onlookers,
     /// When it was last used, milliseconds since the start of the run.
     used_at_ms: AtomicU64,
+    /// Units held by reservations, for display.
+    pub reserved: AtomicU64,
+    pub cell: Cell,
+    /// When the last answer came, milliseconds since the start of the run; 0 = never.
+    answered_at_ms: AtomicU64,
+    /// Guards the slow side; held for a decision, never across an await.
+    slow: Mutex<Slow>,
     /// Journal position of its latest event, as the ledger's mark counts.
     journalled_to: AtomicU64,
     /// What `journalled_to` was when it was last asked to part, all of it in the ledger.
     parted_at: AtomicU64,
     /// Units of what is undone of which the ledger knows nothing.
     refused: AtomicU64,
+    seat: Seat,
+    /// Everything was returned and told at the end of its life; it may be dropped.
+    is_retired: AtomicBool,
     /// The counter of the window after has been made.
     has_next: AtomicBool,
     /// The journal knows that this run touches the key.
@@ -122,6 +129,7 @@ impl Counter {
             slow: Mutex::new(slow),
             denials: Denials::default(),
             seat: Seat::default(),
+            onlookers: Onlookers::default(),
             answered_at_ms: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             reserved: AtomicU64::new(0),
@@ -219,6 +227,7 @@ impl Counter {
     }
 
     /// Notes a use.
+    #[inline]
     pub fn touch(&self, now: Duration) {
         let now_ms = millis(now);
         // Never back, for one who began long ago; and a place that all cores look at is not written
@@ -382,7 +391,7 @@ impl Slow {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::{mem::offset_of, pin::pin};
 
     use futures::{FutureExt, poll};
     use jiff::Timestamp;
@@ -409,6 +418,25 @@ mod tests {
     fn a_counter_and_those_who_share_it_take_no_more_than_512_bytes() {
         // Beyond, the allocator's next size is 640.
         assert!(size_of::<Counter>() + 2 * size_of::<usize>() <= 512);
+    }
+
+    #[test]
+    fn what_a_look_reads_takes_two_cache_lines() {
+        const LINE: usize = 64;
+        // Before it, in the same piece of memory, are two counts of those who share it.
+        let at = |offset| (2 * size_of::<usize>() + offset) / LINE;
+        let window = offset_of!(Counter, window);
+        let known = [
+            window + offset_of!(Window, start),
+            window + offset_of!(Window, end),
+            offset_of!(Counter, onlookers),
+            offset_of!(Counter, used_at_ms),
+            offset_of!(Counter, reserved),
+        ];
+        assert_eq!(known.map(at), [2; 5]);
+        // Its figures, of eight bytes each, come first in it.
+        let cell = offset_of!(Counter, cell);
+        assert_eq!([cell, cell + 6 * 8 - 1].map(at), [3; 2]);
     }
 
     #[tokio::test]

@@ -10,12 +10,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    answer::{Decision, answer, reason_allowed},
-    directory::tenant_state::TenantState,
+    answer::{Decision, Shown, reason_allowed},
+    counter::Counter,
+    directory::tenant_state::units_of,
     engine::Engine,
     look::own_look,
 };
-use crate::domain::quota::{DecidedBy, QuotaAnswer, QuotaReason};
+use crate::domain::{
+    catalog::compiled_plan::PlanMeter,
+    quota::{DecidedBy, QuotaAnswer, QuotaReason},
+};
 
 /// Glances with one reading of the clocks; more would be answered by times that are too old.
 const GLANCES_PER_READING: u64 = 64;
@@ -62,28 +66,28 @@ impl Glances<'_> {
         if self.engine.check_open().is_err() {
             return None;
         }
-        let known = self
-            .engine
-            .directory
-            .with_known(glance.tenant, |state| self.look_at(state, glance.meter, glance.amount));
-        let answer = known.flatten()?;
-        self.count(answer.reason);
-        Some(answer)
+        let Glance { tenant, meter, amount } = glance;
+        let look = |meter: &PlanMeter, counter: &Counter| self.look_at(meter, counter, amount);
+        let (shown, reason) = self.engine.directory.look(tenant, meter, self.now, look)?;
+        self.count(reason);
+        Some(shown.answer(Decision { reason, decided_by: DecidedBy::Memory }))
     }
 
-    fn look_at(&self, state: &TenantState, meter: &str, amount: i64) -> Option<QuotaAnswer> {
-        let terms = state.look_at_terms();
-        let (meter, units) = terms.plain_units(meter, amount)?;
-        let current = terms.current(meter);
-        let counter = current.as_ref().filter(|it| it.window.contains(self.now))?;
+    #[inline]
+    fn look_at(
+        &self,
+        meter: &PlanMeter,
+        counter: &Counter,
+        amount: i64,
+    ) -> Option<(Shown, QuotaReason)> {
+        let units = units_of(meter, amount)?;
         let own = own_look(meter, counter, units, || self.began)?;
         if !own.fits {
             return None;
         }
         counter.touch(self.began);
         let reason = reason_allowed(meter, own.figures.used.saturating_add(units));
-        let decision = Decision { reason, decided_by: DecidedBy::Memory };
-        Some(answer(meter, Some(&counter.window), own.figures, decision))
+        Some((Shown::of(meter, Some(&counter.window), own.figures), reason))
     }
 
     #[inline]

@@ -3,5 +3,5 @@
 
 pub use std::sync::{
     Mutex,
-    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence},
+    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering, fence},
 };

@@ -167,6 +167,7 @@ pub mod holds;
 pub mod kept_ceiling;
 pub mod key;
 pub mod message;
+pub mod onlookers;
 mod origin;
 mod queue;
 pub mod rate;

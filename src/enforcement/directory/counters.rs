@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::live::Live;
+use super::{live::Live, onlooker::Onlooker};
 use crate::{
     domain::{cell_key::CellKey, ids::MeterName, one_seed::OneSeed, window::Window},
     enforcement::counter::{Counter, Left},
@@ -110,12 +110,20 @@ impl Counters {
         Ok(counter)
     }
 
+    /// Somebody more who only looks at `counter`, which the caller has found here and holds.
+    pub fn onlooker(&self, counter: &Arc<Counter>) -> Onlooker {
+        // Nobody drops a counter and counts its onlookers meanwhile.
+        let _kept = self.read();
+        Onlooker::new(counter.clone())
+    }
+
     /// All live counters.
     pub fn all(&self) -> Vec<Arc<Counter>> {
         self.read().live.iter().cloned().collect()
     }
 
-    /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.
+    /// Drops the counters that are `done` and that nobody else holds to use them; `now` is the
+    /// tenant's.
     ///
     /// Whoever looks a counter up does so under the same lock, so a counter with a single holder
     /// gets no second one while it is dropped.
@@ -125,7 +133,7 @@ impl Counters {
         let is_over = |window: &Window| window.end.is_some_and(|end| end <= now);
         live.retain(|counter| {
             let is_over = is_over(&counter.window);
-            if Arc::strong_count(counter) > 1
+            if counter.onlookers.are_not_alone(|| Arc::strong_count(counter))
                 || !done(counter)
                 || (!is_over && dropped.as_ref().is_some_and(|it| it.len() >= LEFT_MAX))
             {
@@ -137,6 +145,7 @@ impl Counters {
             }
             let dropped = dropped.get_or_insert_default();
             dropped.leave(key.clone(), counter.window, now, counter.left());
+            counter.onlookers.send_away();
             false
         });
         if let Some(dropped) = dropped {

@@ -9,11 +9,14 @@ mod counters;
 mod known_grant;
 mod live;
 mod loads;
+mod looking;
+mod onlooker;
 mod settling_pools;
 mod snapshot;
 mod source;
 pub mod tenant_state;
 mod unknown;
+mod views;
 
 use std::{
     borrow::Borrow,
@@ -37,6 +40,7 @@ use self::{
     snapshot::{Snapshot, SnapshotParts},
     tenant_state::{TenantState, Terms},
     unknown::UnknownTenants,
+    views::DirectoryNumber,
 };
 pub use self::{
     counters::NoCounter,
@@ -72,6 +76,7 @@ struct KnownPlan {
 /// The tenants in memory.
 #[derive(Debug)]
 pub struct Directory {
+    number: Option<DirectoryNumber>,
     tenants: DashMap<TenantId, Arc<TenantState>, RandomState>,
     plans: DashMap<PlanVersion, Arc<KnownPlan>, RandomState>,
     catalogs: DashMap<CatalogName, Arc<CatalogInForce>, RandomState>,
@@ -98,6 +103,7 @@ impl Directory {
     /// An empty directory, filled from `source` as tenants are asked for.
     pub fn new(source: Source, seed: Arc<HolderSeed>, snapshot_path: Option<PathBuf>) -> Self {
         Self {
+            number: DirectoryNumber::next(),
             tenants: DashMap::with_hasher(RandomState::new()),
             plans: DashMap::with_hasher(RandomState::new()),
             catalogs: DashMap::with_hasher(RandomState::new()),
@@ -124,13 +130,6 @@ impl Directory {
         I: Hash + Eq + ?Sized,
     {
         self.tenants.get(tenant).map(|state| state.clone())
-    }
-
-    /// What `ask` says of the tenant, if it is in memory. It must not come back to the directory:
-    /// part of it is locked meanwhile, as nobody else counts as the tenant's holder.
-    #[inline]
-    pub fn with_known<A>(&self, tenant: &str, ask: impl FnOnce(&TenantState) -> A) -> Option<A> {
-        self.tenants.get(tenant).map(|state| ask(&state))
     }
 
     /// The tenant, loaded if need be. `field` is what the caller calls it.
@@ -392,10 +391,7 @@ impl Directory {
             let catalog = self.catalogs.get(&cell.subscription.plan.catalog);
             let Some(catalog) = catalog.map(|catalog| catalog.clone()) else { continue };
             match cell_terms(cell, &definition, catalog) {
-                Ok(terms) => {
-                    let id = terms.tenant.id.clone();
-                    self.tenants.insert(id, Arc::new(TenantState::new(terms, self.seed.clone())));
-                }
+                Ok(terms) => self.put(terms),
                 Err(error) => tracing::warn!(%error, "ignoring a pool of the snapshot"),
             }
         }
@@ -405,13 +401,18 @@ impl Directory {
             let catalog = self.catalogs.get(&version.catalog).map(|catalog| catalog.clone());
             if let Some((plan, catalog)) = plan.zip(catalog) {
                 tenant.pools.iter().for_each(|one| self.settling.note(&one.pool));
-                let id = tenant.id.clone();
-                let state =
-                    TenantState::new(Terms::new(tenant.into(), plan, catalog), self.seed.clone());
-                self.tenants.insert(id, Arc::new(state));
+                self.put(Terms::new(tenant.into(), plan, catalog));
             }
         }
         tracing::info!(tenants = self.tenants.len(), "serving from the snapshot");
+    }
+
+    fn put(&self, terms: Terms) {
+        let id = terms.tenant.id.clone();
+        let state = Arc::new(TenantState::new(terms, self.seed.clone()));
+        if let Some(before) = self.tenants.insert(id, state) {
+            before.send_onlookers_away();
+        }
     }
 
     /// Writes the snapshot if there is anything new. Blocks on the disk.

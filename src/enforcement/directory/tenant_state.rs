@@ -9,6 +9,7 @@ use super::{
     catalogs::CatalogInForce,
     counters::{Counters, NoCounter},
     known_grant::{self, KnownGrant},
+    onlooker::Onlooker,
 };
 use crate::{
     domain::{
@@ -29,7 +30,7 @@ use crate::{
     enforcement::{
         answer::Figures, counter::Counter, pool_draw::PoolPlace, rates::tenant_rates::TenantRates,
     },
-    leases::{holder::HolderSeed, message::Ceiling},
+    leases::{holder::HolderSeed, message::Ceiling, onlookers::Standing},
 };
 
 /// What a tenant may do: replaced whole when anything of it changes.
@@ -38,7 +39,7 @@ pub struct Terms {
     /// Shared with the file that it is from, where there is one.
     pub tenant: Arc<Tenant>,
     pub plan: Arc<CompiledPlan>,
-    catalog: Arc<CatalogInForce>,
+    pub(super) catalog: Arc<CatalogInForce>,
     /// Of the tenant's, where every check looks: it stands for no cell of a pool, is served, and lives by
     /// the real clock.
     is_plain: bool,
@@ -115,11 +116,11 @@ impl Terms {
         grants.iter().filter(move |known| known.is_for(subject))
     }
 
-    /// The meter called `meter`, and what `amount` counts for on it, where a limit of the plan's
-    /// is all that is to be asked: the tenant is one that callers name, is served and lives by the real
-    /// clock, the meter is added up for the whole of it, and no pool and no grant covers anything.
+    /// The meter called `meter`, where a limit of the plan's is all that is to be asked: the tenant
+    /// is one that callers name, is served and lives by the real clock, the meter is added up for the
+    /// whole of it, and no pool and no grant covers anything.
     #[inline]
-    pub fn plain_units(&self, meter: &str, amount: i64) -> Option<(&PlanMeter, u64)> {
+    pub fn plain_meter(&self, meter: &str) -> Option<&PlanMeter> {
         if !self.is_plain {
             return None;
         }
@@ -132,12 +133,14 @@ impl Terms {
         if meter.meter.kind == MeterKind::Static || meter.limit.per_subject {
             return None;
         }
-        let amount = check_amount("amount", amount).ok()?;
-        match meter.meter.aggregation {
-            Aggregation::Sum => Some((meter, amount)),
-            Aggregation::Count => Some((meter, 1)),
-            Aggregation::Max | Aggregation::Last | Aggregation::DistinctCount => None,
-        }
+        meter.meter.is_summed().then_some(meter)
+    }
+
+    /// As [`Terms::plain_meter`], with what `amount` counts for on it.
+    #[inline]
+    pub fn plain_units(&self, meter: &str, amount: i64) -> Option<(&PlanMeter, u64)> {
+        let meter = self.plain_meter(meter)?;
+        Some((meter, units_of(meter, amount)?))
     }
 
     /// The counter of the window of `meter` that was last the current one, where the limit holds
@@ -237,11 +240,29 @@ impl TenantState {
             return vec![];
         }
         let mut changed = self.all_counters();
+        changed.iter().for_each(|counter| counter.onlookers.send_away());
         changed.retain(|counter| match terms.ceiling_of(&counter.key) {
             Some(ceiling) => counter.set_ceiling(ceiling),
             None => false,
         });
         changed
+    }
+
+    /// Sends all away who found a counter by terms that are no longer in force.
+    pub fn send_onlookers_away(&self) {
+        self.all_counters().iter().for_each(|counter| counter.onlookers.send_away());
+    }
+
+    /// An onlooker of `counter`, which the caller has found by `terms`, if they are still in force.
+    pub(super) fn onlooker(
+        &self,
+        terms: &Arc<Terms>,
+        counter: &Arc<Counter>,
+    ) -> Option<(Onlooker, Standing)> {
+        // Before the terms are looked at: if they are replaced after this, it does not stand.
+        let standing = counter.onlookers.standing()?;
+        let is_in_force = Arc::ptr_eq(&self.terms.load(), terms);
+        is_in_force.then(|| (self.counters.onlooker(counter), standing))
     }
 
     /// The counter of `meter` at `now`, made when it is not there yet. A subject gets one unless
@@ -362,6 +383,17 @@ impl TenantState {
         }
         terms.pools.iter().flatten().for_each(|place| place.forget(&done));
         self.counters.drop_done(now, done);
+    }
+}
+
+/// What `amount` counts for on a plain meter.
+#[inline]
+pub fn units_of(meter: &PlanMeter, amount: i64) -> Option<u64> {
+    let amount = check_amount("amount", amount).ok()?;
+    match meter.meter.aggregation {
+        Aggregation::Sum => Some(amount),
+        Aggregation::Count => Some(1),
+        Aggregation::Max | Aggregation::Last | Aggregation::DistinctCount => None,
     }
 }
 
