@@ -1,9 +1,11 @@
 //! Generated messages: the public API and the journal's records.
 //!
-//! Nothing but plain data lives here, and how it is read; what a message means is said in `proto/`.
+//! Nothing but plain data lives here, and how it is read and written; what a message means is said
+//! in `proto/`.
 
 pub mod borrowed;
 pub mod codec;
+pub mod fields;
 pub mod json;
 pub mod time;
 pub mod wire;

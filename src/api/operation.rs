@@ -20,8 +20,7 @@ use crate::{
         invalid::{Invalid, Problems},
         operation::{DeniedBy, OperationAnswer, OperationRequest},
     },
-    journal::fields::Fields,
-    proto::v1,
+    proto::{fields::Fields, v1},
 };
 
 /// Room for what one part of an operation says.

@@ -13,6 +13,7 @@ use super::{
     owed::Owed,
     repeats::{Asked, Begun, Claim, ContentRef, Name, Remembered, Verb},
     settling::{Counted, Settling},
+    taken::TakenHere,
 };
 use crate::{
     domain::{
@@ -66,15 +67,22 @@ impl OwedAnswer {
     }
 }
 
-/// What is taken, and of what.
+/// What is to be taken, and of what.
+#[derive(Clone, Copy)]
 struct Taking<'t> {
     plain: PlainConsume<'t>,
     meter: &'t PlanMeter,
     counter: &'t Arc<Counter>,
-    /// Of what the amount counts for.
+    /// What the amount counts for.
     units: u64,
-    /// Units of it that have to be in hand: where the meter has a ceiling, all.
-    from_lease: u64,
+}
+
+/// What was taken, given back and free again unless it is counted.
+struct Both<'t> {
+    /// Of the units, where the meter has a ceiling.
+    taken: Option<TakenHere<'t>>,
+    /// Of the key, if there is one.
+    claim: Option<Claim<RecordPlace>>,
 }
 
 impl Engine {
@@ -95,32 +103,26 @@ impl Engine {
         let has_ceiling = meter.limit.ceiling().is_some();
         let durability =
             effective_durability(plain.durability, self.config.durability, has_ceiling).ok()?;
-        let from_lease = if has_ceiling { units } else { 0 };
-        let taking = Taking { plain, meter, counter, units, from_lease };
-        let claim = self.take_at_once(&taking)?;
+        let taking = Taking { plain, meter, counter, units };
+        let both = self.take_at_once(taking)?;
         let event = PlainEvent {
             key: &counter.key,
             meter: &meter.meter,
             amount: plain.amount,
-            from_lease,
+            from_lease: if has_ceiling { units } else { 0 },
             time: now,
             idempotency_key: plain.idempotency_key,
             operation: None,
         };
-        let pending = match self.hand_over(RecordRef::Plain(&[event]), durability) {
-            Ok(pending) => pending,
-            Err(error) => {
-                self.leasing.give_back(counter, from_lease);
-                return Some(Err(error));
-            }
-        };
-        Some(Ok(self.count_at_once(&taking, claim, pending, began)))
+        let handed_over = self.hand_over(RecordRef::Plain(&[event]), durability);
+        Some(handed_over.map(|pending| self.count_at_once(taking, both, pending, began)))
     }
 
     /// Claims the key, if there is one, and takes what has to be in hand. `None`: neither.
-    fn take_at_once(&self, taking: &Taking<'_>) -> Option<Option<Claim<RecordPlace>>> {
-        let Taking { plain, counter, from_lease, .. } = *taking;
-        if from_lease > counter.cell.available() {
+    fn take_at_once<'t>(&'t self, taking: Taking<'t>) -> Option<Both<'t>> {
+        let Taking { plain, meter, counter, units } = taking;
+        let has_ceiling = meter.limit.ceiling().is_some();
+        if has_ceiling && units > counter.cell.available() {
             // Before its key is claimed: it would be claimed twice.
             return None;
         }
@@ -128,12 +130,15 @@ impl Engine {
             true => None,
             false => Some(self.claim_at_once(taking)?),
         };
-        let is_taken = from_lease == 0 || self.leasing.take_bare(counter, from_lease);
-        is_taken.then_some(claim)
+        let taken = match has_ceiling {
+            true => Some(self.leasing.take_here(counter, units)?),
+            false => None,
+        };
+        Some(Both { taken, claim })
     }
 
     /// Claims the key, if nobody has used it.
-    fn claim_at_once(&self, taking: &Taking<'_>) -> Option<Claim<RecordPlace>> {
+    fn claim_at_once(&self, taking: Taking<'_>) -> Option<Claim<RecordPlace>> {
         // The counter's own copies of the names: all tenants of a plan share the plan's.
         let names = &taking.counter.key;
         let key = IdempotencyKey::new(taking.plain.idempotency_key).ok()?;
@@ -149,17 +154,20 @@ impl Engine {
     /// Counts what the journal now has.
     fn count_at_once(
         self: &Arc<Self>,
-        taking: &Taking<'_>,
-        claim: Option<Claim<RecordPlace>>,
+        taking: Taking<'_>,
+        both: Both<'_>,
         pending: Pending,
         began: Duration,
     ) -> Consumed {
-        let Taking { meter, counter, units, from_lease, .. } = *taking;
-        match from_lease {
-            0 => counter.cell.record(units),
-            taken => counter.cell.commit(taken),
+        let Taking { meter, counter, units, .. } = taking;
+        let Both { taken, claim } = both;
+        match taken {
+            Some(taken) => taken.spend(),
+            None => {
+                counter.cell.record(units);
+                self.leasing.spent(counter);
+            }
         }
-        self.leasing.spent(counter);
         counter.journalled(pending.position().into(), began);
         let figures = Figures::of(counter);
         let reason = reason_allowed(meter, figures.used);

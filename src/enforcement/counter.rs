@@ -49,9 +49,10 @@ struct Bells {
 
 /// One (tenant, meter, subject, window) of a summed meter.
 ///
-/// In this order: all that a look reads, from the window's start to the figures of the cell, takes
-/// two cache lines, and only the second of them is written to by every CONSUME. The count of those
-/// who share the counter, which each of them writes to as well, is elsewhere.
+/// In this order: what a look reads of a counter that has units in hand or no limit, from the
+/// window's start to the figures of the cell, takes two cache lines, and only the second of them is
+/// written to by every CONSUME; the first, by who begins or ends to look on. The count of those who
+/// share the counter, which each of them writes to, is elsewhere.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Counter {

@@ -77,6 +77,33 @@ impl Drop for Taken {
     }
 }
 
+/// As [`Taken`], where it stays on the stack: nobody else counts as a holder of what it is of.
+#[must_use = "dropped, it gives back what was taken"]
+pub struct TakenHere<'t> {
+    counter: &'t Arc<Counter>,
+    leasing: &'t Arc<Leasing>,
+    amount: u64,
+}
+
+impl TakenHere<'_> {
+    /// The same, for who waits before it is spent.
+    fn keep(mut self) -> Taken {
+        Taken::new(self.counter.clone(), self.leasing.clone(), mem::take(&mut self.amount))
+    }
+
+    /// Counts all of it as consumed; as [`Taken::spend`].
+    pub fn spend(mut self) {
+        self.counter.cell.commit(mem::take(&mut self.amount));
+        self.leasing.spent(self.counter);
+    }
+}
+
+impl Drop for TakenHere<'_> {
+    fn drop(&mut self) {
+        self.leasing.give_back(self.counter, self.amount);
+    }
+}
+
 /// What came of asking for units.
 #[derive(Debug)]
 pub enum Acquired {
@@ -93,24 +120,25 @@ impl Leasing {
     /// Takes `amount` from what is in hand. `None` when it is too little.
     #[inline]
     pub fn take(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> Option<Taken> {
-        let is_taken = self.take_bare(counter, amount);
-        is_taken.then(|| Taken::new(counter.clone(), self.clone(), amount))
+        self.take_here(counter, amount).map(TakenHere::keep)
     }
 
-    /// The same, for who spends it, or gives it back, before anybody is waited for. Whether it was
-    /// taken.
+    /// The same, for who spends it before anybody is waited for.
     #[inline]
-    pub fn take_bare(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) -> bool {
+    pub fn take_here<'t>(
+        self: &'t Arc<Self>,
+        counter: &'t Arc<Counter>,
+        amount: u64,
+    ) -> Option<TakenHere<'t>> {
         match counter.cell.take(amount) {
-            Take::Short => return false,
+            Take::Short => return None,
             Take::Taken => {}
             Take::TakenLow => self.wake(counter),
         }
-        true
+        Some(TakenHere { counter, leasing: self, amount })
     }
 
-    /// Gives back what was taken, and not spent.
-    pub fn give_back(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) {
+    fn give_back(self: &Arc<Self>, counter: &Arc<Counter>, amount: u64) {
         if amount > 0 && counter.cell.give_back(amount) == GivenBack::Recalled {
             self.wake(counter);
         }

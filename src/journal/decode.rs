@@ -31,13 +31,17 @@ use crate::{
     },
 };
 
-/// Counters that are remembered, at some 300 bytes each; a power of two.
+/// Counters that are remembered, most of them at some 300 bytes; a power of two.
 const REMEMBERED_MAX: usize = 1 << 13;
+/// Bytes of a counter that is remembered: of names as they mostly are.
+const REMEMBERED_BYTES_MAX: usize = 256;
 
 /// Reads the bodies of one journal's records.
+#[derive(Default)]
 pub struct Decoder {
     /// By the hash of the bytes that they were read from; the latest of those that share a place.
-    remembered: Box<[Option<Remembered>]>,
+    /// Empty until the first.
+    remembered: Vec<Option<Remembered>>,
     /// The latest: there are few.
     operation: Option<OperationName>,
 }
@@ -66,12 +70,6 @@ struct Usage<'b> {
 impl From<Unread> for BodyError {
     fn from(Unread: Unread) -> Self {
         Self::Unreadable
-    }
-}
-
-impl Default for Decoder {
-    fn default() -> Self {
-        Self { remembered: (0..REMEMBERED_MAX).map(|_| None).collect(), operation: None }
     }
 }
 
@@ -108,16 +106,21 @@ impl Decoder {
 
     /// Reads a `Counter`, unless it was read before.
     fn profile(&mut self, bytes: &[u8]) -> Result<Arc<Profile>, BodyError> {
+        if bytes.len() > REMEMBERED_BYTES_MAX {
+            return Ok(Arc::new(Profile::read(bytes)?));
+        }
+        if self.remembered.is_empty() {
+            self.remembered.resize_with(REMEMBERED_MAX, || None);
+        }
         // The low bits choose among as many places as there are.
-        let place = xxh3_64(bytes) as usize % REMEMBERED_MAX;
-        if let Some(known) = &self.remembered[place]
+        let place = &mut self.remembered[xxh3_64(bytes) as usize % REMEMBERED_MAX];
+        if let Some(known) = place
             && *known.bytes == *bytes
         {
             return Ok(known.profile.clone());
         }
         let profile = Arc::new(Profile::read(bytes)?);
-        let remembered = Remembered { bytes: bytes.into(), profile: profile.clone() };
-        self.remembered[place] = Some(remembered);
+        *place = Some(Remembered { bytes: bytes.into(), profile: profile.clone() });
         Ok(profile)
     }
 }
@@ -257,18 +260,16 @@ fn property(value: Value<'_>) -> Result<(String, String), Unread> {
 }
 
 fn reservation_id(value: Value<'_>) -> Result<ReservationId, BodyError> {
-    let (mut run, mut number) = (Uuid::nil(), 0);
+    let (mut run, mut number) = (None, 0);
     let mut fields = Fields(value.bytes()?);
     while let Some((tag, value)) = fields.read()? {
         match tag {
-            1 => {
-                run = Uuid::from_slice(value.bytes()?).map_err(|_| BodyError::Missing("run"))?;
-            }
+            1 => run = Uuid::from_slice(value.bytes()?).ok(),
             2 => number = value.number()?,
             _ => {}
         }
     }
-    Ok(ReservationId { run: RunId(run), number })
+    Ok(ReservationId { run: RunId(run.ok_or(BodyError::Missing("run"))?), number })
 }
 
 #[cfg(test)]
@@ -359,8 +360,10 @@ mod tests {
     fn what_a_later_version_adds_is_passed_over() {
         let record = Record::Usage(vec![samples::event("acme", Some("k"), 7)]);
         let (kind, mut body) = encoded(&record);
-        // Field 9, a number, and field 10, some bytes.
+        // A number, some bytes, and what has 8 and 4 bytes.
         body.extend([9 << 3, 5, 10 << 3 | 2, 1, 0]);
+        body.extend([11 << 3 | 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        body.extend([12 << 3 | 5, 0xff, 0xff, 0xff, 0xff]);
         assert_eq!(Decoder::default().decode(kind, &body).unwrap(), Some(record));
     }
 }

@@ -1,7 +1,7 @@
 //! Records to messages, without the messages: their fields are written as they lie.
 //!
 //! The numbers of fields are those of `proto/tollgate/journal/v1/journal.proto`. What is read back is
-//! what was written, as `convert` tests.
+//! what was written, as `decode` tests.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -9,15 +9,17 @@ use jiff::Timestamp;
 
 use super::{
     convert::aggregation_to_wire,
-    fields::Fields,
     frame::Kind,
     record::{PlainEvent, RecordRef},
 };
-use crate::domain::{
-    cell_key::CellKey,
-    meter::Aggregation,
-    reservation::ReservationId,
-    usage::{Part, UsageEvent},
+use crate::{
+    domain::{
+        cell_key::CellKey,
+        meter::Aggregation,
+        reservation::ReservationId,
+        usage::{Part, UsageEvent},
+    },
+    proto::fields::Fields,
 };
 
 /// Appends the record's body to `body` and says its kind.

@@ -58,7 +58,6 @@ pub mod error;
 mod fatal;
 #[cfg(test)]
 pub(crate) mod faulty;
-pub mod fields;
 pub mod files;
 pub mod frame;
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub fn take_varint(rest: &mut &[u8]) -> Result<u64, Unread> {
 }
 
 const VARINT: u32 = WireType::Varint as u32;
+const SIXTY_FOUR_BIT: u32 = WireType::SixtyFourBit as u32;
+const THIRTY_TWO_BIT: u32 = WireType::ThirtyTwoBit as u32;
 const LENGTH_DELIMITED: u32 = WireType::LengthDelimited as u32;
 
 /// A field's value.
@@ -27,6 +29,8 @@ const LENGTH_DELIMITED: u32 = WireType::LengthDelimited as u32;
 pub enum Value<'m> {
     Number(u64),
     Bytes(&'m [u8]),
+    /// Of 4 or 8 bytes: of no field that is read here.
+    Fixed,
 }
 
 impl<'m> Value<'m> {
@@ -34,7 +38,7 @@ impl<'m> Value<'m> {
     pub fn number(self) -> Result<u64, Unread> {
         match self {
             Self::Number(number) => Ok(number),
-            Self::Bytes(_) => Err(Unread),
+            Self::Bytes(_) | Self::Fixed => Err(Unread),
         }
     }
 
@@ -42,7 +46,7 @@ impl<'m> Value<'m> {
     pub fn bytes(self) -> Result<&'m [u8], Unread> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Number(_) => Err(Unread),
+            Self::Number(_) | Self::Fixed => Err(Unread),
         }
     }
 
@@ -66,17 +70,17 @@ impl<'m> Fields<'m> {
         }
         let key = u32::try_from(take_varint(rest)?).map_err(|_| Unread)?;
         let (tag, kind) = (key >> 3, key & 7);
-        let number = take_varint(rest)?;
-        match kind {
-            VARINT => Ok(Some((tag, Value::Number(number)))),
-            LENGTH_DELIMITED => {
-                let bytes = usize::try_from(number).map_err(|_| Unread)?;
-                let (value, after) = rest.split_at_checked(bytes).ok_or(Unread)?;
-                *rest = after;
-                Ok(Some((tag, Value::Bytes(value))))
-            }
-            _ => Err(Unread),
-        }
+        let bytes = match kind {
+            VARINT => return Ok(Some((tag, Value::Number(take_varint(rest)?)))),
+            LENGTH_DELIMITED => usize::try_from(take_varint(rest)?).map_err(|_| Unread)?,
+            SIXTY_FOUR_BIT => 8,
+            THIRTY_TWO_BIT => 4,
+            _ => return Err(Unread),
+        };
+        let (value, after) = rest.split_at_checked(bytes).ok_or(Unread)?;
+        *rest = after;
+        let value = if kind == LENGTH_DELIMITED { Value::Bytes(value) } else { Value::Fixed };
+        Ok(Some((tag, value)))
     }
 }
 

@@ -110,11 +110,12 @@ impl Counters {
         Ok(counter)
     }
 
-    /// Somebody more who only looks at `counter`, which the caller has found here and holds.
-    pub fn onlooker(&self, counter: &Arc<Counter>) -> Onlooker {
+    /// Somebody more who only looks at `counter`, which the caller has found here and holds. `None`:
+    /// counters are being dropped, which may take long.
+    pub fn onlooker(&self, counter: &Arc<Counter>) -> Option<Onlooker> {
         // Nobody drops a counter and counts its onlookers meanwhile.
-        let _kept = self.read();
-        Onlooker::new(counter.clone())
+        let _kept = self.kept.try_read().ok()?;
+        Some(Onlooker::new(counter.clone()))
     }
 
     /// All live counters.
@@ -145,6 +146,8 @@ impl Counters {
             }
             let dropped = dropped.get_or_insert_default();
             dropped.leave(key.clone(), counter.window, now, counter.left());
+            // Before it is out of `live`, but nobody finds it any more: who could has a share of it,
+            // with which it would have been kept.
             counter.onlookers.send_away();
             false
         });

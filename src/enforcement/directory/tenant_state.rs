@@ -232,6 +232,8 @@ impl TenantState {
     pub fn replace_terms(&self, terms: Terms) -> Vec<Arc<Counter>> {
         let terms = Arc::new(terms);
         let is_older = |known: &Terms| terms.tenant.version < known.tenant.version;
+        // Listed before: no lock is waited for between the new terms and those who look by the old.
+        let looked_at = self.all_counters();
         let before = self.terms.rcu(|known| match is_older(known) {
             true => known.clone(),
             false => terms.clone(),
@@ -239,7 +241,9 @@ impl TenantState {
         if is_older(&before) {
             return vec![];
         }
+        looked_at.iter().for_each(|counter| counter.onlookers.send_away());
         let mut changed = self.all_counters();
+        // Once more, for those that were made meanwhile.
         changed.iter().for_each(|counter| counter.onlookers.send_away());
         changed.retain(|counter| match terms.ceiling_of(&counter.key) {
             Some(ceiling) => counter.set_ceiling(ceiling),
@@ -262,7 +266,8 @@ impl TenantState {
         // Before the terms are looked at: if they are replaced after this, it does not stand.
         let standing = counter.onlookers.standing()?;
         let is_in_force = Arc::ptr_eq(&self.terms.load(), terms);
-        is_in_force.then(|| (self.counters.onlooker(counter), standing))
+        let onlooker = is_in_force.then(|| self.counters.onlooker(counter))??;
+        Some((onlooker, standing))
     }
 
     /// The counter of `meter` at `now`, made when it is not there yet. A subject gets one unless

@@ -10,9 +10,9 @@
 //!
 //! Views are a thread's, of whatever directories it asks: each names its own. There are at most
 //! [`PLACES_MAX`] of them, two for each hash; of others that come, some put the older of the two
-//! out. A thread begins with few places, and gets more once many were taken. What a view has in
-//! hand stays in memory until its place is needed, of a thread that asks no more, too: that is at
-//! most so many counters.
+//! out. A thread begins with few places, and gets more once so many looks have found none. What a
+//! view has in hand stays in memory until it is found sent away, one place with each that is kept,
+//! or its place is needed; of a thread that asks no more, for good: at most so many counters.
 
 use std::{
     cell::RefCell,
@@ -47,7 +47,7 @@ const CROWDED_PER_KEPT: usize = 4;
 const NAME_BYTES: usize = 37;
 
 thread_local! {
-    static VIEWS: RefCell<Views> = const { RefCell::new(Views { places: vec![], crowded: 0 }) };
+    static VIEWS: RefCell<Views> = const { RefCell::new(Views { places: vec![], swept: 0, crowded: 0 }) };
 }
 
 /// Tells directories apart. Never given twice.
@@ -93,7 +93,8 @@ pub(super) fn look<A>(
     let look = |views: &RefCell<Views>| {
         let views = views.try_borrow().ok()?;
         let view = views.find(sought)?;
-        // Before the figures are read: until it was sent away, the view was right.
+        // Before the figures are read: until it was sent away, what the view says was in force when
+        // a change began.
         let is_current = view.counter.window.contains(now) && view.stands();
         is_current.then(|| view.meter()).flatten().map(|meter| ask(meter, &view.counter))
     };
@@ -115,6 +116,8 @@ pub(super) fn keep(sought: Sought<'_>, found: &Candidate<'_>) {
 struct Views {
     /// None until the first is kept; a power of two.
     places: Vec<Place>,
+    /// Which place is looked at next for a view that was sent away.
+    swept: usize,
     /// How many have found both of theirs taken, since there have been so many.
     crowded: usize,
 }
@@ -139,16 +142,33 @@ struct View {
 impl Views {
     #[inline]
     fn find(&self, sought: Sought<'_>) -> Option<&View> {
+        if self.places.is_empty() {
+            return None;
+        }
         let first = first_way(sought.hash, self.places.len());
         let ways = self.places.get(first..first + WAYS)?;
         ways.iter().filter_map(|place| place.0.as_ref()).find(|view| view.is_of(sought))
     }
 
+    /// Lets go of what one place has in hand, if it was sent away.
+    fn sweep(&mut self) {
+        self.swept += 1;
+        if self.swept >= self.places.len() {
+            self.swept = 0;
+        }
+        if let Some(Place(place)) = self.places.get_mut(self.swept)
+            && place.as_ref().is_some_and(|view| !view.stands())
+        {
+            *place = None;
+        }
+    }
+
     fn keep(&mut self, sought: Sought<'_>, found: &Candidate<'_>) {
+        self.sweep();
         if self.crowded >= self.places.len() && self.places.len() < PLACES_MAX {
             let places = (self.places.len() * 4).clamp(PLACES_AT_FIRST, PLACES_MAX);
             // What was in view is looked up once more.
-            *self = Self { places: vec![], crowded: 0 };
+            *self = Self { places: vec![], swept: 0, crowded: 0 };
             self.places.resize_with(places, Place::default);
         }
         let first = first_way(sought.hash, self.places.len());

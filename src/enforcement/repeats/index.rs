@@ -188,16 +188,17 @@ impl<P: Clone> Repeats<P> {
         while let Some(next) = keys.get(claimed) {
             let number = asked(next).0.shard();
             let is_of_shard = |key: &&'k K| asked(key).0.shard() == number;
-            let of_shard = keys[claimed..].iter().take_while(is_of_shard).count();
-            let of_shard = &keys[claimed..][..of_shard];
+            let rest = &keys[claimed..];
             let mut shard = self.index.shard(number);
             let is_fresh = |key: &&'k K| {
                 let (hash, asked) = asked(key);
                 shard.find(hash, &asked.name).is_none()
             };
-            let fresh = of_shard.iter().take_while(is_fresh).count();
+            // Not all of the shard are counted first: each that is not fresh would count them again.
+            let fresh = rest.iter().take_while(is_of_shard).take_while(is_fresh).count();
+            let is_stopped = rest.get(fresh).is_some_and(|key| is_of_shard(&key));
             let room = self.index.take_room(fresh);
-            for key in &of_shard[..room] {
+            for key in &rest[..room] {
                 let (hash, asked) = asked(key);
                 claim.more.push(shard.insert(hash, &asked));
             }
@@ -205,7 +206,7 @@ impl<P: Clone> Repeats<P> {
             claimed += room;
             if room < fresh {
                 self.index.rotate();
-            } else if fresh < of_shard.len() {
+            } else if is_stopped {
                 break;
             }
         }
@@ -234,8 +235,9 @@ impl<P: Clone> Repeats<P> {
     /// Keys that are remembered or in hand.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        let len = |shard: MutexGuard<'_, Shard<P>>| shard.young.len() + shard.old.len();
-        (0..SHARDS).map(|number| len(self.index.shard(number))).sum()
+        // All at one time: those of a shard may be forgotten while another gets as many.
+        let shards: Vec<_> = (0..SHARDS).map(|number| self.index.shard(number)).collect();
+        shards.iter().map(|shard| shard.young.len() + shard.old.len()).sum()
     }
 }
 
@@ -260,11 +262,10 @@ impl<P: Clone> Index<P> {
         if self.inserted.load(Ordering::Relaxed) < self.generation_entries_max {
             return;
         }
-        for number in 0..self.shards.len() {
-            let aged = self.shard(number).rotate();
-            // What has been inserted meanwhile into shards that were before this one counts on.
-            self.inserted.fetch_sub(aged, Ordering::Relaxed);
-        }
+        // There is no room before all have rotated: what came meanwhile would be old in some shards,
+        // and more than the old generation may have.
+        let aged = (0..self.shards.len()).map(|number| self.shard(number).rotate()).sum();
+        self.inserted.fetch_sub(aged, Ordering::Relaxed);
     }
 
     /// Settles the keys at `places`, neighbours of one shard at once, and lets those go on who wait

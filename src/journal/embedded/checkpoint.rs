@@ -33,9 +33,8 @@ use crate::{
             BodyError, aggregation_from_wire, aggregation_to_wire, key_from_wire, time_from_wire,
         },
         encode::write_cell_key,
-        fields::Fields,
     },
-    proto::journal as wire,
+    proto::{fields::Fields, journal as wire},
 };
 
 const MAGIC: &[u8; 8] = b"TGCHKPT\n";

@@ -13,8 +13,7 @@ use prost::Message;
 
 use crate::{
     domain::usage::{UsageEvent, operation_content},
-    journal::fields::Fields,
-    proto::journal as wire,
+    proto::{fields::Fields, journal as wire},
 };
 
 /// Keys that are kept, and forgotten, in one piece of memory.

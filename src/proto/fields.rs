@@ -1,5 +1,5 @@
-//! Fields of Protobuf messages, written from borrowed values: what is journalled is not copied into
-//! messages first.
+//! Fields of Protobuf messages, written from borrowed values: what is journalled, or answered in
+//! maps, is not copied into messages first.
 //!
 //! As proto3 has it, a number that is 0 is left out; texts are written whenever they are given.
 
@@ -7,7 +7,7 @@ use std::io::Write;
 
 use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
-use crate::proto::wire::{put_key, put_varint};
+use super::wire::{put_key, put_varint};
 
 /// Appends a message's fields to a buffer.
 pub struct Fields<'b>(pub &'b mut Vec<u8>);
