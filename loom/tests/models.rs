@@ -131,12 +131,6 @@ fn a_basis_that_is_not_ordered_with_what_it_stands_for_is_found() {
 }
 
 #[test]
-#[should_panic(expected = "old terms are looked at")]
-fn onlookers_that_are_not_ordered_with_the_terms_are_found() {
-    play_with(Planted::AllRelaxed, models::nobody_looks_on_by_terms_that_were_replaced);
-}
-
-#[test]
 #[should_panic(expected = "that somebody uses")]
 fn an_onlooker_that_lets_go_before_it_leaves_is_found() {
     play(models::let_go_before_left);
