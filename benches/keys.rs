@@ -98,19 +98,14 @@ impl<'a> Lines<'a> {
                 group.throughput(Throughput::Elements(threads));
                 group.bench_function(BenchmarkId::new(name, threads), |bencher| {
                     bencher.iter_custom(|calls| {
-                        beside_each_other(threads, &|thread, start| {
+                        beside_each_other(threads, &|thread| {
                             let _inside = self.runtime.enter();
                             // Each begins elsewhere.
                             let first = DRAWS as u64 / threads * thread;
                             let mut call = caller(&self.askers[thread as usize]);
-                            // A server's threads live long, and have what each keeps by itself.
-                            order.draws.iter().for_each(|key| call(*key));
-                            start.wait();
-                            let began = Instant::now();
                             for turn in first..first + calls {
                                 call(order.draws[turn as usize % DRAWS]);
                             }
-                            (began, Instant::now())
                         })
                     });
                 });
@@ -121,13 +116,15 @@ impl<'a> Lines<'a> {
 }
 
 /// How long it takes so many threads to do `work`, each with its number, from the first one's start
-/// to the last one's end. Each waits for the others when it is ready, and says when it worked.
-fn beside_each_other(
-    threads: u64,
-    work: &(impl Fn(u64, &Barrier) -> (Instant, Instant) + Sync),
-) -> Duration {
+/// to the last one's end.
+fn beside_each_other(threads: u64, work: &(impl Fn(u64) + Sync)) -> Duration {
     let start = &Barrier::new(threads as usize);
-    let run = |thread| work(thread, start);
+    let run = |thread| {
+        start.wait();
+        let began = Instant::now();
+        work(thread);
+        (began, Instant::now())
+    };
     let spans: Vec<_> = thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
         running.into_iter().map(|one| one.join().expect("no call panics")).collect()
