@@ -90,8 +90,8 @@ pub fn operation_response(answer: OperationAnswer) -> v1::CheckResponse {
     }
 }
 
-/// An answer's message, encoded. Its maps are written as they come, which is a fifth of what it
-/// takes to make maps of them first.
+/// An answer's message, encoded. Its maps are written as they come: nobody looks anything up in
+/// them, and to make them would be work for nothing.
 pub fn encoded_response(mut answer: OperationAnswer) -> Vec<u8> {
     const RATE_LIMITS: u32 = 4;
     const QUOTAS: u32 = 5;
