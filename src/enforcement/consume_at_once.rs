@@ -173,7 +173,7 @@ impl Engine {
         let reason = reason_allowed(meter, figures.used);
         let decision = Decision { reason, decided_by: DecidedBy::Memory };
         let answer = answer(meter, Some(&counter.window), figures, decision);
-        let mut settling = Settling::new(claim.into_iter().collect());
+        let mut settling = Settling::new(claim);
         let remembered = || Some(Remembered::Quota(answer.clone()));
         settling.answered(remembered, Some(pending.place()));
         if pending.is_resolved() {

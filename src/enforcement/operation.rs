@@ -199,7 +199,7 @@ impl Engine {
     ) -> Result<Result<Settling, OperationAnswer>, EngineError> {
         let request = asked.request;
         let (Some(key), true) = (&request.idempotency_key, request.mode != QuotaMode::Check) else {
-            return Ok(Ok(Settling::new(vec![])));
+            return Ok(Ok(Settling::new(None)));
         };
         let amount = |part: &Part<'_>| (part.meter.clone(), part.amount);
         let content = Content::Operation {
@@ -213,7 +213,7 @@ impl Engine {
         };
         let mut patience = Patience::default();
         match self.claim((&request.tenant, key), verb, &content, &mut patience).await? {
-            Begun::Fresh(claim) => Ok(Ok(Settling::new(vec![claim]))),
+            Begun::Fresh(claim) => Ok(Ok(Settling::new(Some(claim)))),
             Begun::Conflict(other) => {
                 Err(EngineError::IdempotencyConflict(conflict("idempotency_key", &other).into()))
             }

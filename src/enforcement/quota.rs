@@ -168,7 +168,7 @@ impl Engine {
         durability: Durability,
     ) -> Result<Result<Settling, QuotaAnswer>, EngineError> {
         let Some(key) = asked.said.idempotency_key else {
-            return Ok(Ok(Settling::new(vec![])));
+            return Ok(Ok(Settling::new(None)));
         };
         let content = super::repeats::Content::Units {
             meter: asked.meter.meter.name.clone(),
@@ -182,7 +182,7 @@ impl Engine {
         let tenant = &asked.terms.tenant.id;
         let mut patience = Patience::default();
         match self.claim((tenant, key), verb, &content, &mut patience).await? {
-            super::repeats::Begun::Fresh(claim) => Ok(Ok(Settling::new(vec![claim]))),
+            super::repeats::Begun::Fresh(claim) => Ok(Ok(Settling::new(Some(claim)))),
             super::repeats::Begun::Conflict(other) => {
                 Err(EngineError::IdempotencyConflict(conflict("idempotency_key", &other).into()))
             }

@@ -232,8 +232,8 @@ impl Engine {
                 number.next().is_some_and(|number| drop_numbers.binary_search(&number).is_err())
             });
         }
-        let claims = Some(claim).filter(|claim| !claim.is_empty());
-        Ok((labelled, repeats, Settling::new(claims.into_iter().collect()), latest))
+        let claim = Some(claim).filter(|claim| !claim.is_empty());
+        Ok((labelled, repeats, Settling::new(claim), latest))
     }
 
     /// Finds out what else than its own counter each event counts on: where a level comes free that

@@ -24,7 +24,7 @@ use crate::{
 /// until the record's fate is known.
 #[derive(Debug)]
 pub struct Settling {
-    claims: Vec<Claim<RecordPlace>>,
+    claim: Option<Claim<RecordPlace>>,
     /// Of its own: only requests with keys have one, and it is large.
     first: Option<Box<FirstAnswer<RecordPlace>>>,
     /// Of one event; a check has no more, and needs no vector for it.
@@ -41,9 +41,9 @@ pub struct Counted {
 }
 
 impl Settling {
-    /// Of a request with these keys; none is fine.
-    pub fn new(claims: Vec<Claim<RecordPlace>>) -> Self {
-        Self { claims, first: None, first_counted: None, more_counted: vec![] }
+    /// Of a request with this claim on its keys, if it has any.
+    pub fn new(claim: Option<Claim<RecordPlace>>) -> Self {
+        Self { claim, first: None, first_counted: None, more_counted: vec![] }
     }
 
     /// The journal has the record: from now on this is the answer, if there are keys to give it to.
@@ -52,7 +52,7 @@ impl Settling {
         answer: impl FnOnce() -> Option<Remembered>,
         place: Option<RecordPlace>,
     ) {
-        if !self.claims.is_empty() {
+        if self.claim.is_some() {
             self.first = Some(Box::new(FirstAnswer { answer: answer(), place }));
         }
     }
@@ -83,10 +83,8 @@ impl Settling {
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        if let Some(first) = &self.first {
-            for claim in self.claims.drain(..) {
-                claim.answer((**first).clone());
-            }
+        if let (Some(claim), Some(first)) = (self.claim.take(), self.first.take()) {
+            claim.answer(*first);
         }
     }
 }
