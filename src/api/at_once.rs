@@ -6,7 +6,7 @@ use http::Extensions;
 use prost::Message;
 use tonic::Status;
 
-use super::{fields, quota::quota_response};
+use super::{fields, operation::encoded_allowed, quota::quota_response};
 use crate::{
     domain::ids::TenantId,
     enforcement::{
@@ -14,9 +14,10 @@ use crate::{
         engine::Engine,
         error::EngineError,
         glance::{Glance, Glances},
+        operation_at_once::{Operated, PlainOperation},
     },
     proto::{
-        borrowed::PlainQuota,
+        borrowed::{PlainCheck, PlainQuota},
         v1::{CheckQuotaResponse, CheckRequest, Mode, tollgate_service_server::TollgateService},
     },
 };
@@ -32,6 +33,12 @@ pub trait AnswersAtOnce: TollgateService {
 
     /// Decides a CONSUME, if that can be done at once; as [`AnswersAtOnce::begin_looks`] otherwise.
     fn consume_at_once(&self, call: &Extensions, plain: &PlainQuota<'_>) -> Option<MayConsume> {
+        let _ = (call, plain);
+        None
+    }
+
+    /// Decides an operation that consumes; the same.
+    fn operate_at_once(&self, call: &Extensions, plain: &PlainCheck<'_>) -> Option<MayOperate> {
         let _ = (call, plain);
         None
     }
@@ -54,6 +61,9 @@ pub type EncodedAnswer = Result<tonic::Response<Vec<u8>>, Status>;
 /// What came of a CONSUME that was decided at once.
 pub type MayConsume = Result<Consumed, EngineError>;
 
+/// What came of an operation that was decided at once; its answer's message is encoded.
+pub type MayOperate = Result<Operated<Vec<u8>>, EngineError>;
+
 /// Decides a CONSUME with `engine`.
 pub fn consume_with(engine: &Arc<Engine>, plain: &PlainQuota<'_>) -> Option<MayConsume> {
     let PlainQuota { tenant, meter, amount, mode, idempotency_key, durability } = *plain;
@@ -62,6 +72,17 @@ pub fn consume_with(engine: &Arc<Engine>, plain: &PlainQuota<'_>) -> Option<MayC
     }
     let durability = fields::durability(durability.into()).ok()?;
     engine.consume_at_once(PlainConsume { tenant, meter, amount, idempotency_key, durability })
+}
+
+/// Decides an operation with `engine`.
+pub fn operate_with(engine: &Arc<Engine>, plain: &PlainCheck<'_>) -> Option<MayOperate> {
+    let PlainCheck { tenant, operation, ref amounts, mode, idempotency_key, durability } = *plain;
+    if mode != Mode::Consume {
+        return None;
+    }
+    let durability = fields::durability(durability.into()).ok()?;
+    let plain = PlainOperation { tenant, operation, amounts, idempotency_key, durability };
+    engine.operate_at_once(plain, encoded_allowed)
 }
 
 /// What answers the looks of one call, as they come. Not to be kept while anybody is waited for.

@@ -1,6 +1,6 @@
 //! `Check`.
 
-use std::{collections::BTreeMap, mem::take};
+use std::{borrow::Borrow, collections::BTreeMap, mem::take};
 
 use prost::Message;
 
@@ -14,17 +14,20 @@ use super::{
 use crate::{
     domain::{
         amount::check_amount,
-        catalog::names::OperationName,
+        catalog::names::{OperationName, RateName},
         features::query::check_attributes,
         ids::{MeterName, TenantId},
         invalid::{Invalid, Problems},
         operation::{DeniedBy, OperationAnswer, OperationRequest},
+        quota::QuotaAnswer,
+        rate::RateAnswer,
     },
+    enforcement::operation_at_once::AllowedOperation,
     proto::{fields::Fields, v1},
 };
 
-/// Room for what one part of an operation says.
-const ANSWER_BYTES: usize = 96;
+/// Room for what most operations say.
+const ANSWER_BYTES: usize = 384;
 /// Most meters that one request may name.
 const AMOUNTS_MAX: usize = 100;
 
@@ -93,13 +96,28 @@ pub fn operation_response(answer: OperationAnswer) -> v1::CheckResponse {
 /// An answer's message, encoded. Its maps are written as they come: nobody looks anything up in
 /// them, and to make them would be work for nothing.
 pub fn encoded_response(mut answer: OperationAnswer) -> Vec<u8> {
+    let (rates, quotas) = (take(&mut answer.rates), take(&mut answer.quotas));
+    encoded(&without_maps(answer), rates, quotas)
+}
+
+/// The same of an operation that was allowed from memory.
+pub fn encoded_allowed(allowed: AllowedOperation<'_>) -> Vec<u8> {
+    let AllowedOperation { features, rates, quotas } = allowed;
+    let answer = OperationAnswer { features, ..OperationAnswer::empty() };
+    encoded(&without_maps(answer), rates, quotas)
+}
+
+fn encoded<M: Borrow<MeterName>>(
+    answer: &v1::CheckResponse,
+    rates: Vec<(RateName, RateAnswer)>,
+    quotas: Vec<(M, QuotaAnswer)>,
+) -> Vec<u8> {
     const RATE_LIMITS: u32 = 4;
     const QUOTAS: u32 = 5;
     const NAME: u32 = 1;
     const ANSWER: u32 = 2;
-    let (rates, quotas) = (take(&mut answer.rates), take(&mut answer.quotas));
-    let mut encoded = Vec::with_capacity(ANSWER_BYTES * (2 + rates.len() + quotas.len()));
-    without_maps(answer).encode_raw(&mut encoded);
+    let mut encoded = Vec::with_capacity(ANSWER_BYTES);
+    answer.encode_raw(&mut encoded);
     let mut fields = Fields(&mut encoded);
     for (name, rate) in rates {
         fields.message(RATE_LIMITS, |entry| {
@@ -107,9 +125,9 @@ pub fn encoded_response(mut answer: OperationAnswer) -> Vec<u8> {
             entry.message(ANSWER, |fields| rate_response(rate).encode_raw(fields.0));
         });
     }
-    for (name, quota) in quotas {
+    for (meter, quota) in quotas {
         fields.message(QUOTAS, |entry| {
-            entry.text(NAME, name.as_str());
+            entry.text(NAME, meter.borrow().as_str());
             entry.message(ANSWER, |fields| quota_response(quota).encode_raw(fields.0));
         });
     }
@@ -142,10 +160,9 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        catalog::names::RateName,
         ids::FeatureName,
-        quota::{DecidedBy, QuotaAnswer, QuotaReason},
-        rate::{RateAnswer, RateReason, RateStanding},
+        quota::{DecidedBy, QuotaReason},
+        rate::{RateReason, RateStanding},
         remedy::Remedy,
     };
 

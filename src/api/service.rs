@@ -9,7 +9,9 @@ use tonic::{Extensions, Request, Response, Status, Streaming, codegen::BoxStream
 use super::{
     access::guarded::messages,
     any_check::{any_result, check_batch},
-    at_once::{AnswersAtOnce, AtOnce, EncodedAnswer, MayConsume, consume_with},
+    at_once::{
+        AnswersAtOnce, AtOnce, EncodedAnswer, MayConsume, MayOperate, consume_with, operate_with,
+    },
     check_stream::check_stream,
     emergency::{emergency_request, emergency_response},
     feature::{feature_query, feature_response, features_query, features_response},
@@ -26,7 +28,7 @@ use super::{
 use crate::{
     domain::{invalid::Problems, operation::OperationAnswer},
     enforcement::{engine::Engine, error::EngineError},
-    proto::borrowed::PlainQuota,
+    proto::borrowed::{PlainCheck, PlainQuota},
     proto::v1::{
         AnyCheck, AnyCheckResult, CheckBatchRequest, CheckBatchResponse, CheckFeatureRequest,
         CheckFeatureResponse, CheckQuotaRequest, CheckQuotaResponse, CheckRateLimitRequest,
@@ -78,6 +80,10 @@ impl AnswersAtOnce for EngineService {
 
     fn consume_at_once(&self, _: &Extensions, plain: &PlainQuota<'_>) -> Option<MayConsume> {
         consume_with(&self.engine, plain)
+    }
+
+    fn operate_at_once(&self, _: &Extensions, plain: &PlainCheck<'_>) -> Option<MayOperate> {
+        operate_with(&self.engine, plain)
     }
 
     async fn check_encoded(&self, request: Request<CheckRequest>) -> EncodedAnswer {

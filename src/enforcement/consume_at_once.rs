@@ -6,27 +6,20 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    answer::{Decision, Figures, answer, reason_allowed},
-    counter::Counter,
     engine::{Engine, effective_durability},
     error::EngineError,
     owed::Owed,
+    plain_part::{PlainPart, PlainTaken},
     repeats::{Asked, Begun, Claim, ContentRef, Name, Remembered, Verb},
-    settling::{Counted, Settling},
-    taken::TakenHere,
+    settling::Settling,
 };
 use crate::{
     domain::{
-        catalog::compiled_plan::PlanMeter,
-        ids::IdempotencyKey,
-        quota::{DecidedBy, QuotaAnswer},
+        ids::{IdempotencyKey, TenantId},
+        quota::QuotaAnswer,
         usage::Durability,
     },
-    journal::{
-        Pending,
-        position::RecordPlace,
-        record::{PlainEvent, RecordRef},
-    },
+    journal::{Pending, position::RecordPlace, record::RecordRef},
 };
 
 /// A CONSUME for the whole tenant, by names that need not be any.
@@ -62,25 +55,15 @@ impl OwedAnswer {
     pub async fn acknowledged(self) -> Result<QuotaAnswer, EngineError> {
         let Self { began, answer, mut owed } = self;
         owed.acknowledged().await?;
-        owed.engine.count_consumed(&answer, began);
+        let took = owed.engine.leasing.now().saturating_sub(began);
+        owed.engine.count_consumed(&answer, took);
         Ok(answer)
     }
 }
 
-/// What is to be taken, and of what.
-#[derive(Clone, Copy)]
-struct Taking<'t> {
-    plain: PlainConsume<'t>,
-    meter: &'t PlanMeter,
-    counter: &'t Arc<Counter>,
-    /// What the amount counts for.
-    units: u64,
-}
-
 /// What was taken, given back and free again unless it is counted.
 struct Both<'t> {
-    /// Of the units, where the meter has a ceiling.
-    taken: Option<TakenHere<'t>>,
+    taken: PlainTaken<'t>,
     /// Of the key, if there is one.
     claim: Option<Claim<RecordPlace>>,
 }
@@ -100,51 +83,50 @@ impl Engine {
         let now = self.clock.now();
         let current = terms.current(meter);
         let counter = current.as_ref().filter(|it| it.window.contains(now))?;
-        let has_ceiling = meter.limit.ceiling().is_some();
+        let part = PlainPart { meter, counter, amount: plain.amount, units };
+        let is_bounded = part.is_bounded();
         let durability =
-            effective_durability(plain.durability, self.config.durability, has_ceiling).ok()?;
-        let taking = Taking { plain, meter, counter, units };
-        let both = self.take_at_once(taking)?;
-        let event = PlainEvent {
-            key: &counter.key,
-            meter: &meter.meter,
-            amount: plain.amount,
-            from_lease: if has_ceiling { units } else { 0 },
-            time: now,
-            idempotency_key: plain.idempotency_key,
-            operation: None,
-        };
+            effective_durability(plain.durability, self.config.durability, is_bounded).ok()?;
+        let both = self.take_at_once(part, plain.idempotency_key)?;
+        let event = part.event(now, plain.idempotency_key);
         let handed_over = self.hand_over(RecordRef::Plain(&[event]), durability);
-        Some(handed_over.map(|pending| self.count_at_once(taking, both, pending, began)))
+        Some(handed_over.map(|pending| self.count_at_once(part, both, pending, began)))
     }
 
     /// Claims the key, if there is one, and takes what has to be in hand. `None`: neither.
-    fn take_at_once<'t>(&'t self, taking: Taking<'t>) -> Option<Both<'t>> {
-        let Taking { plain, meter, counter, units } = taking;
-        let has_ceiling = meter.limit.ceiling().is_some();
-        if has_ceiling && units > counter.cell.available() {
+    fn take_at_once<'t>(&'t self, part: PlainPart<'t>, idempotency_key: &str) -> Option<Both<'t>> {
+        if !part.is_in_hand() {
             // Before its key is claimed: it would be claimed twice.
             return None;
         }
-        let claim = match plain.idempotency_key.is_empty() {
+        let claim = match idempotency_key.is_empty() {
             true => None,
-            false => Some(self.claim_at_once(taking)?),
+            false => Some(self.claim_at_once(part, idempotency_key)?),
         };
-        let taken = match has_ceiling {
-            true => Some(self.leasing.take_here(counter, units)?),
-            false => None,
-        };
-        Some(Both { taken, claim })
+        Some(Both { taken: part.take(&self.leasing)?, claim })
     }
 
     /// Claims the key, if nobody has used it.
-    fn claim_at_once(&self, taking: Taking<'_>) -> Option<Claim<RecordPlace>> {
+    fn claim_at_once(
+        &self,
+        part: PlainPart<'_>,
+        idempotency_key: &str,
+    ) -> Option<Claim<RecordPlace>> {
         // The counter's own copies of the names: all tenants of a plan share the plan's.
-        let names = &taking.counter.key;
-        let key = IdempotencyKey::new(taking.plain.idempotency_key).ok()?;
-        let name = Name { tenant: &names.tenant, verb: Verb::Use, key: &key };
-        let amount = taking.plain.amount;
-        let content = ContentRef::Units { meter: &names.meter, subject: None, amount };
+        let names = &part.counter.key;
+        let content = ContentRef::Units { meter: &names.meter, subject: None, amount: part.amount };
+        self.claim_unused(&names.tenant, idempotency_key, content)
+    }
+
+    /// Claims a key for CONSUME, if nobody has used it.
+    pub(super) fn claim_unused(
+        &self,
+        tenant: &TenantId,
+        idempotency_key: &str,
+        content: ContentRef<'_>,
+    ) -> Option<Claim<RecordPlace>> {
+        let key = IdempotencyKey::new(idempotency_key).ok()?;
+        let name = Name { tenant, verb: Verb::Use, key: &key };
         match self.repeats.try_begin(&Asked { name, content }) {
             Ok(Begun::Fresh(claim)) => Some(claim),
             Ok(Begun::Repeat(_) | Begun::Conflict(_)) | Err(_) => None,
@@ -154,40 +136,28 @@ impl Engine {
     /// Counts what the journal now has.
     fn count_at_once(
         self: &Arc<Self>,
-        taking: Taking<'_>,
+        part: PlainPart<'_>,
         both: Both<'_>,
         pending: Pending,
         began: Duration,
     ) -> Consumed {
-        let Taking { meter, counter, units, .. } = taking;
         let Both { taken, claim } = both;
-        match taken {
-            Some(taken) => taken.spend(),
-            None => {
-                counter.cell.record(units);
-                self.leasing.spent(counter);
-            }
-        }
-        counter.journalled(pending.position().into(), began);
-        let figures = Figures::of(counter);
-        let reason = reason_allowed(meter, figures.used);
-        let decision = Decision { reason, decided_by: DecidedBy::Memory };
-        let answer = answer(meter, Some(&counter.window), figures, decision);
+        let answer = taken.spend(pending.position(), began);
         let mut settling = Settling::new(claim);
         let remembered = || Some(Remembered::Quota(answer.clone()));
         settling.answered(remembered, Some(pending.place()));
         if pending.is_resolved() {
             settling.kept(pending.place());
-            self.count_consumed(&answer, began);
+            self.count_consumed(&answer, self.leasing.now().saturating_sub(began));
             return Consumed::Answered(answer);
         }
-        settling.counted([Counted { counter: counter.clone(), units }]);
+        settling.counted([part.counted()]);
         let owed = Owed::new(self.clone(), pending, settling, 1);
         Consumed::Owed(OwedAnswer { began, answer, owed })
     }
 
-    fn count_consumed(&self, answer: &QuotaAnswer, began: Duration) {
+    fn count_consumed(&self, answer: &QuotaAnswer, took: Duration) {
         self.metrics.events_recorded.increment(1);
-        self.metrics.answered(answer, self.leasing.now().saturating_sub(began));
+        self.metrics.answered(answer, took);
     }
 }

@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Permits that one operation takes of each of its rates.
-const PERMITS: u32 = 1;
+pub(super) const PERMITS: u32 = 1;
 
 /// An operation, with all that it names looked up.
 pub(super) struct AskedOperation<'r> {
@@ -75,10 +75,7 @@ impl Engine {
         let terms = state.terms();
         let catalog = terms.catalog();
         let now = terms.tenant.now(self.clock.now());
-        let of_plan = terms.plan.definition.operations.iter();
-        let of_plan = of_plan.clone().find(|operation| operation.name == request.operation);
-        let definition = of_plan
-            .or_else(|| catalog.operation(request.operation.as_str()))
+        let definition = definition(&terms, &catalog, request.operation.as_str())
             .ok_or_else(|| unknown(&request.operation, &terms, &catalog))?;
         let asked = AskedOperation {
             request,
@@ -88,7 +85,8 @@ impl Engine {
             catalog: &catalog,
             now,
         };
-        let parts = parts(definition, request).map_err(EngineError::InvalidRequest)?;
+        let amounts = request.amounts.iter().map(|(meter, amount)| (meter.as_str(), *amount));
+        let parts = parts(definition, amounts).map_err(EngineError::InvalidRequest)?;
         self.decide_parts(&asked, &parts).await
     }
 
@@ -404,6 +402,17 @@ impl<'r> AskedOperation<'r> {
         answer.denied_by = Some(denial);
         answer
     }
+}
+
+/// The operation called `name`: what the tenant's version of its plan says of it; of one that is newer
+/// than that, what the catalog says now.
+pub(super) fn definition<'d>(
+    terms: &'d Terms,
+    catalog: &'d CompiledCatalog,
+    name: &str,
+) -> Option<&'d OperationDef> {
+    let mut of_plan = terms.plan.definition.operations.iter();
+    of_plan.find(|known| known.name.as_str() == name).or_else(|| catalog.operation(name))
 }
 
 fn remembered(answer: &OperationAnswer) -> Remembered {

@@ -5,7 +5,6 @@ use crate::domain::{
     catalog::operations::OperationDef,
     ids::MeterName,
     invalid::{Invalid, Problems},
-    operation::OperationRequest,
 };
 
 /// What is asked of one meter.
@@ -17,13 +16,14 @@ pub struct Part<'d> {
 }
 
 /// What is asked of each meter, in the operation's order; a meter that is named twice is added up.
-pub fn parts<'d>(
+/// `amounts` are the caller's, in base units by the meter's name, each named once.
+pub fn parts<'d, 'a>(
     definition: &'d OperationDef,
-    request: &OperationRequest,
+    amounts: impl Iterator<Item = (&'a str, i64)> + Clone,
 ) -> Result<Vec<Part<'d>>, Problems> {
     let mut problems = Problems::default();
-    for meter in request.amounts.keys() {
-        if !definition.meters.iter().any(|taken| taken.meter == *meter) {
+    for (meter, _) in amounts.clone() {
+        if !definition.meters.iter().any(|taken| taken.meter.as_str() == meter) {
             problems.push(Invalid::new(
                 field(meter),
                 format!("is no meter of the operation {}", definition.name),
@@ -36,7 +36,7 @@ pub fn parts<'d>(
         if definition.meters.iter().take(number).any(|before| before.meter == taken.meter) {
             continue;
         }
-        let Some(amount) = problems.keep(amount(definition, request, &taken.meter)) else {
+        let Some(amount) = problems.keep(amount(definition, amounts.clone(), &taken.meter)) else {
             continue;
         };
         parts.push(Part { meter: &taken.meter, amount });
@@ -45,45 +45,41 @@ pub fn parts<'d>(
 }
 
 /// What the catalog fixes of a meter, and what the caller says where it leaves something open.
-fn amount(
+fn amount<'a>(
     definition: &OperationDef,
-    request: &OperationRequest,
+    mut amounts: impl Iterator<Item = (&'a str, i64)>,
     meter: &MeterName,
 ) -> Result<i64, Invalid> {
     let entries = || definition.meters.iter().filter(|taken| taken.meter == *meter);
     let fixed = entries().filter_map(|taken| taken.amount).map(|amount| amount.get());
     let fixed = fixed.fold(0, u64::saturating_add);
     let is_open = entries().any(|taken| taken.amount.is_none());
-    let given = match (is_open, request.amounts.get(meter)) {
-        (true, Some(given)) => *given,
+    let given = amounts.find(|(name, _)| *name == meter.as_str()).map(|(_, given)| given);
+    let given = match (is_open, given) {
+        (true, Some(given)) => given,
         (true, None) => {
             let remedy = "give the base units; 0 is an amount too";
-            return Err(Invalid::new(field(meter), "is missing", remedy));
+            return Err(Invalid::new(field(meter.as_str()), "is missing", remedy));
         }
         (false, Some(_)) => {
             let problem = format!("is fixed by the catalog ({fixed})");
-            return Err(Invalid::new(field(meter), problem, "leave it out"));
+            return Err(Invalid::new(field(meter.as_str()), problem, "leave it out"));
         }
         (false, None) => 0,
     };
     let total = i64::try_from(fixed).unwrap_or(i64::MAX).saturating_add(given);
     // The name is only made for who reads it.
     let checked = check_amount("amounts", given).and_then(|_| check_amount("amounts", total));
-    checked.map(|_| total).map_err(|invalid| Invalid { field: field(meter), ..invalid })
+    checked.map(|_| total).map_err(|invalid| Invalid { field: field(meter.as_str()), ..invalid })
 }
 
-fn field(meter: &MeterName) -> String {
+fn field(meter: &str) -> String {
     format!("amounts[{meter}]")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::domain::{
-        catalog::names::OperationName, ids::TenantId, properties::Properties, quota::QuotaMode,
-    };
 
     fn definition() -> OperationDef {
         serde_json::from_value(serde_json::json!({
@@ -96,30 +92,15 @@ mod tests {
         .unwrap()
     }
 
-    fn asked(amounts: &[(&str, i64)]) -> OperationRequest {
-        let meter = |name: &str| MeterName::new(name).unwrap();
-        OperationRequest {
-            tenant: TenantId::new("acme").unwrap(),
-            operation: OperationName::new("ask").unwrap(),
-            subject: None,
-            amounts: amounts.iter().map(|(name, amount)| (meter(name), *amount)).collect(),
-            mode: QuotaMode::Consume,
-            idempotency_key: None,
-            durability: None,
-            properties: Properties::default(),
-            attributes: BTreeMap::new(),
-        }
-    }
-
     fn refused(amounts: &[(&str, i64)]) -> Vec<String> {
-        let problems = parts(&definition(), &asked(amounts)).map(drop).unwrap_err();
+        let problems = parts(&definition(), amounts.iter().copied()).map(drop).unwrap_err();
         problems.listed().iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_meter_that_is_named_twice_is_added_up() {
         let definition = definition();
-        let parts = parts(&definition, &asked(&[("tokens", 7)])).unwrap();
+        let parts = parts(&definition, [("tokens", 7)].into_iter()).unwrap();
         let told: Vec<_> = parts.iter().map(|part| (part.meter.as_str(), part.amount)).collect();
         assert_eq!(told, [("tokens", 12), ("jobs", 3)]);
     }

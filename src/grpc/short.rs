@@ -24,12 +24,13 @@ use crate::{
     enforcement::{
         consume_at_once::{Consumed, OwedAnswer},
         error::EngineError,
+        operation_at_once::Operated,
     },
     proto::{
-        borrowed::PlainQuota,
+        borrowed::{PlainCheck, PlainQuota},
         calls, v1,
         v1::{
-            CheckQuotaResponse, Mode,
+            Mode,
             tollgate_service_server::{SERVICE_NAME, TollgateService},
         },
     },
@@ -71,11 +72,24 @@ pub fn answer<T: AnswersAtOnce>(
     }
 }
 
-/// Answers a `Check`, without a message of its answer.
+/// Answers a `Check`, from its bytes where that can be done, and without a message of its answer.
 fn operation<T: AnswersAtOnce>(
     service: &Arc<T>,
     request: Request<Bytes>,
 ) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
+    if let Ok(plain) = PlainCheck::of_check(&request.body()[PREFIX_BYTES..])
+        && plain.mode == Mode::Consume
+        && let Some(operated) = service.operate_at_once(request.extensions(), &plain)
+    {
+        return Ok(match operated {
+            Ok(Operated::Answered(answer)) => at_once(Ok(prefixed(&answer))),
+            Ok(Operated::Owed(owed)) => Box::pin(async move {
+                let answer = owed.acknowledged().await;
+                Ok(answered(answer.map(|answer| prefixed(&answer))))
+            }),
+            Err(error) => at_once(Err(error)),
+        });
+    }
     let request = decoded(request)?;
     let service = service.clone();
     Ok(Box::pin(async move {
@@ -93,13 +107,15 @@ fn quota<T: AnswersAtOnce>(
         Ok(plain) if plain.is_look() => {
             let looks = service.begin_looks(request.extensions());
             match looks.and_then(|mut looks| looks.look(&plain)) {
-                Some(answer) => Ok(at_once(Ok(answer))),
+                Some(answer) => Ok(at_once(Ok(framed(&answer)))),
                 None => typed(service, request),
             }
         }
         Ok(plain) if plain.mode == Mode::Consume => {
             match service.consume_at_once(request.extensions(), &plain) {
-                Some(Ok(Consumed::Answered(answer))) => Ok(at_once(Ok(quota_response(answer)))),
+                Some(Ok(Consumed::Answered(answer))) => {
+                    Ok(at_once(Ok(framed(&quota_response(answer)))))
+                }
                 Some(Ok(Consumed::Owed(owed))) => Ok(Box::pin(acknowledged(owed))),
                 Some(Err(error)) => Ok(at_once(Err(error))),
                 None => typed(service, request),
@@ -109,18 +125,21 @@ fn quota<T: AnswersAtOnce>(
     }
 }
 
-/// An answer that waits for nobody.
-fn at_once(answer: Result<CheckQuotaResponse, EngineError>) -> BoxFuture<'static, Answer> {
-    let answer = answer.map_err(|error| Refusal::from(error).into());
-    Box::pin(ready(Ok(response(answer.map(|answer| tonic::Response::new(framed(&answer)))))))
+/// An answer that waits for nobody, with its prefix.
+fn at_once(answer: Result<Bytes, EngineError>) -> BoxFuture<'static, Answer> {
+    Box::pin(ready(Ok(answered(answer))))
 }
 
 /// The answer once its record is as durable as was asked. The request's bytes are not kept for so
 /// long.
 async fn acknowledged(owed: OwedAnswer) -> Answer {
     let answer = owed.acknowledged().await.map(quota_response);
-    let answer = answer.map_err(|error| Refusal::from(error).into());
-    Ok(response(answer.map(|answer| tonic::Response::new(framed(&answer)))))
+    Ok(answered(answer.map(|answer| framed(&answer))))
+}
+
+/// The response to what was decided at once.
+fn answered(answer: Result<Bytes, EngineError>) -> Response<Body> {
+    response(answer.map(tonic::Response::new).map_err(|error| Refusal::from(error).into()))
 }
 
 macro_rules! unary {

@@ -10,13 +10,16 @@ use tonic::{Extensions, Request, Response, Status, Streaming, codegen::BoxStream
 use super::{Caller, needs::Needs};
 use crate::{
     api::{
-        at_once::{AnswersAtOnce, AtOnce, EncodedAnswer, MayConsume},
+        at_once::{AnswersAtOnce, AtOnce, EncodedAnswer, MayConsume, MayOperate},
         refusal::Refusal,
         status::{status, unread},
     },
     domain::token::Need,
     proto::{
-        NamesTenants, borrowed::PlainQuota, calls, v1, v1::tollgate_service_server::TollgateService,
+        NamesTenants,
+        borrowed::{PlainCheck, PlainQuota},
+        calls, v1,
+        v1::tollgate_service_server::TollgateService,
     },
 };
 
@@ -62,6 +65,21 @@ impl<T> Guarded<T> {
     }
 }
 
+impl<T> Guarded<T> {
+    /// Whether the caller may consume for the tenant; why not, is said at length.
+    fn may_use(&self, call: &Extensions, tenant: &str) -> Option<()> {
+        if self.is_open {
+            return Some(());
+        }
+        let caller = call.get::<Caller>()?;
+        caller
+            .check_lives()
+            .and_then(|()| caller.check_role(Need::Use))
+            .and_then(|()| caller.check_tenant(tenant))
+            .ok()
+    }
+}
+
 fn check<M: Needs + NamesTenants>(caller: &Caller, message: &M) -> Result<(), Box<Refusal>> {
     // The message may have come long after its head.
     let checked = caller
@@ -82,15 +100,13 @@ impl<T: AnswersAtOnce> AnswersAtOnce for Guarded<T> {
     }
 
     fn consume_at_once(&self, call: &Extensions, plain: &PlainQuota<'_>) -> Option<MayConsume> {
-        if !self.is_open {
-            let caller = call.get::<Caller>()?;
-            caller
-                .check_lives()
-                .and_then(|()| caller.check_role(Need::Use))
-                .and_then(|()| caller.check_tenant(plain.tenant))
-                .ok()?;
-        }
+        self.may_use(call, plain.tenant)?;
         self.service.consume_at_once(call, plain)
+    }
+
+    fn operate_at_once(&self, call: &Extensions, plain: &PlainCheck<'_>) -> Option<MayOperate> {
+        self.may_use(call, plain.tenant)?;
+        self.service.operate_at_once(call, plain)
     }
 
     async fn check_encoded(&self, request: Request<v1::CheckRequest>) -> EncodedAnswer {

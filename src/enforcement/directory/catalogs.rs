@@ -1,8 +1,8 @@
 //! The catalogs in force: what holds for all versions of their plans at once.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use serde_json::Value;
 
 use crate::{
@@ -22,6 +22,17 @@ struct Content {
     version: u32,
     compiled: Arc<CompiledCatalog>,
     definition: Value,
+}
+
+/// See [`CatalogInForce::look`].
+pub struct LookedAt(Guard<Arc<Content>>);
+
+impl Deref for LookedAt {
+    type Target = CompiledCatalog;
+
+    fn deref(&self) -> &CompiledCatalog {
+        &self.0.compiled
+    }
 }
 
 impl Content {
@@ -46,6 +57,11 @@ impl CatalogInForce {
     /// The catalog, ready for use.
     pub fn compiled(&self) -> Arc<CompiledCatalog> {
         self.content.load().compiled.clone()
+    }
+
+    /// The catalog, ready for use, for a moment: nobody else counts as its holder.
+    pub fn look(&self) -> LookedAt {
+        LookedAt(self.content.load())
     }
 
     /// The version in force and how it was stored.

@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use jiff::Timestamp;
 
 use super::{
-    catalogs::CatalogInForce,
+    catalogs::{CatalogInForce, LookedAt},
     counters::{Counters, NoCounter},
     known_grant::{self, KnownGrant},
     onlooker::Onlooker,
@@ -182,6 +182,11 @@ impl Terms {
     /// The plan's catalog as it is in force now.
     pub fn catalog(&self) -> Arc<CompiledCatalog> {
         self.catalog.compiled()
+    }
+
+    /// The same, for a moment: nobody else counts as its holder.
+    pub fn look_at_catalog(&self) -> LookedAt {
+        self.catalog.look()
     }
 
     /// What the shared counters may never pass on `meter`.

@@ -87,6 +87,32 @@ impl Engine {
         Ok(None)
     }
 
+    /// As [`Engine::admit_rates`] for `Consume`, if all allow it by what this sidecar has in memory.
+    /// `None`: nothing is held, and nothing is said or counted.
+    pub fn hold_rates_offhand(
+        &self,
+        state: &TenantState,
+        terms: &Terms,
+        rates: &[RateName],
+        asked: RatesAsked<'_>,
+    ) -> Option<RateAdmission> {
+        let mut admission = RateAdmission {
+            answers: Vec::with_capacity(rates.len()),
+            holds: Vec::with_capacity(rates.len()),
+        };
+        for name in rates {
+            let rate = terms.plan.rate(name)?;
+            let subject = counted_subject(rate, asked.subject).ok()?;
+            let one = AskedRate { rate, subject, permits: asked.permits };
+            let (answer, held) = self.hold_rate_offhand(state, terms, &one)?;
+            admission.holds.extend(held);
+            admission.answers.push((name.clone(), answer));
+        }
+        let answers = admission.answers.iter();
+        answers.for_each(|(_, answer)| self.rates.metrics.answered(answer));
+        Some(admission)
+    }
+
     /// Asks `rates` for `permits` each, on behalf of an operation: `Consume` holds them until the
     /// operation is sure, `Check` looks only. Ends at the first denial, which leaves nothing held.
     ///

@@ -112,6 +112,30 @@ impl Engine {
         Ok(Some(answer))
     }
 
+    /// Holds what is asked for, if it is allowed by what this sidecar has in memory.
+    pub(super) fn hold_rate_offhand(
+        &self,
+        state: &TenantState,
+        terms: &Terms,
+        asked: &AskedRate<'_>,
+    ) -> Option<(RateAnswer, Option<Held>)> {
+        let key = match self.rate_key(state, terms, asked) {
+            Ok(key) => key,
+            Err(reason) => {
+                return reason.is_allowed().then(|| (plain(reason, asked.rate), None));
+            }
+        };
+        if never_fits(&key, asked.permits).is_some() {
+            return None;
+        }
+        let decided = key.offhand(asked.permits, Want::Hold)?;
+        let is_met = matches!(decided.outcome, Outcome::Met(_));
+        if !is_met || decided.decided_by != DecidedBy::Memory {
+            return None;
+        }
+        self.answer(decided, &key, asked, Want::Hold).ok()
+    }
+
     /// The key that decides, or the reason where none has to.
     fn rate_key(
         &self,
@@ -126,7 +150,7 @@ impl Engine {
             return Err(RateReason::Unlimited);
         }
         let fresh = || self.rates.fresh(&terms.tenant, asked.rate, asked.subject);
-        let (subjects, now_ns) = (&self.rates.subjects, self.clock.steady_ns());
+        let (subjects, now_ns) = (&self.rates.subjects, || self.clock.steady_ns());
         let rate = (terms.tenant.version, asked.rate);
         let key = state.rates().key(rate, asked.subject, subjects, now_ns, fresh);
         key.map_err(|_| RateReason::TooManySubjects)
@@ -190,7 +214,7 @@ impl Engine {
 
 /// The denial of more permits than the burst will ever have.
 fn never_fits(key: &RateKey, permits: u32) -> Option<Decided<Held>> {
-    key.windows().iter().any(|window| permits > window.burst).then(|| {
+    (!key.ever_fits(permits)).then(|| {
         let outcome = Outcome::Short(Short { wait_ns: None });
         Decided { outcome, decided_by: DecidedBy::Memory }
     })

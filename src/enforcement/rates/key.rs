@@ -98,11 +98,12 @@ impl RateKey {
         (decided, stack.standings(clock.steady_ns()))
     }
 
-    /// What the plan allows, as this key knows it.
-    pub fn windows(&self) -> Arc<[RateWindow]> {
+    /// Whether so many permits will ever be there at once, by what the plan allows as this key knows it.
+    pub fn ever_fits(&self, permits: u32) -> bool {
+        let fit = |windows: &[RateWindow]| windows.iter().all(|window| permits <= window.burst);
         match self {
-            Self::Own { stack, .. } => stack.windows().clone(),
-            Self::Shared(key) => key.windows(),
+            Self::Own { stack, .. } => fit(stack.windows()),
+            Self::Shared(key) => fit(&key.windows()),
         }
     }
 

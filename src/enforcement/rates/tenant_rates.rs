@@ -117,7 +117,7 @@ impl TenantRates {
         (version, rate): (u64, &PlanRate),
         subject: Option<&Subject>,
         budget: &SubjectBudget,
-        now_ns: u64,
+        now_ns: impl FnOnce() -> u64,
         fresh: impl FnOnce() -> RateKey,
     ) -> Result<RateKey, TooManySubjects> {
         let find = |kept: &Kept| -> Option<RateKey> {
@@ -140,7 +140,7 @@ impl TenantRates {
             None => {
                 if subject.is_some() {
                     if !budget.has_room(kept.subjects) {
-                        self.search(&mut kept, budget, now_ns);
+                        self.search(&mut kept, budget, now_ns());
                     }
                     if !budget.has_room(kept.subjects) {
                         return Err(TooManySubjects);
@@ -248,7 +248,7 @@ mod tests {
             let stack = Arc::new(RateStack::new(rate.windows.clone()));
             let fresh = || RateKey::Own { stack, clock };
             let now_ns = self.clock.steady_ns();
-            self.rates.key((version, &rate), subject.as_ref(), &self.budget, now_ns, fresh)
+            self.rates.key((version, &rate), subject.as_ref(), &self.budget, || now_ns, fresh)
         }
 
         /// Whether one more passes, at one per second.

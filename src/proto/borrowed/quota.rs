@@ -1,9 +1,7 @@
-//! The most frequent requests, read where their bytes lie: nothing is copied or allocated.
-//!
-//! Only what is plain is read. A message with a field that is not expected here, or with anything
-//! wrong about it, is left to prost, which takes it or says what the matter is.
+//! Checks of one meter.
 
-use super::{
+use super::named;
+use crate::proto::{
     v1::{AnyCheck, Durability, Mode, any_check::Check},
     wire::{Fields, Unread, Value},
 };
@@ -88,12 +86,6 @@ impl<'m> PlainQuota<'m> {
             && self.idempotency_key.is_empty()
             && self.durability == Durability::Unspecified
     }
-}
-
-/// An enum's value, unless it is none that this version knows.
-fn named<E: TryFrom<i32>>(number: u64) -> Result<E, Unread> {
-    let number = i32::try_from(number).map_err(|_| Unread)?;
-    E::try_from(number).map_err(|_| Unread)
 }
 
 /// The checks of a `CheckBatchRequest`, as far as they are plain looks.
