@@ -8,7 +8,6 @@ use std::{
     hint::black_box,
     num::NonZeroU32,
     sync::Barrier,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,7 @@ use futures::executor::block_on;
 use governor::{Quota, RateLimiter};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::Zipf;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::runtime::{Handle, Runtime};
 use tollgate::{
     clock::Clock,
@@ -85,6 +85,13 @@ struct Lines<'a> {
     criterion: &'a mut Criterion,
     askers: &'a [Asker; 2],
     runtime: Handle,
+    /// Of one thread and of two, which live as long as a server's do: each keeps what it has learned.
+    pools: [ThreadPool; 2],
+}
+
+/// Threads that wait for work.
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(threads).build().expect("some threads")
 }
 
 impl<'a> Lines<'a> {
@@ -94,15 +101,16 @@ impl<'a> Lines<'a> {
         for order in orders() {
             let mut group = self.criterion.benchmark_group(order.name);
             group.measurement_time(MEASURED_FOR).warm_up_time(WARM_FOR);
-            for threads in [1, 2] {
+            for pool in &self.pools {
+                let threads = pool.current_num_threads() as u64;
                 group.throughput(Throughput::Elements(threads));
                 group.bench_function(BenchmarkId::new(name, threads), |bencher| {
                     bencher.iter_custom(|calls| {
-                        beside_each_other(threads, &|thread| {
+                        beside_each_other(pool, &|thread| {
                             let _inside = self.runtime.enter();
                             // Each begins elsewhere.
-                            let first = DRAWS as u64 / threads * thread;
-                            let mut call = caller(&self.askers[thread as usize]);
+                            let first = DRAWS as u64 / threads * thread as u64;
+                            let mut call = caller(&self.askers[thread]);
                             for turn in first..first + calls {
                                 call(order.draws[turn as usize % DRAWS]);
                             }
@@ -115,19 +123,15 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// How long it takes so many threads to do `work`, each with its number, from the first one's start
-/// to the last one's end.
-fn beside_each_other(threads: u64, work: &(impl Fn(u64) + Sync)) -> Duration {
-    let start = &Barrier::new(threads as usize);
-    let run = |thread| {
+/// How long it takes the threads of `pool` to do `work`, each with its number, from the first one's
+/// start to the last one's end.
+fn beside_each_other(pool: &ThreadPool, work: &(impl Fn(usize) + Sync)) -> Duration {
+    let start = Barrier::new(pool.current_num_threads());
+    let spans = pool.broadcast(|thread| {
         start.wait();
         let began = Instant::now();
-        work(thread);
+        work(thread.index());
         (began, Instant::now())
-    };
-    let spans: Vec<_> = thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
-        running.into_iter().map(|one| one.join().expect("no call panics")).collect()
     });
     let began = spans.iter().map(|(began, _)| *began).min();
     let ended = spans.iter().map(|(_, ended)| *ended).max();
@@ -138,7 +142,8 @@ fn keys(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let askers = [Asker::new(), Asker::new()];
     let keys = Asker::new().tenants;
-    let mut lines = Lines { criterion, askers: &askers, runtime: runtime.handle().clone() };
+    let (runtime_of_all, pools) = (runtime.handle().clone(), [pool(1), pool(2)]);
+    let mut lines = Lines { criterion, askers: &askers, runtime: runtime_of_all, pools };
 
     let map: DashMap<_, u64, ahash::RandomState> =
         keys.iter().map(|key| (key.clone(), 1)).collect();
