@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     thread,
@@ -20,9 +21,10 @@ use self::{
 };
 use crate::{
     process::cpu_time,
+    provenance,
     report::Figures,
     run::{Load, measure},
-    server::{Kind, Server, program},
+    server::{Kind, Server, Sidecar, program},
 };
 
 mod every_tenant;
@@ -42,15 +44,22 @@ pub struct Args {
     /// The program `prometheus`, with `promtool` beside it.
     #[arg(long, default_value = "prometheus")]
     prometheus: PathBuf,
-    /// Numbers of tenants, each measured by itself. A million takes an hour, most of it in Postgres.
+    /// Numbers of tenants, each measured by itself. With stores a million takes an hour, most of it in
+    /// Postgres.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 50_000])]
     tenants: Vec<usize>,
+    /// A sidecar without stores, which has its tenants from files: a million of them in a minute.
+    #[arg(long)]
+    alone: bool,
     /// Scrapes by hand, one after the other, whose CPU is counted.
     #[arg(long, default_value_t = 500)]
     scrapes: u32,
     /// Seconds of load, without and with a Prometheus.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// Writes what was found to this file, too.
+    #[arg(long)]
+    document: Option<PathBuf>,
 }
 
 /// What was found with one number of tenants.
@@ -74,7 +83,8 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         let found = with_tenants(&args, &program, *tenants);
         all.push(found.with_context(|| format!("with {tenants} tenants"))?);
     }
-    print!("{}", table(&all));
+    let table = table(&all);
+    print!("{table}");
     let [first, others @ ..] = &all[..] else { bail!("give a number of tenants") };
     for other in others {
         let (before, after) = (series(&first.page), series(&other.page));
@@ -83,15 +93,27 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     }
     let told = problems(&args.prometheus, &first.page)?;
     ensure!(told.is_empty(), "promtool check metrics: {told}");
+    if let Some(path) = &args.document {
+        fs::write(path, document(&args, path, &table))?;
+    }
     Ok(())
 }
 
 fn with_tenants(args: &Args, program: &Path, tenants: usize) -> anyhow::Result<Found> {
     eprintln!("{tenants} tenants: making them");
-    let stores = Stores::start(program, &args.catalog, tenants)?;
     let directory = tempfile::tempdir()?;
-    let (ledger_url, redis_url) = (stores.ledger_url(), stores.redis_url());
-    let kind = Kind::Shared { program: program.to_owned(), ledger_url, redis_url };
+    let (program, catalog) = (program.to_owned(), args.catalog.clone());
+    let (_stores, kind) = match args.alone {
+        true => {
+            let sidecar = Sidecar { tenants, ..Sidecar::new(program, catalog) };
+            (None, Kind::Sidecar(sidecar))
+        }
+        false => {
+            let stores = Stores::start(&program, &catalog, tenants)?;
+            let (ledger_url, redis_url) = (stores.ledger_url(), stores.redis_url());
+            (Some(stores), Kind::Shared { program, ledger_url, redis_url })
+        }
+    };
     let server = Server::start(&kind, directory.path())?;
     eprintln!("{tenants} tenants: asking about each");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -123,6 +145,25 @@ fn with_tenants(args: &Args, program: &Path, tenants: usize) -> anyhow::Result<F
         scraped,
         scrapes,
     })
+}
+
+/// The document of `table`.
+fn document(args: &Args, path: &Path, table: &str) -> String {
+    let which = match args.alone {
+        true => "A sidecar by itself, which has its tenants from files",
+        false => "A sidecar on a Postgres and a Redis",
+    };
+    format!(
+        "# What a scrape costs\n\nWritten by `tollgate-loadtest scrape` (see \
+         [loadtest/README.md](../loadtest/README.md)). {}\n\n{which}; each tenant was asked about \
+         once. CPU of a scrape is that of the sidecar's process for {} scrapes by hand, one after \
+         the other, beside what it uses while nobody asks. Then it is loaded with CONSUMEs for {} s \
+         as far as it goes, alone and with a Prometheus that scrapes it every second. The series of \
+         all are the same: none is a tenant's.\n\n{table}",
+        provenance::describe(path),
+        args.scrapes,
+        args.seconds,
+    )
 }
 
 /// What the sidecar uses of a core while nobody asks, and the microseconds of a scrape beside that.
