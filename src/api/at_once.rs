@@ -6,9 +6,9 @@ use http::Extensions;
 use prost::Message;
 use tonic::Status;
 
-use super::{fields, operation::encoded_allowed, quota::quota_response};
+use super::{fields, operation::encoded_allowed};
 use crate::{
-    domain::ids::TenantId,
+    domain::{ids::TenantId, quota::QuotaAnswer},
     enforcement::{
         consume_at_once::{Consumed, PlainConsume},
         engine::Engine,
@@ -18,7 +18,7 @@ use crate::{
     },
     proto::{
         borrowed::{PlainCheck, PlainQuota},
-        v1::{CheckQuotaResponse, CheckRequest, Mode, tollgate_service_server::TollgateService},
+        v1::{CheckRequest, Mode, tollgate_service_server::TollgateService},
     },
 };
 
@@ -106,11 +106,11 @@ impl<'s> AtOnce<'s> {
 
     /// The answer, if it is allowed and can be given at once.
     #[inline]
-    pub fn look(&mut self, look: &PlainQuota<'_>) -> Option<CheckQuotaResponse> {
+    pub fn look(&mut self, look: &PlainQuota<'_>) -> Option<QuotaAnswer> {
         let PlainQuota { tenant, meter, amount, .. } = *look;
         if !look.is_look() || self.only.is_some_and(|only| only.as_str() != tenant) {
             return None;
         }
-        self.glances.look(Glance { tenant, meter, amount }).map(quota_response)
+        self.glances.look(Glance { tenant, meter, amount })
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod access;
+pub mod answer_fields;
 mod answers;
 pub mod any_check;
 pub mod at_once;

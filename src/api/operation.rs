@@ -5,6 +5,7 @@ use std::{borrow::Borrow, collections::BTreeMap, mem::take};
 use prost::Message;
 
 use super::{
+    answer_fields::{put_quota, put_rate},
     feature::feature_access,
     fields,
     quota::{decided_by, mode, quota_response},
@@ -122,13 +123,13 @@ fn encoded<M: Borrow<MeterName>>(
     for (name, rate) in rates {
         fields.message(RATE_LIMITS, |entry| {
             entry.text(NAME, name.as_str());
-            entry.message(ANSWER, |fields| rate_response(rate).encode_raw(fields.0));
+            entry.message(ANSWER, |fields| put_rate(&rate, fields));
         });
     }
     for (meter, quota) in quotas {
         fields.message(QUOTAS, |entry| {
             entry.text(NAME, meter.borrow().as_str());
-            entry.message(ANSWER, |fields| quota_response(quota).encode_raw(fields.0));
+            entry.message(ANSWER, |fields| put_quota(quota, fields));
         });
     }
     encoded

@@ -117,7 +117,7 @@ fn amount(amount: Option<i64>, mode: Option<QuotaMode>) -> Result<i64, Invalid> 
     Ok(amount)
 }
 
-fn reason(reason: QuotaReason) -> v1::QuotaReason {
+pub(super) fn reason(reason: QuotaReason) -> v1::QuotaReason {
     match reason {
         QuotaReason::WithinLimit => v1::QuotaReason::WithinLimit,
         QuotaReason::Unlimited => v1::QuotaReason::Unlimited,
@@ -142,7 +142,7 @@ pub(super) fn decided_by(decided_by: DecidedBy) -> v1::DecidedBy {
     }
 }
 
-fn reservation(reservation: Reservation) -> v1::Reservation {
+pub(super) fn reservation(reservation: Reservation) -> v1::Reservation {
     v1::Reservation {
         id: reservation.id.to_string(),
         amount: fields::units(reservation.amount),

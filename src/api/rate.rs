@@ -58,7 +58,7 @@ fn window(standing: &RateStanding) -> v1::RateLimitWindow {
     }
 }
 
-fn wire_duration(length: Duration) -> WireDuration {
+pub(super) fn wire_duration(length: Duration) -> WireDuration {
     // Nanoseconds of a second always fit, and no rate takes 292 billion years.
     WireDuration {
         seconds: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
@@ -89,7 +89,7 @@ fn permits(permits: Option<u32>) -> Result<u32, Invalid> {
     }
 }
 
-fn reason(reason: RateReason) -> v1::RateLimitReason {
+pub(super) fn reason(reason: RateReason) -> v1::RateLimitReason {
     match reason {
         RateReason::WithinLimit => v1::RateLimitReason::WithinLimit,
         RateReason::Unlimited => v1::RateLimitReason::Unlimited,

@@ -208,7 +208,7 @@ impl TollgateService for EngineService {
         let look = move |check: &AnyCheck| {
             let plain = PlainQuota::of_read(check).ok().filter(PlainQuota::is_look)?;
             let answer = AtOnce::new(at_once.glances()).look(&plain)?;
-            Some(AnyCheckResult { result: Some(Quota(answer)) })
+            Some(AnyCheckResult { result: Some(Quota(quota_response(answer))) })
         };
         let check = move |check| {
             let engine = engine.clone();

@@ -10,10 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Request;
-use prost::{
-    Message,
-    encoding::{WireType, encoded_len_varint},
-};
+use prost::Message;
 use tokio::task::yield_now;
 use tonic::{
     Extensions, Response, Status,
@@ -24,16 +21,18 @@ use tonic::{
 
 use crate::{
     api::{
+        answer_fields::put_quota,
         any_check::{CHECKS_MAX, bad_count},
         at_once::AnswersAtOnce,
         refusal::Refusal,
     },
+    domain::quota::QuotaAnswer,
     enforcement::error::EngineError,
     proto::{
         borrowed::PlainLooks,
         codec::{BytesCodec, bounded},
-        v1::{CheckBatchRequest, CheckBatchResponse, CheckQuotaResponse},
-        wire::{put_key, put_varint},
+        fields::Fields,
+        v1::{CheckBatchRequest, CheckBatchResponse},
     },
 };
 
@@ -106,7 +105,7 @@ impl<T: AnswersAtOnce> CheckBatch<T> {
             }
             let Some(look) = looks.next() else { return Turn::NoneLeft };
             match at_once.look(&look) {
-                Some(answer) => answers.push(&answer),
+                Some(answer) => answers.push(answer),
                 None => return Turn::Unanswered(&before[..before.len() - looks.rest.len()]),
             }
         }
@@ -142,16 +141,11 @@ struct Answers {
 
 impl Answers {
     /// Appends an `AnyCheckResult` that is a quota's.
-    fn push(&mut self, answer: &CheckQuotaResponse) {
+    fn push(&mut self, answer: QuotaAnswer) {
         const RESULTS: u32 = 1;
         const QUOTA: u32 = 1;
-        let length = answer.encoded_len() as u64;
-        put_key(RESULTS, WireType::LengthDelimited, &mut self.bytes);
-        // A key of one byte comes before the inner length.
-        put_varint(1 + encoded_len_varint(length) as u64 + length, &mut self.bytes);
-        put_key(QUOTA, WireType::LengthDelimited, &mut self.bytes);
-        put_varint(length, &mut self.bytes);
-        answer.encode_raw(&mut self.bytes);
+        Fields(&mut self.bytes)
+            .message(RESULTS, |result| result.message(QUOTA, |quota| put_quota(answer, quota)));
         self.count += 1;
     }
 

@@ -20,7 +20,8 @@ use tonic::{Status, body::Body, metadata::MetadataMap};
 
 use super::{call::Answer, check_batch::CheckBatch, heavy::PREFIX_BYTES};
 use crate::{
-    api::{at_once::AnswersAtOnce, quota::quota_response, refusal::Refusal},
+    api::{answer_fields::put_quota, at_once::AnswersAtOnce, refusal::Refusal},
+    domain::quota::QuotaAnswer,
     enforcement::{
         consume_at_once::{Consumed, OwedAnswer},
         error::EngineError,
@@ -28,7 +29,9 @@ use crate::{
     },
     proto::{
         borrowed::{PlainCheck, PlainQuota},
-        calls, v1,
+        calls,
+        fields::Fields,
+        v1,
         v1::{
             Mode,
             tollgate_service_server::{SERVICE_NAME, TollgateService},
@@ -107,15 +110,13 @@ fn quota<T: AnswersAtOnce>(
         Ok(plain) if plain.is_look() => {
             let looks = service.begin_looks(request.extensions());
             match looks.and_then(|mut looks| looks.look(&plain)) {
-                Some(answer) => Ok(at_once(Ok(framed(&answer)))),
+                Some(answer) => Ok(at_once(Ok(framed_quota(answer)))),
                 None => typed(service, request),
             }
         }
         Ok(plain) if plain.mode == Mode::Consume => {
             match service.consume_at_once(request.extensions(), &plain) {
-                Some(Ok(Consumed::Answered(answer))) => {
-                    Ok(at_once(Ok(framed(&quota_response(answer)))))
-                }
+                Some(Ok(Consumed::Answered(answer))) => Ok(at_once(Ok(framed_quota(answer)))),
                 Some(Ok(Consumed::Owed(owed))) => Ok(Box::pin(acknowledged(owed))),
                 Some(Err(error)) => Ok(at_once(Err(error))),
                 None => typed(service, request),
@@ -133,8 +134,7 @@ fn at_once(answer: Result<Bytes, EngineError>) -> BoxFuture<'static, Answer> {
 /// The answer once its record is as durable as was asked. The request's bytes are not kept for so
 /// long.
 async fn acknowledged(owed: OwedAnswer) -> Answer {
-    let answer = owed.acknowledged().await.map(quota_response);
-    Ok(answered(answer.map(|answer| framed(&answer))))
+    Ok(answered(owed.acknowledged().await.map(framed_quota)))
 }
 
 /// The response to what was decided at once.
@@ -198,6 +198,18 @@ fn response(answer: Result<tonic::Response<Bytes>, Status>) -> Response<Body> {
     *response.extensions_mut() = extensions;
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
+}
+
+/// A quota's answer with its prefix.
+fn framed_quota(answer: QuotaAnswer) -> Bytes {
+    const ROOM: usize = 128;
+    let mut framed = Vec::with_capacity(ROOM);
+    framed.resize(PREFIX_BYTES, 0);
+    put_quota(answer, &mut Fields(&mut framed));
+    let bytes = framed.len() - PREFIX_BYTES;
+    // What answers a message of some KiB is far below 4 GiB.
+    framed[1..PREFIX_BYTES].copy_from_slice(&(bytes as u32).to_be_bytes());
+    framed.into()
 }
 
 /// A message with its prefix.

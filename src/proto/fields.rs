@@ -21,6 +21,11 @@ impl Fields<'_> {
         }
     }
 
+    /// An `int32` or `int64`.
+    pub fn int(&mut self, tag: u32, value: i64) {
+        self.uint(tag, value.cast_unsigned());
+    }
+
     /// A `sint32` or `sint64`.
     pub fn sint(&mut self, tag: u32, value: i64) {
         self.uint(tag, ((value << 1) ^ (value >> 63)).cast_unsigned());
