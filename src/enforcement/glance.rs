@@ -81,7 +81,8 @@ impl Glances<'_> {
         amount: i64,
     ) -> Option<(Shown, QuotaReason)> {
         let units = units_of(meter, amount)?;
-        let own = own_look(meter, counter, units, || self.began)?;
+        let is_fresh = || self.engine.leasing.is_fresh(counter, self.began);
+        let own = own_look(meter, counter, units, is_fresh)?;
         if !own.fits {
             return None;
         }

@@ -33,6 +33,9 @@ use crate::{
 /// was read before a closing is refused once.
 const FLOOR_TRIES_MAX: usize = 3;
 
+/// What was answered about a counter is good enough for a look for so long, where others count too.
+const FRESH_ENOUGH: Duration = Duration::from_secs(1);
+
 /// What all drivers of a run share.
 pub struct Leasing {
     pub counters: Counters,
@@ -213,6 +216,17 @@ impl Leasing {
         }
         drop(slow);
         counter.called(is_answered.then(|| self.now()));
+    }
+
+    /// Whether what is known of `counter` at `now` is good enough for a look.
+    #[inline]
+    pub fn is_fresh(&self, counter: &Counter, now: Duration) -> bool {
+        counter.answer_age(now).is_some_and(|age| age <= FRESH_ENOUGH || self.is_alone())
+    }
+
+    /// Whether this run alone counts: what was answered to it once is right until it changes it.
+    fn is_alone(&self) -> bool {
+        !self.counters.are_shared() && matches!(self.floors, Floors::Embedded { .. })
     }
 
     /// Asks the shared counters how `counter` stands, and waits for the answer, at most `wait`.

@@ -18,9 +18,6 @@ use crate::domain::{
     quota::{DecidedBy, QuotaAnswer, QuotaReason},
 };
 
-/// What is known of a counter is good enough for a look for so long.
-const FRESH_ENOUGH: Duration = Duration::from_secs(1);
-
 /// What a counter says by itself.
 pub(super) struct OwnLook {
     pub figures: Figures,
@@ -38,18 +35,16 @@ impl OwnLook {
     }
 }
 
-/// What `counter` says of `units`, unless its limit has to be asked after first. `now` is the time of
-/// the run.
+/// What `counter` says of `units`, unless its limit has to be asked after first.
 #[inline]
 pub(super) fn own_look(
     meter: &PlanMeter,
     counter: &Counter,
     units: u64,
-    now: impl FnOnce() -> Duration,
+    is_fresh: impl FnOnce() -> bool,
 ) -> Option<OwnLook> {
-    let is_known = meter.limit.ceiling().is_none()
-        || counter.cell.available() >= units
-        || is_fresh(counter, now());
+    let is_known =
+        meter.limit.ceiling().is_none() || counter.cell.available() >= units || is_fresh();
     is_known.then(|| OwnLook::at(meter, counter, units))
 }
 
@@ -92,7 +87,7 @@ impl Engine {
             return Ok(Box::pin(self.look_at_pool(asked, pool, &counter, wait)).await);
         }
         let mut decided_by = DecidedBy::Memory;
-        let known = own_look(asked.meter, &counter, asked.units, || self.leasing.now());
+        let known = own_look(asked.meter, &counter, asked.units, || self.is_fresh(&counter));
         let OwnLook { figures, fits: fits_own } = match known {
             Some(known) => known,
             None => {
@@ -149,14 +144,18 @@ impl Engine {
 
     /// As [`Engine::freshen`], waiting for the shared counters at most `wait`.
     pub(super) async fn freshen_within(&self, counter: &Arc<Counter>, wait: Duration) -> DecidedBy {
-        if is_fresh(counter, self.leasing.now()) {
+        if self.is_fresh(counter) {
             return DecidedBy::Memory;
         }
         Box::pin(self.leasing.refresh(counter, wait)).await;
-        match is_fresh(counter, self.leasing.now()) {
+        match self.is_fresh(counter) {
             true => self.leasing.asked(),
             false => DecidedBy::Fallback,
         }
+    }
+
+    fn is_fresh(&self, counter: &Counter) -> bool {
+        self.leasing.is_fresh(counter, self.leasing.now())
     }
 
     fn look_at_value(&self, asked: &Asked<'_>, value: u64) -> QuotaAnswer {
@@ -169,8 +168,4 @@ impl Engine {
         let decision = Decision { reason, decided_by: DecidedBy::Memory };
         answer(asked.meter, Some(&window), figures, decision)
     }
-}
-
-fn is_fresh(counter: &Counter, now: Duration) -> bool {
-    counter.answer_age(now).is_some_and(|age| age <= FRESH_ENOUGH)
 }

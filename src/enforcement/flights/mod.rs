@@ -15,6 +15,7 @@
 
 mod actor;
 mod finding;
+mod freshness;
 mod parts;
 mod planted;
 pub(in crate::enforcement) mod time;
