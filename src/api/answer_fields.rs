@@ -119,14 +119,17 @@ fn put_seconds(tag: u32, (seconds, nanos): (i64, i32), to: &mut Fields<'_>) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
     use crate::{
         api::{quota::quota_response, rate::rate_response},
         domain::{
+            ids::RunId,
             quota::{DecidedBy, QuotaReason},
             rate::RateReason,
             remedy::Remedy,
+            reservation::{Reservation, ReservationId},
         },
     };
 
@@ -140,22 +143,40 @@ mod tests {
         let reasons = prop::sample::select(vec![
             QuotaReason::WithinLimit,
             QuotaReason::Unlimited,
+            QuotaReason::Overage,
+            QuotaReason::WithinGrant,
+            QuotaReason::AllowedByOutagePolicy,
             QuotaReason::LimitExceeded,
+            QuotaReason::DeniedByOutagePolicy,
+            QuotaReason::NotInPlan,
+            QuotaReason::SubscriptionInactive,
             QuotaReason::TooManySubjects,
         ]);
-        let reset = prop::option::of(instants());
-        (any::<bool>(), reasons, figures, reset, 0..3_usize).prop_map(
-            |(allowed, reason, (limit, used, remaining, overage), resets_at, remedies)| {
+        let places = prop::sample::select(vec![
+            DecidedBy::Memory,
+            DecidedBy::Redis,
+            DecidedBy::Fallback,
+            DecidedBy::Replay,
+        ]);
+        let reservation =
+            (any::<u128>(), any::<u64>(), instants()).prop_map(|(run, number, at)| {
+                let id = ReservationId { run: RunId(Uuid::from_u128(run)), number };
+                Reservation { id, amount: number >> 1, expires_at: at }
+            });
+        let rare = (prop::option::of(instants()), prop::option::of(reservation), 0..3_usize);
+        (any::<bool>(), reasons, places, figures, rare).prop_map(
+            |(allowed, reason, decided_by, (limit, used, remaining, overage), rare)| {
+                let (resets_at, reservation, remedies) = rare;
                 QuotaAnswer {
                     allowed,
                     reason,
-                    decided_by: DecidedBy::Redis,
+                    decided_by,
                     limit,
                     used,
                     remaining,
                     overage,
                     resets_at,
-                    reservation: None,
+                    reservation,
                     remedies: vec![Remedy::ReactivateSubscription; remedies],
                 }
             },

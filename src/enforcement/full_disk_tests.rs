@@ -21,6 +21,7 @@ use super::{
     floors::Floors,
     lease_metrics::LeaseMetrics,
     leasing::Leasing,
+    operation_at_once::{Operated, PlainOperation},
     retention::KeyRetentions,
     run_time::RunTime,
     values::Values,
@@ -125,7 +126,12 @@ impl World {
     /// A world whose writer stands still over a sync, with so little room left in its segment that
     /// the next record needs another, for which there will be no room.
     async fn about_to_be_full() -> Self {
-        let world = Self::new();
+        Self::new().filled().await
+    }
+
+    /// The same of this world.
+    async fn filled(self) -> Self {
+        let world = self;
         // The file of the run admits to acknowledgements from memory.
         world.consume("free", None, Durability::Memory).await.unwrap();
         let before = world.append(0).await;
@@ -348,6 +354,67 @@ async fn an_operation_that_was_hung_up_on_and_refused_is_taken_as_new() {
     assert_eq!(world.recorded("once"), 2, "an event for each of its meters");
     // The one before is of the world's beginning.
     assert_eq!((world.used("calls").await, world.used("free").await), (7, 14));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_that_was_decided_at_once_and_refused_leaves_nothing() {
+    for is_waited_for in [false, true] {
+        let world = World::new();
+        // Units are in hand then.
+        in_time(world.engine.check_operation(&operation("before"))).await.unwrap();
+        let world = world.filled().await;
+        let plain = PlainOperation {
+            tenant: "acme",
+            operation: "ask",
+            amounts: &[],
+            idempotency_key: "once",
+            durability: Some(Durability::Sync),
+        };
+        let decided = world.engine.operate_at_once(plain, |allowed| allowed.answer());
+        let Some(Ok(Operated::Owed(owed))) = decided else { panic!("it is not decided at once") };
+        assert_eq!((world.used("calls").await, world.used("free").await), (14, 21));
+        if is_waited_for {
+            let (told, ()) =
+                in_time(async { tokio::join!(owed.acknowledged(), world.refuse()) }).await;
+            assert!(matches!(told, Err(EngineError::Unavailable(_))), "{told:?}");
+        } else {
+            drop(owed);
+            world.refuse().await;
+        }
+        world.pass().await;
+        let again = in_time(world.engine.check_operation(&operation("once"))).await.unwrap();
+        assert_ne!(again.decided_by, DecidedBy::Replay);
+        assert_eq!(world.recorded("once"), 2, "an event for each of its meters");
+        assert_eq!((world.used("calls").await, world.used("free").await), (14, 21));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_that_cannot_be_decided_at_once_takes_nothing() {
+    let world = World::new();
+    let ask = |amounts, idempotency_key| PlainOperation {
+        tenant: "acme",
+        operation: "ask",
+        amounts,
+        idempotency_key,
+        durability: None,
+    };
+    let at_once = |plain| world.engine.operate_at_once(plain, |allowed| allowed.answer());
+    assert!(at_once(ask(&[], "")).is_none(), "nothing of the limit is in hand");
+    in_time(world.engine.check_operation(&operation("before"))).await.unwrap();
+    assert!(at_once(ask(&[], "before")).is_none(), "a repeat");
+    assert!(at_once(ask(&[("calls", 1)], "")).is_none(), "its amount is fixed");
+    assert!(at_once(ask(&[("tokens", 1)], "")).is_none(), "it has no such meter");
+    assert!(at_once(ask(&[], "a key")).is_none(), "no key");
+    let elsewhere = PlainOperation { operation: "answer", ..ask(&[], "") };
+    assert!(at_once(elsewhere).is_none());
+    assert_eq!((world.used("calls").await, world.used("free").await), (7, 7));
+    let decided = at_once(ask(&[], "then"));
+    let Some(Ok(Operated::Owed(owed))) = decided else { panic!("it is not decided at once") };
+    let answer = in_time(owed.acknowledged()).await.unwrap();
+    let used: Vec<_> = answer.quotas.iter().map(|(meter, it)| (meter.as_str(), it.used)).collect();
+    assert_eq!(used, [("calls", 14), ("free", 14)]);
+    assert_eq!((answer.denied_by, answer.decided_by), (None, DecidedBy::Memory));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -404,8 +404,8 @@ impl<'r> AskedOperation<'r> {
     }
 }
 
-/// The operation called `name`: what the tenant's version of its plan says of it; of one that is newer
-/// than that, what the catalog says now.
+/// The operation called `name`: what the tenant's version of its plan says of it; of one that is
+/// newer than that, what the catalog says now.
 pub(super) fn definition<'d>(
     terms: &'d Terms,
     catalog: &'d CompiledCatalog,

@@ -2,7 +2,7 @@
 //!
 //! As [`super::consume_at_once`], for all that the operation needs together. Nobody is waited for in
 //! between, so that each rate is asked once, and what it gives is held before units are taken. Of
-//! whatever denies nothing is said: [`Engine::check_operation`] answers, with the remedies.
+//! what denies nothing is said: [`Engine::check_operation`] answers, with the remedies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -135,8 +135,8 @@ struct All<'t> {
 
 impl Engine {
     /// Decides a CONSUME of an operation, if nobody has to be waited for to allow it. `None`:
-    /// nothing was taken, and nothing is said about it. What is to be sent is made by `answer`, from
-    /// what the parts said.
+    /// nothing was taken, and nothing is said about it. `answer` makes of what the parts said what
+    /// is to be sent.
     pub fn operate_at_once<A>(
         self: &Arc<Self>,
         plain: PlainOperation<'_>,
@@ -172,20 +172,23 @@ impl Engine {
         operation: &Operation<'_>,
         parts: &[PlainPart<'t>],
     ) -> Option<All<'t>> {
-        // Before anything is held: what is given back at once may have been missed meanwhile.
+        // Looked at before anything is held: others may miss what is given back a moment later.
         if parts.is_empty() || !parts.iter().all(PlainPart::is_in_hand) {
             return None;
         }
         let features = operation.features()?;
-        let Operation { definition, state, terms, .. } = operation;
-        let asked = RatesAsked { subject: None, permits: PERMITS, mode: RateMode::Consume };
-        let rates = self.hold_rates_offhand(state, terms, &definition.rates, asked)?;
+        // Before the rates: a repeat takes nothing of them.
         let claim = match operation.plain.idempotency_key.is_empty() {
             true => None,
             false => Some(self.claim_operation(operation)?),
         };
+        let Operation { definition, state, terms, .. } = operation;
+        let asked = RatesAsked { subject: None, permits: PERMITS, mode: RateMode::Consume };
+        let rates = self.hold_rates_in_hand(state, terms, &definition.rates, asked)?;
         let taken = parts.iter().map(|part| part.take(&self.leasing));
-        Some(All { features, rates, taken: taken.collect::<Option<_>>()?, claim })
+        let taken = taken.collect::<Option<_>>()?;
+        self.count_rates(&rates);
+        Some(All { features, rates, taken, claim })
     }
 
     /// Claims the operation's key, if nobody has used it.

@@ -63,9 +63,7 @@ impl<T> Guarded<T> {
             None => self.caller(request).map(|_| ()),
         }
     }
-}
 
-impl<T> Guarded<T> {
     /// Whether the caller may consume for the tenant; why not, is said at length.
     fn may_use(&self, call: &Extensions, tenant: &str) -> Option<()> {
         if self.is_open {

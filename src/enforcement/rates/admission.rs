@@ -87,30 +87,44 @@ impl Engine {
         Ok(None)
     }
 
-    /// As [`Engine::admit_rates`] for `Consume`, if all allow it by what this sidecar has in memory.
-    /// `None`: nothing is held, and nothing is said or counted.
-    pub fn hold_rates_offhand(
+    /// As [`Engine::admit_rates`] for `Consume`, if all allow it by what this sidecar has in hand.
+    /// `None`: nothing is held, and nothing is said. The answers are not counted yet
+    /// ([`Engine::count_rates`]).
+    pub fn hold_rates_in_hand(
         &self,
         state: &TenantState,
         terms: &Terms,
         rates: &[RateName],
         asked: RatesAsked<'_>,
     ) -> Option<RateAdmission> {
+        let one = |name| {
+            let rate = terms.plan.rate(name)?;
+            let subject = counted_subject(rate, asked.subject).ok()?;
+            Some(AskedRate { rate, subject, permits: asked.permits })
+        };
+        if let [_, _, ..] = rates {
+            // Looked at first: what is held of one until another denies is missing to others.
+            let is_met = |name| one(name).is_some_and(|it| self.is_met_offhand(state, terms, &it));
+            if !rates.iter().all(is_met) {
+                return None;
+            }
+        }
         let mut admission = RateAdmission {
             answers: Vec::with_capacity(rates.len()),
             holds: Vec::with_capacity(rates.len()),
         };
         for name in rates {
-            let rate = terms.plan.rate(name)?;
-            let subject = counted_subject(rate, asked.subject).ok()?;
-            let one = AskedRate { rate, subject, permits: asked.permits };
-            let (answer, held) = self.hold_rate_offhand(state, terms, &one)?;
+            let (answer, held) = self.hold_rate_in_hand(state, terms, &one(name)?)?;
             admission.holds.extend(held);
             admission.answers.push((name.clone(), answer));
         }
+        Some(admission)
+    }
+
+    /// Counts the answers of what was held.
+    pub fn count_rates(&self, admission: &RateAdmission) {
         let answers = admission.answers.iter();
         answers.for_each(|(_, answer)| self.rates.metrics.answered(answer));
-        Some(admission)
     }
 
     /// Asks `rates` for `permits` each, on behalf of an operation: `Consume` holds them until the

@@ -112,28 +112,21 @@ impl Engine {
         Ok(Some(answer))
     }
 
-    /// Holds what is asked for, if it is allowed by what this sidecar has in memory.
-    pub(super) fn hold_rate_offhand(
+    /// Holds what is asked for, if this sidecar has it in hand.
+    pub(super) fn hold_rate_in_hand(
         &self,
         state: &TenantState,
         terms: &Terms,
         asked: &AskedRate<'_>,
     ) -> Option<(RateAnswer, Option<Held>)> {
-        let key = match self.rate_key(state, terms, asked) {
-            Ok(key) => key,
-            Err(reason) => {
-                return reason.is_allowed().then(|| (plain(reason, asked.rate), None));
+        match self.rate_key(state, terms, asked) {
+            Ok(key) => {
+                let outcome = Outcome::Met(Some(key.hold_in_hand(asked.permits)?));
+                let decided = Decided { outcome, decided_by: DecidedBy::Memory };
+                self.answer(decided, &key, asked, Want::Hold).ok()
             }
-        };
-        if never_fits(&key, asked.permits).is_some() {
-            return None;
+            Err(reason) => reason.is_allowed().then(|| (plain(reason, asked.rate), None)),
         }
-        let decided = key.offhand(asked.permits, Want::Hold)?;
-        let is_met = matches!(decided.outcome, Outcome::Met(_));
-        if !is_met || decided.decided_by != DecidedBy::Memory {
-            return None;
-        }
-        self.answer(decided, &key, asked, Want::Hold).ok()
     }
 
     /// The key that decides, or the reason where none has to.

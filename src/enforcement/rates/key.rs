@@ -98,7 +98,8 @@ impl RateKey {
         (decided, stack.standings(clock.steady_ns()))
     }
 
-    /// Whether so many permits will ever be there at once, by what the plan allows as this key knows it.
+    /// Whether so many permits will ever be there at once, by what the plan allows as this key knows
+    /// it.
     pub fn ever_fits(&self, permits: u32) -> bool {
         let fit = |windows: &[RateWindow]| windows.iter().all(|window| permits <= window.burst);
         match self {
@@ -120,6 +121,14 @@ impl RateKey {
         match self {
             Self::Own { stack, clock } => stack.standings(clock.steady_ns()),
             Self::Shared(key) => key.standings(),
+        }
+    }
+
+    /// Holds permits that are in hand. `None`: they are not, and nobody has asked for them.
+    pub fn hold_in_hand(&self, permits: u32) -> Option<Held> {
+        match self {
+            Self::Own { stack, clock } => take_own(stack, clock, permits, Want::Hold).ok()?,
+            Self::Shared(key) => key.hold_in_hand(permits).map(Held::Shared),
         }
     }
 

@@ -180,6 +180,21 @@ impl SharedKey {
         Some(Decided { outcome, decided_by })
     }
 
+    /// Holds permits that are in hand. Who finds too few is not counted: it asks again, at length.
+    pub fn hold_in_hand(self: &Arc<Self>, permits: u32) -> Option<SharedHold> {
+        let mut slow = self.lock();
+        let now_ns = self.now_ns();
+        let (ask, want) = (Ask { permits, how: AskFor::Keeping }, Want::Hold);
+        if !slow.purse.has_in_hand(ask, now_ns) {
+            return None;
+        }
+        slow.purse.count(ask, now_ns);
+        match self.outcome_offhand(&mut slow, permits, want, now_ns) {
+            Some(Outcome::Met(held)) => held,
+            Some(Outcome::Short(_) | Outcome::Away | Outcome::Overloaded) | None => None,
+        }
+    }
+
     /// Waits for a call's answer.
     pub async fn wait(self: &Arc<Self>, permits: u32, want: Want) -> Decided<SharedHold> {
         let (sender, receiver) = oneshot::channel();

@@ -155,10 +155,15 @@ impl Purse {
         self.demand.count(ask.permits, lapse_ns(&self.terms.windows), now_ns);
     }
 
+    /// Whether what is asked for is in hand.
+    pub fn has_in_hand(&mut self, ask: Ask, now_ns: u64) -> bool {
+        self.lapse(now_ns);
+        u64::from(ask.permits) <= self.in_hand()
+    }
+
     /// Decides without a call if that is possible.
     pub fn offhand(&mut self, ask: Ask, now_ns: u64) -> Offhand {
-        self.lapse(now_ns);
-        if u64::from(ask.permits) <= self.in_hand() {
+        if self.has_in_hand(ask, now_ns) {
             match ask.how {
                 AskFor::Good => self.spent += u64::from(ask.permits),
                 AskFor::Keeping => self.held += u64::from(ask.permits),

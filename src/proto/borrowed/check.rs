@@ -1,6 +1,6 @@
 //! Checks of an operation.
 
-use smallvec::SmallVec;
+use arrayvec::ArrayVec;
 
 use super::named;
 use crate::proto::{
@@ -8,8 +8,9 @@ use crate::proto::{
     wire::{Fields, Unread},
 };
 
-/// Amounts that a check has room for by itself; few operations leave more of them open.
-const AMOUNTS: usize = 4;
+/// Amounts of a plain check at most: few operations leave more of them open, and each is compared
+/// with those before it.
+const AMOUNTS_MAX: usize = 8;
 
 /// A `CheckRequest` without subject, properties, attributes and time to live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub struct PlainCheck<'m> {
     /// The same.
     pub operation: &'m str,
     /// By meter, whose name is not checked either; each is named once.
-    pub amounts: SmallVec<[(&'m str, i64); AMOUNTS]>,
+    pub amounts: ArrayVec<(&'m str, i64), AMOUNTS_MAX>,
     pub mode: Mode,
     /// As it came; empty where there is none.
     pub idempotency_key: &'m str,
@@ -37,7 +38,7 @@ impl<'m> PlainCheck<'m> {
         const DURABILITY: u32 = 7;
         let (mut tenant, mut operation, mut idempotency_key) = ("", "", "");
         let (mut mode, mut durability) = (0, 0);
-        let mut amounts = SmallVec::new();
+        let mut amounts = ArrayVec::new();
         let mut fields = Fields(message);
         while let Some((tag, value)) = fields.read()? {
             match tag {
@@ -57,7 +58,7 @@ impl<'m> PlainCheck<'m> {
 
 /// Reads an entry of a map. A meter that is named twice has its last amount: prost sees to that.
 fn put_amount<'m>(
-    amounts: &mut SmallVec<[(&'m str, i64); AMOUNTS]>,
+    amounts: &mut ArrayVec<(&'m str, i64), AMOUNTS_MAX>,
     entry: &'m [u8],
 ) -> Result<(), Unread> {
     const METER: u32 = 1;
@@ -74,8 +75,7 @@ fn put_amount<'m>(
     if amounts.iter().any(|(before, _)| *before == meter) {
         return Err(Unread);
     }
-    amounts.push((meter, amount));
-    Ok(())
+    amounts.try_push((meter, amount)).map_err(|_| Unread)
 }
 
 #[cfg(test)]
@@ -116,6 +116,17 @@ mod tests {
         let one = CheckRequest { amounts: [("tokens".into(), 5)].into(), ..Default::default() };
         let twice = [plain().encode_to_vec(), one.encode_to_vec()].concat();
         assert_eq!(PlainCheck::of_check(&twice), Err(Unread));
+    }
+
+    #[test]
+    fn many_amounts_are_left_to_prost() {
+        let amounts = |count: usize| (0..count).map(|number| (number.to_string(), 1)).collect();
+        let read = |count| {
+            let request = CheckRequest { amounts: amounts(count), ..plain() };
+            PlainCheck::of_check(&request.encode_to_vec()).map(|plain| plain.amounts.len())
+        };
+        assert_eq!(read(AMOUNTS_MAX), Ok(AMOUNTS_MAX));
+        assert_eq!(read(AMOUNTS_MAX + 1), Err(Unread));
     }
 
     proptest! {

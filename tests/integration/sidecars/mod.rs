@@ -26,6 +26,7 @@ mod metrics;
 mod ofrep;
 mod older_ledger;
 mod operations;
+mod operations_at_once;
 mod outages;
 mod pool_alerts;
 mod pool_levels;

@@ -13,7 +13,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
 use tollgate::proto::v1::{
     AnyCheck, CheckBatchRequest, CheckQuotaRequest, CheckRequest, CheckStreamRequest, Mode,
-    WatchUsageRequest, any_check::Check,
+    WatchUsageRequest, any_check::Check, tollgate_service_client::TollgateServiceClient,
 };
 use tonic::{
     Code, Request,
@@ -131,6 +131,37 @@ async fn nobody_gets_in_by_any_call_or_path_without_a_token_that_is_for_it() {
     let paths = walk_paths(&guarded, &pool);
     assert!(paths >= 12, "only {paths} paths were found");
     others::walk_envoy(&guarded).await;
+    guarded.sidecar.process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_be_decided_at_once_is_refused_to_who_may_not_take_it() {
+    let guarded = Guarded::start().await;
+    let mut client = TollgateServiceClient::new(guarded.channel.clone());
+    for turn in 1..=3 {
+        for (token, is_let_in) in
+            [(&guarded.globex, true), (&guarded.acme, false), (&guarded.viewer, false)]
+        {
+            let quota = quota(Mode::Consume, "globex", "calls", 1);
+            let operation = CheckRequest {
+                tenant: "globex".into(),
+                operation: "work".into(),
+                amounts: [("calls".to_owned(), 1)].into(),
+                mode: Mode::Consume.into(),
+                ..Default::default()
+            };
+            let quota = client.check_quota(with_token(quota, token)).await.map(drop);
+            let operation = client.check(with_token(operation, token)).await.map(drop);
+            for answer in [quota, operation] {
+                let code = answer.err().map(|status| status.code());
+                let expected = (!is_let_in).then_some(Code::PermissionDenied);
+                assert_eq!(code, expected, "{turn}");
+            }
+        }
+    }
+    let look = quota(Mode::Check, "globex", "calls", 1);
+    let look = client.check_quota(with_token(look, &guarded.viewer)).await.unwrap();
+    assert_eq!(look.into_inner().used, 6);
     guarded.sidecar.process.stop();
 }
 
