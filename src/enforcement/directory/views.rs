@@ -34,8 +34,8 @@ use crate::{
     leases::onlookers::Standing,
 };
 
-/// Views of one thread: a megabyte.
-const PLACES_MAX: usize = 1 << 14;
+/// Views of one thread: four megabytes.
+const PLACES_MAX: usize = 1 << 16;
 const PLACES_AT_FIRST: usize = 1 << 6;
 /// Places for one hash.
 const WAYS: usize = 2;
