@@ -123,6 +123,14 @@ impl Counters {
         self.read().live.iter().cloned().collect()
     }
 
+    /// Has `look` look at all live counters; none comes or goes meanwhile. Answers whether dropped ones
+    /// have left anything.
+    pub fn look_at_all(&self, look: impl FnMut(&Arc<Counter>)) -> bool {
+        let kept = self.read();
+        kept.live.iter().for_each(look);
+        kept.dropped.is_some()
+    }
+
     /// Drops the counters that are `done` and that nobody else holds to use them; `now` is the
     /// tenant's.
     ///
