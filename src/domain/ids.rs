@@ -1,7 +1,8 @@
 //! A newtype per id. Each is checked once, where it enters, and is cheap to clone.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
+use arcstr::ArcStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ macro_rules! string_id {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
+        pub struct $name(ArcStr);
 
         impl $name {
             /// Checks and wraps `text`; the error names the field as this API calls it.
@@ -27,7 +28,7 @@ macro_rules! string_id {
                 let text = text.as_ref();
                 let check: fn(&'static str, &str) -> Result<(), Invalid> = $check;
                 check($field, text)?;
-                Ok(Self(Arc::from(text)))
+                Ok(Self(ArcStr::from(text)))
             }
 
             /// The id as text.
@@ -37,7 +38,7 @@ macro_rules! string_id {
 
             /// A copy that shares nothing with this one, where a clone would.
             pub fn apart(&self) -> Self {
-                Self(Arc::from(&*self.0))
+                Self(ArcStr::from(self.as_str()))
             }
         }
 

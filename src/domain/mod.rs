@@ -16,6 +16,7 @@ pub mod meter;
 pub mod money;
 pub mod one_seed;
 pub mod operation;
+pub mod packed_map;
 pub mod period;
 pub mod pool;
 pub mod pool_settling;

@@ -69,10 +69,7 @@ impl FromStr for WindowLabel {
 }
 
 /// One window: `[start, end)`, end absent when it never ends.
-///
-/// In this order, for counters: what every check reads of it lies side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
 pub struct Window {
     pub label: WindowLabel,
     pub start: Timestamp,
@@ -80,6 +77,31 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether `at` falls into the window.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.bounds().contains(at)
+    }
+
+    /// Its time, without its name.
+    pub fn bounds(&self) -> Bounds {
+        Bounds { start: self.start, end: self.end }
+    }
+}
+
+/// The time of a window whose label is kept elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub start: Timestamp,
+    /// Absent when it never ends.
+    pub end: Option<Timestamp>,
+}
+
+impl Bounds {
+    /// The window, whose label is this.
+    pub fn of(self, label: WindowLabel) -> Window {
+        Window { label, start: self.start, end: self.end }
+    }
+
     /// Whether `at` falls into the window.
     pub fn contains(&self, at: Timestamp) -> bool {
         self.start <= at && self.end.is_none_or(|end| at < end)

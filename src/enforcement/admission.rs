@@ -28,7 +28,7 @@ use crate::{
         meter::Aggregation,
         quota::{DecidedBy, QuotaAnswer, QuotaReason},
         usage::UsageEvent,
-        window::Window,
+        window::Bounds,
     },
     journal::{position::Position, record::PlainEvent},
 };
@@ -58,7 +58,7 @@ enum Place {
     /// In the counter of a summed meter.
     Counter(Arc<Counter>),
     /// Under a key whose values are not added up.
-    Value { key: CellKey, window: Window },
+    Value { key: CellKey, window: Bounds },
 }
 
 impl Place {
@@ -69,7 +69,7 @@ impl Place {
         }
     }
 
-    fn window(&self) -> &Window {
+    fn window(&self) -> &Bounds {
         match self {
             Self::Counter(counter) => &counter.window,
             Self::Value { window, .. } => window,
@@ -148,7 +148,8 @@ impl Admitted {
     /// The escrow, to be held. `None` where nothing can be held: the meter is not a sum.
     pub fn into_held(self, leasing: &Arc<Leasing>) -> Option<Held> {
         let Self { place, taken, covers, .. } = self;
-        let (key, window) = (place.key().clone(), *place.window());
+        let key = place.key().clone();
+        let window = place.window().of(key.label);
         let own = match taken {
             Some(taken) => taken,
             None => Taken::new(place.counter()?.clone(), leasing.clone(), 0),
@@ -370,7 +371,7 @@ impl Engine {
     /// A value stands for itself: it is compared with the limit, and nothing is taken.
     fn admit_value(&self, asked: &Asked<'_>) -> Admission {
         let window = asked.window();
-        let key = asked.key(&window);
+        let (key, window) = (asked.key(&window), window.bounds());
         if asked.meter.limit.ceiling().is_some_and(|ceiling| asked.units > ceiling) {
             let figures = self.value_figures(asked.meter, &key);
             let decision =
@@ -383,7 +384,7 @@ impl Engine {
     /// A value that this sidecar knows to be counted costs nothing; a new one is asked for once.
     async fn admit_distinct(&self, asked: &Asked<'_>) -> Result<Admission, EngineError> {
         let window = asked.window();
-        let key = asked.key(&window);
+        let (key, window) = (asked.key(&window), window.bounds());
         let value = labelling::distinct_value(&asked.meter.meter, asked.said.properties)?;
         let (Some(value), Some(ceiling)) = (value, asked.meter.limit.ceiling()) else {
             return Ok(admitted_value(key, window, DecidedBy::Memory));
@@ -422,7 +423,7 @@ impl Engine {
     }
 }
 
-fn admitted_value(key: CellKey, window: Window, decided_by: DecidedBy) -> Admission {
+fn admitted_value(key: CellKey, window: Bounds, decided_by: DecidedBy) -> Admission {
     Admission::Admitted(unleased(Place::Value { key, window }, decided_by))
 }
 
@@ -437,7 +438,7 @@ fn unleased(place: Place, decided_by: DecidedBy) -> Admitted {
     }
 }
 
-fn denied_by_outage(asked: &Asked<'_>, window: &Window, figures: Figures) -> QuotaAnswer {
+fn denied_by_outage(asked: &Asked<'_>, window: &Bounds, figures: Figures) -> QuotaAnswer {
     let decision =
         Decision { reason: QuotaReason::DeniedByOutagePolicy, decided_by: DecidedBy::Fallback };
     answer(asked.meter, Some(window), figures, decision)

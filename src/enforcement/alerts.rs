@@ -38,8 +38,10 @@ const DIFFERING_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration:
 const POOL_ACTION: &str = "Have the pool made larger, or use less of it.";
 
 /// What is known of alerts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Alerts {
+    /// Somebody takes out what waits for a look.
+    is_looked_at: bool,
     due: Mutex<AHashSet<CellKey>>,
     /// What stood when a counter was last settled. One that is absent was not settled yet: what
     /// stands of it is not known, which is something else than that nothing does.
@@ -56,8 +58,26 @@ struct Differing {
 }
 
 impl Alerts {
+    /// Nothing known yet. Without a ledger nobody looks at counters, and none of them waits.
+    pub fn new(has_ledger: bool) -> Self {
+        Self {
+            is_looked_at: has_ledger,
+            due: Mutex::default(),
+            settled: Mutex::default(),
+            differing: Mutex::default(),
+        }
+    }
+
+    /// Whether counters are looked at.
+    pub fn are_looked_at(&self) -> bool {
+        self.is_looked_at
+    }
+
     /// Asks for a look at counters: something was counted, or their limits have changed.
     pub fn look_at(&self, keys: impl IntoIterator<Item = CellKey>) {
+        if !self.is_looked_at {
+            return;
+        }
         let mut due = lock(&self.due);
         for key in keys.into_iter().filter(has_thresholds) {
             if due.len() >= DUE_MAX {
@@ -260,8 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_looks_no_counter_waits_for_it() {
+        for (has_ledger, waiting) in [(true, 1), (false, 0)] {
+            let alerts = Alerts::new(has_ledger);
+            alerts.look_at([key("calls")]);
+            assert_eq!(alerts.take_due(Duration::ZERO).len(), waiting);
+        }
+    }
+
+    #[test]
     fn what_was_never_settled_agrees_with_nothing() {
-        let alerts = Alerts::default();
+        let alerts = Alerts::new(true);
         assert!(!alerts.agrees(&key("calls"), &[]));
         alerts.settled(key("calls"), vec![]);
         assert!(alerts.agrees(&key("calls"), &[]));
@@ -271,7 +300,7 @@ mod tests {
 
     #[test]
     fn other_thresholds_of_the_same_number_do_not_agree() {
-        let alerts = Alerts::default();
+        let alerts = Alerts::new(true);
         alerts.settled(key("calls"), standing(&["80"]));
         assert!(alerts.agrees(&key("calls"), &percents(&["80"])));
         assert!(!alerts.agrees(&key("calls"), &percents(&["50"])));
@@ -279,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_lasting_difference_is_looked_at_less_and_less() {
-        let alerts = Alerts::default();
+        let alerts = Alerts::new(true);
         let (mut now, mut looks) = (Duration::ZERO, 0);
         alerts.differ(key("calls"), now);
         while now < Duration::from_hours(1) {

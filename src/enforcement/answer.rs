@@ -8,7 +8,7 @@ use super::counter::Counter;
 use crate::domain::{
     catalog::compiled_plan::PlanMeter,
     quota::{DecidedBy, QuotaAnswer, QuotaReason},
-    window::Window,
+    window::Bounds,
 };
 
 /// What was decided.
@@ -92,7 +92,7 @@ pub struct Shown {
 impl Shown {
     /// Of a counter of `meter` with these figures.
     #[inline]
-    pub fn of(meter: &PlanMeter, window: Option<&Window>, figures: Figures) -> Self {
+    pub fn of(meter: &PlanMeter, window: Option<&Bounds>, figures: Figures) -> Self {
         Self {
             limit: meter.limit.amount,
             used: figures.used,
@@ -124,7 +124,7 @@ impl Shown {
 /// An answer without a reservation.
 pub fn answer(
     meter: &PlanMeter,
-    window: Option<&Window>,
+    window: Option<&Bounds>,
     figures: Figures,
     decision: Decision,
 ) -> QuotaAnswer {

@@ -19,7 +19,7 @@ use crate::domain::{
     quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
     standing::Standing,
     usage::{Durability, UsageEvent},
-    window::Window,
+    window::{Bounds, Window},
 };
 
 /// What a caller says of a meter besides its name.
@@ -99,7 +99,7 @@ impl Asked<'_> {
 
     pub(super) fn denial(&self, reason: QuotaReason) -> QuotaAnswer {
         let decision = Decision { reason, decided_by: DecidedBy::Memory };
-        answer(self.meter, Some(&self.window()), Figures::default(), decision)
+        answer(self.meter, Some(&self.window().bounds()), Figures::default(), decision)
     }
 
     /// Units that the grants in force have left, as far as this sidecar knows.
@@ -111,7 +111,7 @@ impl Asked<'_> {
     /// An answer without a reservation; what remains counts the grants in force.
     pub(super) fn answer(
         &self,
-        window: &Window,
+        window: &Bounds,
         figures: Figures,
         decision: Decision,
     ) -> QuotaAnswer {

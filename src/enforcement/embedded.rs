@@ -2,23 +2,28 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
-
-use crate::domain::cell_key::CellKey;
+use crate::domain::{
+    cell_key::{CellKey, KeyParts},
+    packed_map::PackedMap,
+};
 
 /// Usage of earlier runs by counter, frozen at the start: this run's own usage is told to the
 /// counters by their holders and must not be in the floor as well.
 #[derive(Clone, Debug, Default)]
-pub struct EmbeddedTotals(Arc<AHashMap<Arc<CellKey>, i64>>);
+pub struct EmbeddedTotals(Arc<PackedMap<i64>>);
 
 impl EmbeddedTotals {
-    /// Freezes the totals. Their keys are shared with the store that has them.
-    pub fn new(totals: impl IntoIterator<Item = (Arc<CellKey>, i64)>) -> Self {
-        Self(Arc::new(totals.into_iter().collect()))
+    /// Freezes the totals.
+    pub fn new<'k>(totals: impl IntoIterator<Item = (KeyParts<'k>, i64)>) -> Self {
+        let mut frozen = PackedMap::default();
+        for (key, used) in totals {
+            frozen.change(key, |kept| *kept = Some(used));
+        }
+        Self(Arc::new(frozen))
     }
 
     /// Units used in earlier runs.
     pub fn used(&self, key: &CellKey) -> i64 {
-        self.0.get(key).copied().unwrap_or(0)
+        self.0.get(key.parts()).unwrap_or(0)
     }
 }

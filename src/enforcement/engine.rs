@@ -78,7 +78,7 @@ impl Engine {
             slow_path: Semaphore::new(config.slow_path_max),
             rates: Rates::new(&config, journal.run(), &leasing, &clock),
             watchers: Arc::new(Semaphore::new(config.watchers_max)),
-            alerts: Arc::default(),
+            alerts: Arc::new(Alerts::new(directory.ledger().is_some())),
             metrics: EngineMetrics::register(),
             handed_over: AtomicU64::new(0),
             flushed_to: AtomicU64::new(0),

@@ -70,7 +70,7 @@ impl Floors {
             }
             Self::Embedded { store, .. } => {
                 let store = store.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                store.total(key).and_then(|total| total.distinct.as_deref().cloned())
+                store.total(key).and_then(|total| total.distinct).map(|distinct| *distinct)
             }
         };
         Some(known.unwrap_or_default())

@@ -2,7 +2,6 @@
 
 use metrics::{Counter as Count, Gauge, counter, describe_counter, describe_gauge, gauge};
 
-use super::counter::Counter;
 use crate::leases::{
     holder::Denial,
     message::{Answer, Call, Outcome},
@@ -98,9 +97,8 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
-    /// Adds what `counter` holds.
-    pub(super) fn add(&mut self, counter: &Counter) {
-        let units = counter.slow().holder.outstanding(&counter.cell);
+    /// Adds what a counter holds.
+    pub(super) fn add(&mut self, units: u64) {
         self.leases += u64::from(units > 0);
         self.units = self.units.saturating_add(units);
     }

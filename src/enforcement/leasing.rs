@@ -22,6 +22,7 @@ use crate::{
         denials::Denied,
         holder::{Denial, Step, Surroundings},
         message::{Answer, Call, Epoch},
+        seen::Seen,
     },
     store::{
         counters::Counters,
@@ -208,6 +209,12 @@ impl Leasing {
         match answer {
             Some(answer) => {
                 slow.holder.answered(&counter.cell, &call, &answer, self.now());
+                if let Answer::Counted(counted) = &answer
+                    && counter.key.tenant.pool().is_some()
+                    && let Some(seen) = Seen::of(counted)
+                {
+                    slow.seen = Some(Box::new(seen));
+                }
                 if matches!(answer, Answer::StaleEpoch { .. } | Answer::EpochLost) {
                     self.epoch_doubt.notify_one();
                 }

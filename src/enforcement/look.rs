@@ -166,6 +166,6 @@ impl Engine {
             _ => reason_allowed(asked.meter, value),
         };
         let decision = Decision { reason, decided_by: DecidedBy::Memory };
-        answer(asked.meter, Some(&window), figures, decision)
+        answer(asked.meter, Some(&window.bounds()), figures, decision)
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{answer::Figures, counter::Counter};
 use crate::domain::{
     pool::{PoolCell, PoolMembership, PoolShare},
-    window::Window,
+    window::Bounds,
 };
 
 /// A tenant's place in a pool that it draws on instead of on its plan's limit.
@@ -104,7 +104,7 @@ impl PoolDraw {
     }
 
     /// All cells have the same windows.
-    fn window(&self) -> Option<&Window> {
+    fn window(&self) -> Option<&Bounds> {
         self.counters.first().map(|counter| &counter.window)
     }
 }

@@ -116,7 +116,10 @@ impl Engine {
         let decision = Decision { reason, decided_by: DecidedBy::Memory };
         // Nothing is left to it, whatever is left of its limit and its grants.
         let remaining = Some(0);
-        QuotaAnswer { remaining, ..asked.answer(&window, figures.unwrap_or_default(), decision) }
+        QuotaAnswer {
+            remaining,
+            ..asked.answer(&window.bounds(), figures.unwrap_or_default(), decision)
+        }
     }
 
     async fn consume(&self, asked: &Asked<'_>) -> Result<Decided<'_, QuotaAnswer>, EngineError> {
@@ -211,7 +214,7 @@ impl Engine {
         let reason = reason_allowed(asked.meter, figures.used);
         answer(
             asked.meter,
-            Some(&window),
+            Some(&window.bounds()),
             figures,
             Decision { reason, decided_by: DecidedBy::Replay },
         )

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
-        cell_key::CellKey,
+        cell_key::{CellKey, KeyParts},
         meter::Aggregation,
         reservation::ReservationId,
         usage::{Part, UsageEvent},
@@ -27,7 +27,7 @@ pub fn encode(record: RecordRef<'_>, body: &mut Vec<u8>) -> Kind {
     let mut fields = Fields(body);
     match record {
         RecordRef::CellOpened { key } => {
-            fields.message(1, |fields| write_cell_key(key, fields));
+            fields.message(1, |fields| write_cell_key(key.parts(), fields));
             Kind::CellOpened
         }
         RecordRef::Usage(events) => {
@@ -51,7 +51,7 @@ fn usage(events: &[&UsageEvent], fields: &mut Fields<'_>) {
         let counter = counters.of(profile, || fields.message(1, |fields| profile.write(fields)));
         parts.clear();
         for part in &event.parts {
-            let key = || fields.message(3, |fields| write_cell_key(&part.key, fields));
+            let key = || fields.message(3, |fields| write_cell_key(part.key.parts(), fields));
             parts.push((covering.of(&part.key, key), part));
         }
         fields.message(2, |fields| write_event(counter, event, &parts, fields));
@@ -97,7 +97,7 @@ impl<'e> Profile<'e> {
     }
 
     fn write(self, fields: &mut Fields<'_>) {
-        fields.message(1, |fields| write_cell_key(self.key, fields));
+        fields.message(1, |fields| write_cell_key(self.key.parts(), fields));
         fields.uint(2, aggregation_to_wire(self.aggregation) as u64);
         self.group_by.iter().for_each(|property| fields.text(3, property));
         fields.uint(4, self.event_retention_days.into());
@@ -192,11 +192,11 @@ fn write_units(amount: i64, from_lease: u64, time: Timestamp, fields: &mut Field
 }
 
 /// A `CellKey`.
-pub fn write_cell_key(key: &CellKey, fields: &mut Fields<'_>) {
-    fields.text(1, key.tenant.as_str());
-    fields.text(2, key.meter.as_str());
-    if let Some(subject) = &key.subject {
-        fields.text(3, subject.as_str());
+pub fn write_cell_key(key: KeyParts<'_>, fields: &mut Fields<'_>) {
+    fields.text(1, key.tenant);
+    fields.text(2, key.meter);
+    if let Some(subject) = key.subject {
+        fields.text(3, subject);
     }
     fields.message(4, |fields| {
         match key.label.period.name() {

@@ -54,9 +54,11 @@ impl<K: Eq + Hash, T> Dropped<K, T> {
     }
 
     /// The cell of `key` is dropped at `now`, the tenant's.
-    pub fn leave(&mut self, key: K, window: Window, now: Timestamp, left: T) {
-        if !self.has_passed(window.end, now) {
-            self.left.insert(Box::new(key), Box::new(Left { end: window.end, left }));
+    ///
+    /// `end` is that of the cell's window, if it has one.
+    pub fn leave(&mut self, key: K, end: Option<Timestamp>, now: Timestamp, left: T) {
+        if !self.has_passed(end, now) {
+            self.left.insert(Box::new(key), Box::new(Left { end, left }));
         }
     }
 
@@ -120,10 +122,10 @@ mod tests {
     fn a_cell_of_a_window_that_goes_on_is_resumed_and_of_one_that_is_over_never_made_again() {
         let mut dropped = Dropped::new();
         let (early, late) = (minute(0), minute(1));
-        dropped.leave("late", late, early.start, 7);
+        dropped.leave("late", late.end, early.start, 7);
         assert_eq!(dropped.look(&"late", &late), Ok(Some(&7)));
         assert_eq!(dropped.look(&"early", &early), Ok(None));
-        dropped.leave("early", early, late.start, 3);
+        dropped.leave("early", early.end, late.start, 3);
         assert_eq!(dropped.look(&"early", &early), Err(Past));
         // Though the clock has gone back.
         assert_eq!(dropped.look(&"other", &early), Err(Past));
@@ -137,7 +139,7 @@ mod tests {
     fn a_window_without_an_end_is_never_past() {
         let mut dropped = Dropped::new();
         let endless = Window { end: None, ..minute(0) };
-        dropped.leave("seats", endless, Timestamp::MAX, 7);
+        dropped.leave("seats", endless.end, Timestamp::MAX, 7);
         dropped.forget_past(Timestamp::MAX);
         assert_eq!(dropped.look(&"seats", &endless), Ok(Some(&7)));
         dropped.resume(&"seats");

@@ -1,5 +1,7 @@
 //! What a key knows of its runs.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     heir,
     message::{Call, Totals},
@@ -7,7 +9,7 @@ use super::{
 use crate::domain::{amount::AMOUNT_MAX, ids::RunId};
 
 /// What a key knows of one run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub totals: Totals,
     pub flushed: u64,
@@ -56,7 +58,7 @@ impl Entry {
 }
 
 /// What a key knows of each of its open runs. Most keys have one run, which is kept in place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Entries {
     One((RunId, Entry)),
     /// None, or more than one, in the order of their ids. Few keys have more than a dozen: a list that is

@@ -6,6 +6,8 @@
 //! number: a telling of a closing up to it is no news, and a run without an entry has to show by a later
 //! floor that it is open.
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{Call, CloseCall, CloseStep};
 use crate::domain::ids::RunId;
 
@@ -14,10 +16,10 @@ use crate::domain::ids::RunId;
 pub const UNFOLDED_FACTOR: u64 = 16;
 
 /// The closed runs of one key. Most have none, and of these nothing is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fences(Option<Box<Closed>>);
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Closed {
     /// Latest last.
     fences: Vec<Fence>,
@@ -25,7 +27,7 @@ struct Closed {
     folded_through: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Fence {
     run: RunId,
     /// The number of its closing, once that is folded here.

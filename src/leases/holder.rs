@@ -14,7 +14,6 @@ use super::{
     flight::{CalledAt, Flight, Passing, Retiring, Ruling, Verdict, Want},
     kept_ceiling::KeptCeiling,
     message::{Answer, Ask, Call, Ceiling, Counted, Outcome, Recall, Totals},
-    seen::Seen,
 };
 
 /// The slow side of one key.
@@ -23,13 +22,12 @@ pub struct Holder {
     seed: Arc<HolderSeed>,
     granted: u64,
     returned: u64,
-    /// What the key has confirmed in this epoch; nothing counts of it unless `is_told`.
-    told: Totals,
+    /// What the key has confirmed in this epoch beside `granted`, of which it knows as much; nothing
+    /// counts of it unless `is_told`.
+    told: Told,
     is_told: bool,
     epoch: u64,
     ceiling: Option<KeptCeiling>,
-    /// As [`Seen`] has it: the ceiling, and what was taken.
-    seen: Option<(KeptCeiling, u64)>,
     sequence: u64,
     pub(super) passing: Passing,
     /// When the last call was built.
@@ -51,6 +49,15 @@ pub struct Holder {
     fenced: bool,
 }
 
+/// Totals of which the key has heard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    returned: u64,
+    consumed: u64,
+    recorded: u64,
+    undone: u64,
+}
+
 impl Holder {
     /// The slow side of a key that the run has never had before.
     pub fn new(seed: Arc<HolderSeed>) -> Self {
@@ -58,11 +65,10 @@ impl Holder {
             seed,
             granted: 0,
             returned: 0,
-            told: Totals::default(),
+            told: Told::default(),
             is_told: false,
             epoch: 0,
             ceiling: None,
-            seen: None,
             sequence: 0,
             passing: Passing::default(),
             called_at: CalledAt::default(),
@@ -212,11 +218,6 @@ impl Holder {
         self.ceiling.map(Ceiling::from)
     }
 
-    /// What was last seen to be taken of the key.
-    pub fn seen(&self) -> Option<Seen> {
-        self.seen.map(|(ceiling, taken)| Seen { ceiling: ceiling.into(), taken })
-    }
-
     /// Units per second that the cell has spent lately.
     pub fn demand(&self) -> u64 {
         self.demand.per_second()
@@ -237,7 +238,9 @@ impl Holder {
     }
 
     fn told(&self) -> Option<Totals> {
-        self.is_told.then_some(self.told)
+        let Told { returned, consumed, recorded, undone } = self.told;
+        let granted = self.granted;
+        self.is_told.then_some(Totals { granted, returned, consumed, recorded, undone })
     }
 
     fn enter(&mut self, around: &Surroundings) {
@@ -403,15 +406,14 @@ impl Holder {
         let totals = counted.totals;
         let gained = totals.granted.saturating_sub(self.granted);
         self.granted += gained;
-        (self.told, self.is_told) = (Totals { granted: self.granted, ..flight.totals }, true);
+        let Totals { returned, consumed, recorded, undone, .. } = flight.totals;
+        (self.told, self.is_told) = (Told { returned, consumed, recorded, undone }, true);
         cell.refill(gained);
         self.uncertain = false;
         if let Some(retiring) = &mut self.retiring {
             retiring.farewell_due &= !flight.parted;
         }
         self.adopt(counted.ceiling);
-        let seen = Seen::of(counted).map(|Seen { ceiling, taken }| (ceiling.into(), taken));
-        self.seen = seen.or(self.seen);
         self.rule(cell, flight, counted, now);
 
         self.passing.set_answered(counted.answered);

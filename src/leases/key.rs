@@ -19,6 +19,8 @@
 //! run's totals, or those of all runs together), nothing is free any more until it no longer does:
 //! too much is counted then, never too little. Base and forfeits that come to it stay there.
 
+use serde::{Deserialize, Serialize};
+
 pub use super::queue::WANTS_MAX;
 use super::{
     entry::{Entries, Entry},
@@ -36,7 +38,7 @@ use crate::domain::{
 };
 
 /// One key's counters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyState {
     epoch: u64,
     origin: Origin,

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::{amount::AMOUNT_MAX, ids::RunId};
 
 /// What one run has done on one key, ever. Each total only grows, so that two reports of one run
 /// merge by maximum and a lost, repeated or late report is harmless.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Escrow handed out to the run. Only the key makes it grow; the run repeats what it knows.
     pub granted: u64,
@@ -60,7 +62,7 @@ pub struct Epoch {
 }
 
 /// The number that may never be passed, with the version of the plan data it comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ceiling {
     /// Units per window; `None` = none: usage is only counted.
     pub units: Option<u64>,

@@ -1,7 +1,9 @@
 //! What a key was founded on.
 
+use serde::{Deserialize, Serialize};
+
 /// What a key was founded on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Origin {
     /// On nothing: it is a stub that only remembers what a floor must contain.
     Stub {

@@ -1,12 +1,14 @@
 //! The runs that wait for units of one key.
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::ids::RunId;
 
 /// Most wants that queue for one key. A run beyond it waits unqueued and asks again.
 pub const WANTS_MAX: usize = 256;
 
 /// What one run waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Want {
     pub run: RunId,
     pub id: u64,
@@ -15,10 +17,10 @@ pub(super) struct Want {
 
 /// The wants of a key, and the tickets that it has given. For most keys nobody has ever waited, and of
 /// these nothing is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Queue(Option<Box<Waiting>>);
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Waiting {
     /// Grows with each want and each lowering of the ceiling.
     tickets: u64,

@@ -14,7 +14,7 @@ pub struct Seen {
 impl Seen {
     /// Nothing can be said of a key without a ceiling, nor of one that does not know of all that is
     /// taken, since its epoch is not recovered.
-    pub(super) fn of(counted: &Counted) -> Option<Self> {
+    pub fn of(counted: &Counted) -> Option<Self> {
         if counted.outcome == Outcome::Recovering {
             return None;
         }

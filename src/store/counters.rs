@@ -1,7 +1,5 @@
 //! Where the shared side of a lease lives.
 
-use std::sync::Arc;
-
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -80,15 +78,6 @@ impl Counters {
         match self {
             Self::Redis(redis) => redis.keys(from).await,
             Self::Local(local) => Ok(KeyPage { keys: local.keys(), next: None }),
-        }
-    }
-
-    /// `key` as the counters in this process keep it, for others to share. `None` where there is no
-    /// counter of it here.
-    pub fn kept_key(&self, key: &CellKey) -> Option<Arc<CellKey>> {
-        match self {
-            Self::Redis(_) => None,
-            Self::Local(local) => local.kept_key(key),
         }
     }
 

@@ -1,11 +1,10 @@
 //! The counters in this process, for a sidecar that runs alone.
 
-use std::sync::Arc;
-
 use super::{
     distinct::{DistinctAnswer, DistinctCall, DistinctState},
     error::StoreError,
     inspect::Inspection,
+    packed_shelf::PackedShelf,
     shelf::{Keep, Shelf},
 };
 use crate::{
@@ -23,7 +22,7 @@ const KEYS_MAX: usize = 2_000_000;
 /// so every key asks for its floor first.
 #[derive(Debug)]
 pub struct LocalCounters {
-    counters: Shelf<KeyState>,
+    counters: PackedShelf<KeyState>,
     distinct: Shelf<DistinctState>,
     /// How calls get here and back; absent: at once.
     #[cfg(test)]
@@ -40,7 +39,7 @@ impl LocalCounters {
     /// No counters yet.
     pub fn new() -> Self {
         Self {
-            counters: Shelf::new(KEYS_MAX),
+            counters: PackedShelf::new(KEYS_MAX),
             distinct: Shelf::new(KEYS_MAX),
             #[cfg(test)]
             way: None,
@@ -103,12 +102,7 @@ impl LocalCounters {
 
     /// One counter as it stands.
     pub fn inspect(&self, key: &CellKey) -> Option<Inspection> {
-        self.counters.look(key, Inspection::of).flatten()
-    }
-
-    /// `key` as it is kept here, if it is.
-    pub fn kept_key(&self, key: &CellKey) -> Option<Arc<CellKey>> {
-        self.counters.kept_key(key).or_else(|| self.distinct.kept_key(key))
+        self.counters.get(key).as_ref().and_then(Inspection::of)
     }
 
     /// Gives the memory back that forgotten counters took.

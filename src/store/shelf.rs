@@ -1,7 +1,5 @@
 //! States by key, in this process, and not more of them than there is room for.
 
-use std::sync::Arc;
-
 use dashmap::DashMap;
 
 use super::error::StoreError;
@@ -11,9 +9,8 @@ use crate::domain::cell_key::CellKey;
 #[derive(Debug)]
 pub(super) struct Shelf<S> {
     /// A slot holds a state, unless it is about to be taken out. It is a slot because the state
-    /// machines take one. Boxed: of a large map half may be empty, and that half should be of pointers.
-    /// The keys are shared with the store of totals, which has most of them, too.
-    slots: DashMap<Arc<CellKey>, Box<Option<S>>, ahash::RandomState>,
+    /// machines take one.
+    slots: DashMap<CellKey, Option<S>, ahash::RandomState>,
     keys_max: usize,
 }
 
@@ -34,11 +31,11 @@ impl<S> Shelf<S> {
             None if self.slots.len() >= self.keys_max => {
                 return Err(StoreError::Full { keys_max: self.keys_max });
             }
-            None => self.slots.entry(Arc::new(key.clone())).or_default(),
+            None => self.slots.entry(key.clone()).or_default(),
         };
         let (result, keep) = change(&mut slot);
         if keep == Keep::No {
-            **slot = None;
+            *slot = None;
         }
         let is_empty = slot.is_none();
         drop(slot);
@@ -54,21 +51,6 @@ impl<S> Shelf<S> {
         if 4 * self.slots.len() <= self.slots.capacity() {
             self.slots.shrink_to_fit();
         }
-    }
-
-    /// What `look` sees in the state of `key`.
-    pub(super) fn look<R>(&self, key: &CellKey, look: impl FnOnce(&S) -> R) -> Option<R> {
-        self.slots.get(key).and_then(|slot| (**slot).as_ref().map(look))
-    }
-
-    /// `key` as it is kept here, if it is.
-    pub(super) fn kept_key(&self, key: &CellKey) -> Option<Arc<CellKey>> {
-        self.slots.get(key).map(|slot| slot.key().clone())
-    }
-
-    /// All keys, in no order.
-    pub(super) fn keys(&self) -> Vec<CellKey> {
-        self.slots.iter().map(|slot| (**slot.key()).clone()).collect()
     }
 }
 
@@ -105,18 +87,6 @@ mod tests {
         assert!(matches!(refused, Err(StoreError::Full { keys_max: 1 })));
         assert_eq!(put(&shelf, "first", Keep::No).unwrap(), 2);
         assert_eq!(put(&shelf, "second", Keep::Yes).unwrap(), 1);
-    }
-
-    #[test]
-    fn a_key_is_lent_to_others_as_long_as_it_is_kept() {
-        let shelf = Shelf::new(1);
-        put(&shelf, "first", Keep::Yes).unwrap();
-        let key = shelf.keys().remove(0);
-        let (one, other) = (shelf.kept_key(&key).unwrap(), shelf.kept_key(&key).unwrap());
-        assert!(Arc::ptr_eq(&one, &other));
-        put(&shelf, "first", Keep::No).unwrap();
-        assert!(shelf.kept_key(&key).is_none());
-        assert_eq!(*one, key);
     }
 
     #[test]

@@ -89,8 +89,7 @@ pub async fn start(
     })
     .await
     .context("opening the embedded store")??;
-    let totals = store.totals().map(|(key, total)| (key.clone(), total.used()));
-    let totals = EmbeddedTotals::new(totals);
+    let totals = EmbeddedTotals::new(store.totals().map(|(key, total)| (key, total.used())));
     let store = Arc::new(Mutex::new(store));
     // The counters live and end with this process: there is one epoch, and nobody to wait for.
     let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));

@@ -204,7 +204,7 @@ impl Engine {
     /// was last settled. What was flushed is looked at anyway; this finds what another sidecar's
     /// flush had no time to tell of.
     pub(super) fn doubt_alerts(&self, terms: &Terms, counter: &Counter) {
-        if !has_thresholds(&counter.key) {
+        if !self.alerts.are_looked_at() || !has_thresholds(&counter.key) {
             return;
         }
         let lately = self.leasing.now().saturating_sub(USED_LATELY);

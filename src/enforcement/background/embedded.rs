@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    domain::{cell_key::CellKey, ids::RunId},
+    domain::ids::RunId,
     enforcement::engine::Engine,
     journal::{
         Journal,
@@ -87,12 +87,11 @@ impl EmbeddedFlusher {
     async fn step(&mut self, is_last_round: bool) -> Result<bool, JournalError> {
         let Some(mut reader) = self.reader.take() else { return Ok(true) };
         let (store, journal) = (self.store.clone(), self.engine.journal.clone());
-        let (run, now, leasing) = (self.run, self.engine.clock.now(), self.engine.leasing.clone());
+        let (run, now) = (self.run, self.engine.clock.now());
         let work = move || -> Result<_, JournalError> {
             let entries = reader.read(READ)?;
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            let kept_key = |key: &CellKey| leasing.counters.kept_key(key);
-            let absorbed = store.absorb_sharing(run, &entries, now, &kept_key);
+            let absorbed = store.absorb(run, &entries, now);
             if store.is_checkpoint_due() || (is_last_round && entries.is_empty()) {
                 store.checkpoint(now)?;
                 journal.release(store.checkpointed(run))?;

@@ -19,8 +19,15 @@ use crate::{
 
 /// How often lapsed holds are given back.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
-/// The pause between two looks at the counters, after each of which the snapshot is saved.
+/// How often all counters are looked at, unless they are too many for that. After each time the snapshot
+/// is saved.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Tenants that are looked at in one step.
+const STEP_TENANTS_MAX: usize = 2_000;
+/// Counters after which a step ends, with the tenant that they are of.
+const STEP_COUNTERS_MAX: usize = 2_000;
+/// The least time between two steps, which take a millisecond or two each.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The counters of windows that begin within this time are made ahead; so long may the ledger be
 /// away before a new window falls to its limit's outage policy.
 const PREPARED_AHEAD: SignedDuration = SignedDuration::from_secs(120);
@@ -46,17 +53,28 @@ async fn expire(engine: &Engine, stop: &CancellationToken) {
 }
 
 async fn sweep(engine: &Arc<Engine>, stop: &CancellationToken) {
+    let mut sweep = Sweep::default();
     while !stop.is_cancelled() {
-        // In a thread of its own: with many counters it would hold up those that serve.
+        // In a thread of its own: those who serve are not held up.
         let swept = engine.clone();
-        if let Err(error) = spawn_blocking(move || swept.sweep()).await
-            && error.is_panic()
-        {
-            resume_unwind(error.into_panic());
+        let begun = spawn_blocking(move || {
+            let step = swept.sweep_some(&mut sweep);
+            (sweep, step)
+        });
+        let step = match begun.await {
+            Ok((swept, step)) => {
+                sweep = swept;
+                step
+            }
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime ends.
+            Err(_) => return,
+        };
+        if step.is_last {
+            save(engine).await;
         }
-        save(engine).await;
         tokio::select! {
-            () = sleep(SWEEP_EVERY) => {}
+            () = sleep(step.pause()) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -71,29 +89,97 @@ async fn save(engine: &Engine) {
     }
 }
 
+/// A look at all counters, some at a time, so that none of its steps takes long.
+#[derive(Debug, Default)]
+struct Sweep {
+    /// The place of the tenant that is next.
+    next: usize,
+    /// Counters seen so far.
+    live: usize,
+    outstanding: Outstanding,
+    /// Counters of one tenant for which there is something to do; kept for its room.
+    due: Vec<Arc<Counter>>,
+}
+
+/// What a step of a sweep came to.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// Tenants that were looked at, of so many.
+    tenants: usize,
+    of: usize,
+    /// It was the last one.
+    is_last: bool,
+}
+
+impl Step {
+    /// How long to wait before the next one: with all of them a sweep takes [`SWEEP_EVERY`], unless
+    /// they are too many for it.
+    fn pause(self) -> Duration {
+        let (tenants, of) = (self.tenants.max(1), self.of.max(1));
+        #[allow(clippy::cast_precision_loss)] // A pause need not be exact.
+        let part = tenants as f64 / of as f64;
+        SWEEP_EVERY.mul_f64(part.min(1.0)).max(PAUSE_MIN)
+    }
+}
+
 impl Engine {
-    /// Retires counters that are over or idle, drops those that are done, and sets the gauges. Takes
-    /// some microseconds for each.
-    fn sweep(self: &Arc<Self>) {
+    /// Goes on with a sweep. Retires counters that are over or idle, drops those that are done, and,
+    /// when it has come to the end, sets the gauges and begins anew.
+    fn sweep_some(self: &Arc<Self>, sweep: &mut Sweep) -> Step {
         let real_now = self.clock.now();
-        let now_ns = self.clock.steady_ns();
-        let mut live = 0;
-        let mut outstanding = Outstanding::default();
-        for state in self.directory.all() {
-            let terms = state.terms();
-            let now = terms.tenant.now(real_now);
-            let counters = state.all_counters();
-            live += counters.len();
-            for counter in counters {
-                outstanding.add(&counter);
-                self.part_or_revive(&counter, now);
-                self.prepare_next(&state, &counter, now);
-                self.doubt_alerts(&terms, &counter);
+        let of = self.directory.len();
+        let states = self.directory.some(sweep.next, STEP_TENANTS_MAX);
+        let before = sweep.live;
+        let mut swept = 0;
+        for state in &states {
+            self.sweep_tenant(state, real_now, sweep);
+            swept += 1;
+            if sweep.live - before >= STEP_COUNTERS_MAX {
+                break;
             }
-            state.rates().forget_unused(self.rates.subjects(), now_ns);
+        }
+        sweep.next += swept;
+        let is_last = swept == 0 || sweep.next >= of;
+        if is_last {
+            self.finish_sweep(std::mem::take(sweep), real_now);
+        }
+        Step { tenants: swept, of, is_last }
+    }
+
+    fn sweep_tenant(self: &Arc<Self>, state: &TenantState, real_now: Timestamp, sweep: &mut Sweep) {
+        let terms = state.look_at_terms();
+        let now = terms.tenant.now(real_now);
+        let Sweep { live, outstanding, due, .. } = sweep;
+        let mut has_done = false;
+        let has_left = state.look_at_all_counters(|counter| {
+            *live += 1;
+            let is_idle = self.is_idle(counter, now);
+            let slow = counter.slow();
+            outstanding.add(slow.holder.outstanding(&counter.cell));
+            // Used again, or to be retired.
+            let is_changed = match is_idle {
+                true => !counter.has_parted(),
+                false => slow.holder.is_retiring(),
+            };
+            drop(slow);
+            has_done |= is_idle && counter.is_done();
+            if is_changed || self.is_next_due(counter, now) {
+                due.push(counter.clone());
+            }
+            self.doubt_alerts(&terms, counter);
+        });
+        for counter in due.drain(..) {
+            self.part_or_revive(&counter, now);
+            self.prepare_next(state, &counter, now);
+        }
+        state.rates().forget_unused(self.rates.subjects(), self.clock.steady_ns());
+        if has_done || has_left {
             state
                 .drop_done_counters(now, |counter| counter.is_done() && self.is_idle(counter, now));
         }
+    }
+
+    fn finish_sweep(&self, sweep: Sweep, real_now: Timestamp) {
         self.leasing.counters.shrink();
         self.forget_values(real_now);
         self.alerts.forget(|key| {
@@ -101,12 +187,12 @@ impl Engine {
         });
         #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
         {
-            metrics::gauge!("tollgate_counters_live").set(live as f64);
+            metrics::gauge!("tollgate_counters_live").set(sweep.live as f64);
             metrics::gauge!("tollgate_tenants_live").set(self.directory.len() as f64);
             metrics::gauge!("tollgate_rate_subjects_live").set(self.rates.subjects().live() as f64);
             metrics::gauge!("tollgate_reservations_live").set(self.holds.len() as f64);
         }
-        self.leasing.metrics.show(outstanding);
+        self.leasing.metrics.show(sweep.outstanding);
     }
 
     fn part_or_revive(&self, counter: &Arc<Counter>, now: Timestamp) {
@@ -128,16 +214,22 @@ impl Engine {
         self.leasing.wake(counter);
     }
 
+    /// Whether the counter of the window after is to be made, unless it was made before.
+    fn is_next_due(&self, counter: &Counter, now: Timestamp) -> bool {
+        let Some(end) = counter.window.end else { return false };
+        let is_near = now < end && end.duration_since(now) <= PREPARED_AHEAD;
+        let is_used = || {
+            let lately = self.leasing.now().saturating_sub(PREPARED_IF_USED_WITHIN);
+            counter.used_at() >= lately
+        };
+        is_near && is_used() && !counter.key.label.is_of_grant()
+    }
+
     /// Makes the counter of the next window ahead of time, where this one is in use and about to
     /// end: a counter that is new to the shared counters needs the ledger, which may be away then.
     fn prepare_next(self: &Arc<Self>, state: &TenantState, counter: &Counter, now: Timestamp) {
-        if counter.key.label.is_of_grant() {
-            return;
-        }
         let Some(end) = counter.window.end else { return };
-        let is_near = now < end && end.duration_since(now) <= PREPARED_AHEAD;
-        let lately = self.leasing.now().saturating_sub(PREPARED_IF_USED_WITHIN);
-        if !is_near || counter.used_at() < lately || !counter.claim_next() {
+        if !self.is_next_due(counter, now) || !counter.claim_next() {
             return;
         }
         let terms = state.terms();
@@ -174,4 +266,22 @@ impl Engine {
 
 fn is_over(counter: &Counter, now: Timestamp) -> bool {
     counter.window.end.is_some_and(|end| end <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pauses_of_a_sweep_fill_its_time_unless_its_steps_are_too_many() {
+        let sweep = |steps: usize, tenants| {
+            let step = |place| Step { tenants, of: steps * tenants, is_last: place == steps };
+            (1..=steps).map(|place| step(place).pause()).sum::<Duration>()
+        };
+        assert_eq!(sweep(1, 1), SWEEP_EVERY);
+        assert_eq!(sweep(500, 2_000), SWEEP_EVERY);
+        assert_eq!(sweep(1_000, 2_000), 2 * SWEEP_EVERY);
+        let nobody = Step { tenants: 0, of: 0, is_last: true };
+        assert_eq!(nobody.pause(), SWEEP_EVERY);
+    }
 }

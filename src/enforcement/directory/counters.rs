@@ -12,7 +12,12 @@ use jiff::Timestamp;
 
 use super::{live::Live, onlooker::Onlooker};
 use crate::{
-    domain::{cell_key::CellKey, ids::MeterName, one_seed::OneSeed, window::Window},
+    domain::{
+        cell_key::CellKey,
+        ids::MeterName,
+        one_seed::OneSeed,
+        window::{Bounds, Window},
+    },
     enforcement::counter::{Counter, Left},
     leases::{
         dropped::{Dropped, Past},
@@ -123,6 +128,14 @@ impl Counters {
         self.read().live.iter().cloned().collect()
     }
 
+    /// Has `look` look at all live counters; none comes or goes meanwhile. Answers whether dropped ones
+    /// have left anything.
+    pub fn look_at_all(&self, look: impl FnMut(&Arc<Counter>)) -> bool {
+        let kept = self.read();
+        kept.live.iter().for_each(look);
+        kept.dropped.is_some()
+    }
+
     /// Drops the counters that are `done` and that nobody else holds to use them; `now` is the
     /// tenant's.
     ///
@@ -131,7 +144,7 @@ impl Counters {
     pub fn drop_done(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
         let mut kept = self.write();
         let Kept { live, live_of_meter, dropped } = &mut *kept;
-        let is_over = |window: &Window| window.end.is_some_and(|end| end <= now);
+        let is_over = |window: &Bounds| window.end.is_some_and(|end| end <= now);
         live.retain(|counter| {
             let is_over = is_over(&counter.window);
             if counter.onlookers.are_not_alone(|| Arc::strong_count(counter))
@@ -145,7 +158,7 @@ impl Counters {
                 of_meter.uncount(&key.meter);
             }
             let dropped = dropped.get_or_insert_default();
-            dropped.leave(key.clone(), counter.window, now, counter.left());
+            dropped.leave(key.clone(), counter.window.end, now, counter.left());
             // Before it is out of `live`, but nobody finds it any more: who could has a share of it,
             // with which it would have been kept.
             counter.onlookers.send_away();

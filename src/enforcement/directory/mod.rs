@@ -11,12 +11,14 @@ mod live;
 mod loads;
 mod looking;
 mod onlooker;
+mod roster;
 mod settling_pools;
 mod snapshot;
 mod source;
 pub mod tenant_state;
 mod unknown;
 mod views;
+mod walking;
 
 use std::{
     borrow::Borrow,
@@ -36,6 +38,7 @@ use tokio::sync::RwLock;
 use self::{
     catalogs::CatalogInForce,
     loads::Loads,
+    roster::Roster,
     settling_pools::SettlingPools,
     snapshot::{Snapshot, SnapshotParts},
     tenant_state::{TenantState, Terms},
@@ -78,6 +81,7 @@ struct KnownPlan {
 pub struct Directory {
     number: Option<DirectoryNumber>,
     tenants: DashMap<TenantId, Arc<TenantState>, RandomState>,
+    roster: Roster,
     plans: DashMap<PlanVersion, Arc<KnownPlan>, RandomState>,
     catalogs: DashMap<CatalogName, Arc<CatalogInForce>, RandomState>,
     unknown: UnknownTenants,
@@ -105,6 +109,7 @@ impl Directory {
         Self {
             number: DirectoryNumber::next(),
             tenants: DashMap::with_hasher(RandomState::new()),
+            roster: Roster::default(),
             plans: DashMap::with_hasher(RandomState::new()),
             catalogs: DashMap::with_hasher(RandomState::new()),
             unknown: UnknownTenants::new(UNKNOWN_FOR, UNKNOWN_MAX),
@@ -185,7 +190,7 @@ impl Directory {
         let id = tenant.id.clone();
         let state = TenantState::new(self.terms(tenant).await?, self.seed.clone());
         self.is_unsaved.store(true, Ordering::Relaxed);
-        Ok(self.tenants.entry(id).or_insert_with(|| Arc::new(state)).clone())
+        Ok(self.tenants.entry(id).or_insert_with(|| self.enrolled(state)).clone())
     }
 
     async fn terms(&self, tenant: Arc<Tenant>) -> Result<Terms, EngineError> {
@@ -356,7 +361,7 @@ impl Directory {
         self.is_unsaved.store(true, Ordering::Relaxed);
         let known = match self.tenants.entry(terms.tenant.id.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Arc::new(TenantState::new(terms, self.seed.clone())));
+                vacant.insert(self.enrolled(TenantState::new(terms, self.seed.clone())));
                 return Ok(vec![]);
             }
             Entry::Occupied(known) => known.get().clone(),
@@ -410,9 +415,20 @@ impl Directory {
     fn put(&self, terms: Terms) {
         let id = terms.tenant.id.clone();
         let state = Arc::new(TenantState::new(terms, self.seed.clone()));
-        if let Some(before) = self.tenants.insert(id, state) {
-            before.send_onlookers_away();
+        match self.tenants.insert(id, state.clone()) {
+            Some(before) => {
+                self.roster.replace(&before, state);
+                before.send_onlookers_away();
+            }
+            None => self.roster.add(state),
         }
+    }
+
+    /// A tenant that is about to be found.
+    fn enrolled(&self, state: TenantState) -> Arc<TenantState> {
+        let state = Arc::new(state);
+        self.roster.add(state.clone());
+        state
     }
 
     /// Writes the snapshot if there is anything new. Blocks on the disk.
@@ -454,29 +470,9 @@ impl Directory {
         self.cursor.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Every tenant in memory.
-    pub fn all(&self) -> Vec<Arc<TenantState>> {
-        self.tenants.iter().map(|state| state.clone()).collect()
-    }
-
     /// The pools of known tenants that are settling at another size.
     pub fn settling_pools(&self) -> Vec<Pool> {
         self.settling.all()
-    }
-
-    /// Every live counter.
-    pub fn all_counters(&self) -> Vec<Arc<Counter>> {
-        self.tenants.iter().flat_map(|state| state.all_counters()).collect()
-    }
-
-    /// Tenants in memory.
-    pub fn len(&self) -> usize {
-        self.tenants.len()
-    }
-
-    /// Whether no tenant is in memory.
-    pub fn is_empty(&self) -> bool {
-        self.tenants.is_empty()
     }
 }
 

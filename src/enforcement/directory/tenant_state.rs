@@ -383,6 +383,12 @@ impl TenantState {
         self.counters.all()
     }
 
+    /// Has `look` look at all live counters; none comes or goes meanwhile. Answers whether dropped ones
+    /// have left anything.
+    pub fn look_at_all_counters(&self, look: impl FnMut(&Arc<Counter>)) -> bool {
+        self.counters.look_at_all(look)
+    }
+
     /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.
     pub fn drop_done_counters(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
         let terms = self.terms.load();

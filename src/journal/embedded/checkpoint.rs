@@ -10,8 +10,6 @@
 //! Numbers are little endian. Written beside, synced and renamed, so that a crash leaves the old
 //! one or the new one.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use prost::Message;
 use uuid::Uuid;
@@ -24,7 +22,7 @@ use super::{
 };
 use crate::{
     domain::{
-        cell_key::CellKey,
+        cell_key::{CellKey, KeyParts},
         distinct::DistinctCount,
         ids::{IdempotencyKey, MeterName, RunId, Subject, TenantId},
     },
@@ -70,7 +68,7 @@ pub fn encode(state: &State) -> Vec<u8> {
         });
     }
     for (key, total) in state.totals.iter() {
-        fields.message(2, |fields| write_total(key, total, fields));
+        fields.message(2, |fields| write_total(key, &total, fields));
     }
     state.used_keys.write(fields.0);
     fields.uint(4, state.conflicts);
@@ -101,7 +99,7 @@ pub fn decode(content: &[u8], config: &EmbeddedConfig) -> Result<State, Checkpoi
     }
     for total in checkpoint.totals {
         let (key, total) = total_from_wire(total)?;
-        state.totals.insert(Arc::new(key), Box::new(total));
+        state.totals.insert(key, total);
     }
     for used in &checkpoint.used_keys {
         remember(used, &mut state.used_keys)?;
@@ -110,7 +108,7 @@ pub fn decode(content: &[u8], config: &EmbeddedConfig) -> Result<State, Checkpoi
     Ok(state)
 }
 
-fn write_total(key: &CellKey, total: &Total, fields: &mut Fields<'_>) {
+fn write_total(key: KeyParts<'_>, total: &Total, fields: &mut Fields<'_>) {
     fields.message(1, |fields| write_cell_key(key, fields));
     fields.uint(2, aggregation_to_wire(total.aggregation) as u64);
     fields.uint(3, total.events);

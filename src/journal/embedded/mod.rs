@@ -22,6 +22,7 @@ mod config;
 mod state;
 mod store;
 mod total;
+mod totals;
 mod used_keys;
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! All that the embedded store knows; changed by records alone, and always the same by the same.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use ahash::AHashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     config::EmbeddedConfig,
-    total::{Total, longest_window},
+    total::longest_window,
+    totals::Totals,
     used_keys::{Fate, UsedKeys},
 };
 use crate::{
-    domain::{cell_key::CellKey, ids::RunId, share::Share, usage::UsageEvent},
+    domain::{cell_key::CellKey, ids::RunId, share::Share, usage::UsageEvent, window::WindowLabel},
     journal::{position::Position, reader::Entry, record::Record},
 };
 
@@ -29,16 +30,11 @@ pub struct Absorbed {
     pub undone: Vec<(CellKey, u64)>,
 }
 
-/// The same key as others keep it, if they do.
-pub type KeptKey<'a> = dyn Fn(&CellKey) -> Option<Arc<CellKey>> + 'a;
-
 /// Marks, totals and keys.
 #[derive(Debug)]
 pub struct State {
     pub marks: BTreeMap<RunId, Position>,
-    /// Boxed: of a large map half may be empty, and that half should be of pointers. The keys may be
-    /// shared with whoever counts under them.
-    pub totals: AHashMap<Arc<CellKey>, Box<Total>>,
+    pub totals: Totals,
     pub used_keys: UsedKeys,
     /// Events that were left out because of their key, ever.
     pub conflicts: u64,
@@ -60,7 +56,7 @@ impl State {
     pub fn new(config: &EmbeddedConfig) -> Self {
         Self {
             marks: BTreeMap::new(),
-            totals: AHashMap::new(),
+            totals: Totals::default(),
             used_keys: UsedKeys::new(config.keys_max, config.key_retention),
             conflicts: 0,
             undone: AHashMap::new(),
@@ -68,15 +64,8 @@ impl State {
         }
     }
 
-    /// Takes in the entries of `run` that lie behind its mark, and moves the mark. A key that
-    /// `kept_key` has already is not kept once more.
-    pub fn absorb(
-        &mut self,
-        run: RunId,
-        entries: &[Entry],
-        now: Timestamp,
-        kept_key: &KeptKey<'_>,
-    ) -> Absorbed {
+    /// Takes in the entries of `run` that lie behind its mark, and moves the mark.
+    pub fn absorb(&mut self, run: RunId, entries: &[Entry], now: Timestamp) -> Absorbed {
         let mut absorbed = Absorbed::default();
         let mut undone = vec![];
         let mut mark = self.marks.get(&run).copied().unwrap_or(Position::START);
@@ -91,7 +80,7 @@ impl State {
                         counts.push(fate == Fate::First);
                     }
                 }
-                self.add(events, &counts, now, kept_key);
+                self.add(events, &counts, now);
             }
         }
         if let Some(last) = entries.last() {
@@ -149,33 +138,15 @@ impl State {
     }
 
     /// Adds those of the events that count. Neighbours are often of one counter.
-    fn add(
-        &mut self,
-        events: &[UsageEvent],
-        counts: &[bool],
-        now: Timestamp,
-        kept_key: &KeptKey<'_>,
-    ) {
-        let mut last: Option<(&CellKey, &mut Total)> = None;
-        for event in events.iter().zip(counts).filter_map(|(event, counts)| counts.then_some(event))
-        {
-            if let Some((key, total)) = &mut last
-                && **key == event.key
-            {
-                total.add(event, now);
-                continue;
+    fn add(&mut self, events: &[UsageEvent], counts: &[bool], now: Timestamp) {
+        let mut place = 0;
+        for of_one in events.chunk_by(|one, next| one.key == next.key) {
+            let counts = &counts[place..];
+            place += of_one.len();
+            let counting = of_one.iter().zip(counts).filter(|(_, counts)| **counts);
+            if let Some(first) = of_one.first() {
+                self.totals.add(&first.key, counting.map(|(event, _)| event), now);
             }
-            last = match self.totals.get_mut(&event.key) {
-                Some(total) => {
-                    total.add(event, now);
-                    Some((&event.key, total))
-                }
-                None => {
-                    let key = kept_key(&event.key).unwrap_or_else(|| Arc::new(event.key.clone()));
-                    self.totals.insert(key, Box::new(Total::of(event, now)));
-                    None
-                }
-            };
         }
     }
 
@@ -189,20 +160,16 @@ impl State {
     pub fn purge(&mut self, now: Timestamp) {
         self.used_keys.purge(now);
         let retention = self.window_retention;
-        let is_over = |key: &CellKey, changed_at_second: i64| {
+        let is_over = |label: WindowLabel, changed_at_second: i64| {
             let unchanged_s = now.as_second().saturating_sub(changed_at_second);
-            longest_window(key.label.period)
+            longest_window(label.period)
                 .is_some_and(|longest| SignedDuration::from_secs(unchanged_s) > longest + retention)
         };
-        self.totals.retain(|key, total| !is_over(key, total.changed_at_second));
+        self.totals.retain(|key, total| !is_over(key.label, total.changed_at_second));
         let totals = &self.totals;
         // All of a counter's events may be undone; then it has no total.
         self.undone.retain(|(_, key), undone| {
-            totals.contains_key(key) || !is_over(key, undone.changed_at.as_second())
+            totals.get(key).is_some() || !is_over(key.label, undone.changed_at.as_second())
         });
-        let left = self.totals.len();
-        if 4 * left <= self.totals.capacity() {
-            self.totals.shrink_to(2 * left);
-        }
     }
 }

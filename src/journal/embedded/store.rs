@@ -12,11 +12,14 @@ use jiff::Timestamp;
 use super::{
     checkpoint,
     config::EmbeddedConfig,
-    state::{Absorbed, KeptKey, State},
+    state::{Absorbed, State},
     total::Total,
 };
 use crate::{
-    domain::{cell_key::CellKey, ids::RunId},
+    domain::{
+        cell_key::{CellKey, KeyParts},
+        ids::RunId,
+    },
     journal::{
         error::JournalError,
         files::{Files, read_file, replace_file},
@@ -70,18 +73,7 @@ impl EmbeddedStore {
     /// Takes in `entries`, read in order from [`EmbeddedStore::mark`]; what lies before the mark
     /// is passed over. `now` is the real time.
     pub fn absorb(&mut self, run: RunId, entries: &[Entry], now: Timestamp) -> Absorbed {
-        self.absorb_sharing(run, entries, now, &|_| None)
-    }
-
-    /// As [`EmbeddedStore::absorb`]; a key that `kept_key` has already is shared with it.
-    pub fn absorb_sharing(
-        &mut self,
-        run: RunId,
-        entries: &[Entry],
-        now: Timestamp,
-        kept_key: &KeptKey<'_>,
-    ) -> Absorbed {
-        self.state.absorb(run, entries, now, kept_key)
+        self.state.absorb(run, entries, now)
     }
 
     /// Forgets where a run stood whose directory has been deleted, and not before: without its
@@ -121,13 +113,13 @@ impl EmbeddedStore {
     }
 
     /// What a counter's events amount to.
-    pub fn total(&self, key: &CellKey) -> Option<&Total> {
-        self.state.totals.get(key).map(|total| &**total)
+    pub fn total(&self, key: &CellKey) -> Option<Total> {
+        self.state.totals.get(key)
     }
 
     /// All counters that are known.
-    pub fn totals(&self) -> impl Iterator<Item = (&Arc<CellKey>, &Total)> {
-        self.state.totals.iter().map(|(key, total)| (key, &**total))
+    pub fn totals(&self) -> impl Iterator<Item = (KeyParts<'_>, Total)> {
+        self.state.totals.iter()
     }
 
     /// Events that were left out because their key had been used for another content, ever.

@@ -1,6 +1,7 @@
 //! What one counter's events amount to.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     distinct::DistinctCount, meter::Aggregation, period::Period, usage::UsageEvent,
@@ -9,8 +10,8 @@ use crate::domain::{
 const DAY_HOURS: i64 = 24;
 
 /// One counter's events, added up in all the ways that its meter may ask for. There is one for each
-/// counter of the last weeks: times are numbers here, which leave no gaps between them.
-#[derive(Clone, Debug, PartialEq)]
+/// counter of the last weeks, most of them packed: small numbers take little then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Total {
     pub aggregation: Aggregation,
     pub events: u64,
@@ -23,6 +24,7 @@ pub struct Total {
     /// Amount of the latest event; of several at the same time, the largest.
     pub last_amount: i64,
     /// Present exactly with [`Aggregation::DistinctCount`].
+    #[serde(skip)]
     pub distinct: Option<Box<DistinctCount>>,
     /// When it last changed, by the real clock, seconds since the Unix epoch.
     pub changed_at_second: i64,

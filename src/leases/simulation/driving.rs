@@ -207,7 +207,7 @@ impl World {
         if let Some(slot) = sidecar.slots.get_mut(&key).filter(may_go) {
             if !forgotten {
                 let totals = slot.holder.totals(&slot.cell);
-                sidecar.left.leave(key, window, now, totals);
+                sidecar.left.leave(key, window.end, now, totals);
             }
             sidecar.slots.remove(&key);
         }

@@ -1,0 +1,270 @@
+//! A map from the keys of counters to small values, for very many of them.
+//!
+//! Each entry is one piece of memory, the key's bytes and behind them the value's (as `postcard` writes
+//! them, small numbers in one byte), and is read and written as a whole. That takes a fifth of what
+//! keys and values take as they are worked with, and a look-up follows one pointer.
+//!
+//! The bytes of a key tell where they end, so an entry that begins with them is the key's.
+
+use std::marker::PhantomData;
+
+use ahash::RandomState;
+use hashbrown::{HashTable, hash_table::Entry};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{cell_key::KeyParts, ids::GrantId, period::Period, window::WindowLabel};
+
+/// An entry holds what was written here.
+const WRITTEN_HERE: &str = "an entry is read as it was written";
+/// Keys and values are plain data, and a vector grows.
+const WRITABLE: &str = "plain data can be written to memory";
+
+/// Values by the keys of counters.
+#[derive(Debug)]
+pub struct PackedMap<V> {
+    entries: HashTable<Box<[u8]>>,
+    hasher: RandomState,
+    /// Where entries are written before it is known how long they are.
+    scratch: Vec<u8>,
+    values: PhantomData<fn() -> V>,
+}
+
+impl<V> Default for PackedMap<V> {
+    fn default() -> Self {
+        Self {
+            entries: HashTable::new(),
+            hasher: RandomState::new(),
+            scratch: vec![],
+            values: PhantomData,
+        }
+    }
+}
+
+impl<V: Serialize + DeserializeOwned> PackedMap<V> {
+    /// The value of `key`.
+    pub fn get(&self, key: KeyParts<'_>) -> Option<V> {
+        let key = written(&Written::of(key), vec![]);
+        let known = self.entries.find(self.hasher.hash_one(&key[..]), begins_with(&key))?;
+        Some(read(&known[key.len()..]))
+    }
+
+    /// Has `change` change the value of `key`. What it leaves is kept.
+    pub fn change<R>(&mut self, key: KeyParts<'_>, change: impl FnOnce(&mut Option<V>) -> R) -> R {
+        let Self { entries, hasher, scratch, .. } = self;
+        scratch.clear();
+        let mut new = written(&Written::of(key), std::mem::take(scratch));
+        let (hash, key_bytes) = (hasher.hash_one(&new[..]), new.len());
+        let place = entries.entry(hash, begins_with(&new), hash_of_entry(hasher));
+        let mut value = match &place {
+            Entry::Occupied(known) => Some(read(&known.get()[key_bytes..])),
+            Entry::Vacant(_) => None,
+        };
+        let result = change(&mut value);
+        if let Some(value) = &value {
+            new = written(value, new);
+        }
+        match (place, value) {
+            (Entry::Occupied(mut known), Some(_)) if known.get().len() == new.len() => {
+                known.get_mut().copy_from_slice(&new);
+            }
+            (Entry::Occupied(mut known), Some(_)) => *known.get_mut() = new.as_slice().into(),
+            (Entry::Occupied(known), None) => drop(known.remove()),
+            (Entry::Vacant(vacant), Some(_)) => drop(vacant.insert(new.as_slice().into())),
+            (Entry::Vacant(_), None) => {}
+        }
+        *scratch = new;
+        result
+    }
+
+    /// Keys and values, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyParts<'_>, V)> {
+        self.entries.iter().map(|entry| {
+            let (key, value) = split(entry);
+            (key.parts(), read(value))
+        })
+    }
+
+    /// Takes out what is not to be kept, and gives memory back, once most of it is free.
+    pub fn retain(&mut self, mut keep: impl FnMut(KeyParts<'_>, V) -> bool) {
+        self.entries.retain(|entry| {
+            let (key, value) = split(entry);
+            keep(key.parts(), read(value))
+        });
+        self.shrink();
+    }
+
+    /// Gives memory back, once most of it is free.
+    pub fn shrink(&mut self) {
+        if 4 * self.entries.len() <= self.entries.capacity() {
+            self.entries.shrink_to(2 * self.entries.len(), hash_of_entry(&self.hasher));
+        }
+    }
+
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn begins_with(key: &[u8]) -> impl Fn(&Box<[u8]>) -> bool {
+    |entry| entry.starts_with(key)
+}
+
+fn hash_of_entry(hasher: &RandomState) -> impl Fn(&Box<[u8]>) -> u64 {
+    |entry| {
+        let (_, value) = split(entry);
+        hasher.hash_one(&entry[..entry.len() - value.len()])
+    }
+}
+
+/// `bytes`, and behind them `value`.
+fn written(value: &impl Serialize, bytes: Vec<u8>) -> Vec<u8> {
+    postcard::to_extend(value, bytes).expect(WRITABLE)
+}
+
+fn split(entry: &[u8]) -> (Written<'_>, &[u8]) {
+    postcard::take_from_bytes(entry).expect(WRITTEN_HERE)
+}
+
+fn read<V: DeserializeOwned>(value: &[u8]) -> V {
+    postcard::from_bytes(value).expect(WRITTEN_HERE)
+}
+
+/// A key as it is written.
+#[derive(Serialize, Deserialize)]
+struct Written<'k> {
+    tenant: &'k str,
+    meter: &'k str,
+    subject: Option<&'k str>,
+    period: WrittenPeriod,
+    start: i64,
+    anchor_version: u32,
+}
+
+/// A period in numbers: files have them in words.
+#[derive(Serialize, Deserialize)]
+enum WrittenPeriod {
+    Minute,
+    Hour,
+    Day,
+    Month,
+    BillingCycle,
+    Interval(u32),
+    Lifetime,
+    Grant(u64),
+}
+
+impl<'k> Written<'k> {
+    fn of(KeyParts { tenant, meter, subject, label }: KeyParts<'k>) -> Self {
+        let WindowLabel { period, start, anchor_version } = label;
+        let period = match period {
+            Period::Minute => WrittenPeriod::Minute,
+            Period::Hour => WrittenPeriod::Hour,
+            Period::Day => WrittenPeriod::Day,
+            Period::Month => WrittenPeriod::Month,
+            Period::BillingCycle => WrittenPeriod::BillingCycle,
+            Period::Interval { seconds } => WrittenPeriod::Interval(seconds),
+            Period::Lifetime => WrittenPeriod::Lifetime,
+            Period::Grant { id } => WrittenPeriod::Grant(id.into()),
+        };
+        Self { tenant, meter, subject, period, start, anchor_version }
+    }
+
+    fn parts(&self) -> KeyParts<'k> {
+        let period = match self.period {
+            WrittenPeriod::Minute => Period::Minute,
+            WrittenPeriod::Hour => Period::Hour,
+            WrittenPeriod::Day => Period::Day,
+            WrittenPeriod::Month => Period::Month,
+            WrittenPeriod::BillingCycle => Period::BillingCycle,
+            WrittenPeriod::Interval(seconds) => Period::Interval { seconds },
+            WrittenPeriod::Lifetime => Period::Lifetime,
+            WrittenPeriod::Grant(id) => Period::Grant { id: GrantId(id) },
+        };
+        let label = WindowLabel { period, start: self.start, anchor_version: self.anchor_version };
+        KeyParts { tenant: self.tenant, meter: self.meter, subject: self.subject, label }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{option, prelude::*, sample::select};
+
+    use super::*;
+    use crate::domain::cell_key::CellKey;
+
+    fn periods() -> impl Strategy<Value = Period> {
+        prop_oneof![
+            select(vec![Period::Minute, Period::Hour, Period::Day, Period::Month]),
+            select(vec![Period::BillingCycle, Period::Lifetime]),
+            (1u32..).prop_map(|seconds| Period::Interval { seconds }),
+            any::<u64>().prop_map(|id| Period::Grant { id: GrantId(id) }),
+        ]
+    }
+
+    fn labels() -> impl Strategy<Value = WindowLabel> {
+        (periods(), any::<i64>(), any::<u32>()).prop_map(|(period, start, anchor_version)| {
+            WindowLabel { period, start, anchor_version }
+        })
+    }
+
+    /// Few names, of which some begin others, so that keys come again and are nearly alike.
+    fn keys() -> impl Strategy<Value = CellKey> {
+        let name = || select(vec!["a", "ab", "abc"]);
+        let label = prop_oneof![Just("lifetime:0:0".parse().unwrap()), labels()];
+        (name(), name(), option::of(name()), label).prop_map(|(tenant, meter, subject, label)| {
+            CellKey {
+                tenant: tenant.parse().unwrap(),
+                meter: meter.parse().unwrap(),
+                subject: subject.map(|subject| subject.parse().unwrap()),
+                label,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_of_a_key_is_found_again_and_of_no_other(
+            changes in prop::collection::vec((keys(), option::of(any::<u64>())), 0..60),
+            least in any::<u64>(),
+        ) {
+            let mut map = PackedMap::default();
+            let mut model = BTreeMap::new();
+            for (key, value) in changes {
+                let before = map.change(key.parts(), |kept| std::mem::replace(kept, value));
+                let known = match value {
+                    Some(value) => model.insert(key.clone(), value),
+                    None => model.remove(&key),
+                };
+                prop_assert_eq!(before, known);
+                prop_assert_eq!(map.get(key.parts()), value);
+            }
+            map.retain(|_, value| value >= least);
+            model.retain(|_, value| *value >= least);
+            prop_assert_eq!(map.len(), model.len());
+            let all: BTreeMap<_, _> = map.iter().map(|(key, value)| (key.to_key().unwrap(), value)).collect();
+            prop_assert_eq!(all, model);
+        }
+    }
+
+    #[test]
+    fn an_entry_takes_a_byte_for_each_letter_and_each_small_number() {
+        let key = CellKey {
+            tenant: "acme".parse().unwrap(),
+            meter: "calls".parse().unwrap(),
+            subject: None,
+            label: "month:1795000000:1".parse().unwrap(),
+        };
+        let mut map = PackedMap::default();
+        map.change(key.parts(), |value| *value = Some((7_u64, 9_u64)));
+        let bytes: Vec<_> = map.entries.iter().map(|entry| entry.len()).collect();
+        assert_eq!(bytes, [1 + 4 + 1 + 5 + 1 + 1 + 5 + 1 + 2]);
+    }
+}
