@@ -19,6 +19,9 @@ const WRITTEN_HERE: &str = "an entry is read as it was written";
 /// Keys and values are plain data, and a vector grows.
 const WRITABLE: &str = "plain data can be written to memory";
 
+/// Room for most keys.
+const KEY_BYTES: usize = 96;
+
 /// Values by the keys of counters.
 #[derive(Debug)]
 pub struct PackedMap<V> {
@@ -43,7 +46,7 @@ impl<V> Default for PackedMap<V> {
 impl<V: Serialize + DeserializeOwned> PackedMap<V> {
     /// The value of `key`.
     pub fn get(&self, key: KeyParts<'_>) -> Option<V> {
-        let key = written(&Written::of(key), vec![]);
+        let key = written(&Written::of(key), Vec::with_capacity(KEY_BYTES));
         let known = self.entries.find(self.hasher.hash_one(&key[..]), begins_with(&key))?;
         Some(read(&known[key.len()..]))
     }

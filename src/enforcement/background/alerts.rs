@@ -200,28 +200,27 @@ fn used(counter: &Counter) -> i64 {
 }
 
 impl Engine {
-    /// Asks for a look at a counter that was used lately, if its figure says something else than what
-    /// was last settled. What was flushed is looked at anyway; this finds what another sidecar's
-    /// flush had no time to tell of.
+    /// Asks for a look at a counter that [may have changed its alerts](Self::may_have_changed_alerts),
+    /// if its figure says something else than what was last settled. What was flushed is looked at
+    /// anyway; this finds what another sidecar's flush had no time to tell of.
     pub(super) fn doubt_alerts(&self, terms: &Terms, counter: &Counter) {
-        if !self.alerts.are_looked_at() || !has_thresholds(&counter.key) {
-            return;
-        }
-        let lately = self.leasing.now().saturating_sub(USED_LATELY);
-        if counter.key.tenant.pool().is_some() {
-            // Its figure is one of several.
-            if counter.used_at() >= lately {
-                self.alerts.look_at([counter.key.clone()]);
+        let key = &counter.key;
+        // A pool's figure is one of several.
+        if key.tenant.pool().is_none() {
+            let Some(meter) = terms.plan.meter(key.meter.as_str()) else { return };
+            let stands = self.alerts.agrees(key, &reached(terms, meter, used(counter)));
+            if stands || self.alerts.is_differing(key) {
+                return;
             }
-            return;
         }
-        let Some(meter) = terms.plan.meter(counter.key.meter.as_str()) else { return };
-        if counter.used_at() >= lately
-            && !self.alerts.agrees(&counter.key, &reached(terms, meter, used(counter)))
-            && !self.alerts.is_differing(&counter.key)
-        {
-            self.alerts.look_at([counter.key.clone()]);
-        }
+        self.alerts.look_at([key.clone()]);
+    }
+
+    /// Whether the alerts of `counter` may be doubted: it has some, and was used lately.
+    pub(super) fn may_have_changed_alerts(&self, counter: &Counter) -> bool {
+        self.alerts.are_looked_at()
+            && has_thresholds(&counter.key)
+            && counter.used_at() >= self.leasing.now().saturating_sub(USED_LATELY)
     }
 }
 

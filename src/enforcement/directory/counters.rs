@@ -133,7 +133,7 @@ impl Counters {
     pub fn look_at_all(&self, look: impl FnMut(&Arc<Counter>)) -> bool {
         let kept = self.read();
         kept.live.iter().for_each(look);
-        kept.dropped.is_some()
+        kept.dropped.as_ref().is_some_and(|dropped| !dropped.is_empty())
     }
 
     /// Drops the counters that are `done` and that nobody else holds to use them; `now` is the

@@ -166,6 +166,11 @@ impl Terms {
         }
     }
 
+    /// Lets go of the counters of pools that are `done`: others may be waiting for that.
+    pub fn let_go_of_pools(&self, done: impl Fn(&Counter) -> bool) {
+        self.pools.iter().flatten().for_each(|place| place.forget(&done));
+    }
+
     /// What the shared counters may never pass on `key`; `None` when the plan has lost its meter.
     pub fn ceiling_of(&self, key: &CellKey) -> Option<Ceiling> {
         match key.label.period {
@@ -397,7 +402,7 @@ impl TenantState {
                 slot.store(None);
             }
         }
-        terms.pools.iter().flatten().for_each(|place| place.forget(&done));
+        terms.let_go_of_pools(&done);
         self.counters.drop_done(now, done);
     }
 }

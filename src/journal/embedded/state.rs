@@ -169,7 +169,7 @@ impl State {
         let totals = &self.totals;
         // All of a counter's events may be undone; then it has no total.
         self.undone.retain(|(_, key), undone| {
-            totals.get(key).is_some() || !is_over(key.label, undone.changed_at.as_second())
+            totals.contains(key) || !is_over(key.label, undone.changed_at.as_second())
         });
     }
 }

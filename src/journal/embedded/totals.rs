@@ -60,6 +60,11 @@ impl Totals {
         self.of_values.get(key).cloned().or_else(|| self.numbers.get(key.parts()))
     }
 
+    /// Whether the counter is known.
+    pub fn contains(&self, key: &CellKey) -> bool {
+        self.of_values.contains_key(key) || self.numbers.get(key.parts()).is_some()
+    }
+
     /// All totals, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyParts<'_>, Total)> {
         let of_values = self.of_values.iter().map(|(key, total)| (key.parts(), total.clone()));
