@@ -28,6 +28,8 @@ const IDLE_QUICK: Duration = Duration::from_secs(15);
 /// How long the sidecar is left alone before its memory is read: counters settle what they have told
 /// nobody yet, and freed memory goes back.
 const REST: Duration = Duration::from_secs(10);
+/// How long it may take until all of them are counted.
+const COUNTED_MAX: Duration = Duration::from_secs(20);
 /// How long forgetting may take, beyond the time that counters are kept unused.
 const FORGETTING_MAX: Duration = Duration::from_secs(60);
 /// How often the counters are looked at meanwhile.
@@ -84,7 +86,7 @@ fn active(
         "Memory of an active (tenant, meter): {} tenants with {meters} each",
         grouped(populated.tenants)
     );
-    let live = gauge(populated.server.http(), COUNTERS_LIVE)?;
+    let live = all_live(&populated, counters)?;
     let active = Active { populated, counters, before, idle };
     if live < counters as f64 {
         let why = format!("only {live} of {counters} counters are live");
@@ -98,6 +100,19 @@ fn active(
     );
     let is_met = bytes <= ACTIVE_BYTES_MAX;
     Ok((Some(active), Finding::new(what, found).aimed(aim, is_met)))
+}
+
+/// The counters that are live, as soon as all are. They are counted in a sweep of some seconds, of
+/// which the first may have begun before the last of them was made.
+fn all_live(populated: &Populated, counters: usize) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    loop {
+        let live = gauge(populated.server.http(), COUNTERS_LIVE)?;
+        if live >= counters as f64 || started.elapsed() > COUNTED_MAX {
+            return Ok(live);
+        }
+        sleep(LOOK_EVERY);
+    }
 }
 
 /// What stays of counters that nobody has used for so long that they are forgotten.
