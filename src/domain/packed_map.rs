@@ -1,7 +1,7 @@
 //! A map from the keys of counters to small values, for very many of them.
 //!
 //! Each entry is one piece of memory, the key's bytes and behind them the value's (as `postcard` writes
-//! them, small numbers in one byte), and is read and written as a whole. That takes a fifth of what
+//! them, small numbers in one byte), and is read and written as a whole. That takes a part of what
 //! keys and values take as they are worked with, and a look-up follows one pointer.
 //!
 //! The bytes of a key tell where they end, so an entry that begins with them is the key's.
@@ -252,7 +252,8 @@ mod tests {
             map.retain(|_, value| value >= least);
             model.retain(|_, value| *value >= least);
             prop_assert_eq!(map.len(), model.len());
-            let all: BTreeMap<_, _> = map.iter().map(|(key, value)| (key.to_key().unwrap(), value)).collect();
+            let all = map.iter().map(|(key, value)| (key.to_key().unwrap(), value));
+            let all: BTreeMap<_, _> = all.collect();
             prop_assert_eq!(all, model);
         }
     }

@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use futures::future::{BoxFuture, ready};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use hyper::body::Frame;
@@ -43,6 +43,9 @@ use crate::{
 const ENCODING: &str = "grpc-encoding";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
+
+/// Room for a quota's answer.
+const QUOTA_BYTES: usize = 120;
 
 /// Calls that are read here.
 const CHECK_QUOTA: &str = "CheckQuota";
@@ -202,37 +205,28 @@ fn response(answer: Result<tonic::Response<Bytes>, Status>) -> Response<Body> {
 
 /// A quota's answer with its prefix.
 fn framed_quota(answer: QuotaAnswer) -> Bytes {
-    const ROOM: usize = 128;
-    let mut framed = Vec::with_capacity(ROOM);
-    framed.resize(PREFIX_BYTES, 0);
-    put_quota(answer, &mut Fields(&mut framed));
-    let bytes = framed.len() - PREFIX_BYTES;
-    // What answers a message of some KiB is far below 4 GiB.
-    framed[1..PREFIX_BYTES].copy_from_slice(&(bytes as u32).to_be_bytes());
-    framed.into()
+    framed_by(QUOTA_BYTES, |to| put_quota(answer, &mut Fields(to)))
 }
 
 /// A message with its prefix.
 fn framed(message: &impl Message) -> Bytes {
-    let mut framed = prefix(message.encoded_len());
-    message.encode_raw(&mut framed);
-    framed.into()
+    framed_by(message.encoded_len(), |to| message.encode_raw(to))
 }
 
 /// An encoded message with its prefix.
 fn prefixed(message: &[u8]) -> Bytes {
-    let mut framed = prefix(message.len());
-    framed.extend_from_slice(message);
-    framed.into()
+    framed_by(message.len(), |to| to.extend_from_slice(message))
 }
 
-/// The prefix of a message of so many bytes, with room for it.
-fn prefix(bytes: usize) -> Vec<u8> {
+/// The message that `write` appends, of about so many bytes, with its prefix.
+fn framed_by(bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut framed = Vec::with_capacity(PREFIX_BYTES + bytes);
-    framed.put_u8(0);
+    framed.resize(PREFIX_BYTES, 0);
+    write(&mut framed);
     // What answers a message of some KiB is far below 4 GiB.
-    framed.put_u32(bytes as u32);
-    framed
+    let bytes = (framed.len() - PREFIX_BYTES) as u32;
+    framed[1..PREFIX_BYTES].copy_from_slice(&bytes.to_be_bytes());
+    framed.into()
 }
 
 /// The body of a unary answer: a message, and that all went well.

@@ -90,41 +90,13 @@ fn lock<S>(part: &Mutex<PackedMap<S>>) -> MutexGuard<'_, PackedMap<S>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn key(tenant: &str) -> CellKey {
-        CellKey {
-            tenant: tenant.parse().unwrap(),
-            meter: "calls".parse().unwrap(),
-            subject: None,
-            label: "day:0:1".parse().unwrap(),
-        }
-    }
-
-    fn put(shelf: &PackedShelf<u64>, tenant: &str, keep: Keep) -> Result<u64, StoreError> {
-        shelf.apply(&key(tenant), |slot| {
-            let value = slot.unwrap_or(0) + 1;
-            *slot = Some(value);
-            (value, keep)
-        })
-    }
+    use crate::store::shelf::tests::{count, is_bounded, key};
 
     #[test]
     fn a_full_shelf_refuses_new_keys_only() {
-        let shelf = PackedShelf::new(1);
-        assert_eq!(put(&shelf, "first", Keep::Yes).unwrap(), 1);
-        let refused = put(&shelf, "second", Keep::Yes);
-        assert!(matches!(refused, Err(StoreError::Full { keys_max: 1 })));
-        assert_eq!(put(&shelf, "first", Keep::No).unwrap(), 2);
-        assert_eq!(put(&shelf, "second", Keep::Yes).unwrap(), 1);
-    }
-
-    #[test]
-    fn a_state_that_is_not_needed_takes_no_room() {
-        let shelf = PackedShelf::new(1);
-        assert_eq!(put(&shelf, "first", Keep::No).unwrap(), 1);
-        assert_eq!(put(&shelf, "second", Keep::Yes).unwrap(), 1);
-        assert_eq!(put(&shelf, "second", Keep::Yes).unwrap(), 2);
-        assert_eq!(shelf.keys(), [key("second")]);
-        assert_eq!((shelf.get(&key("first")), shelf.get(&key("second"))), (None, Some(2)));
+        let shelf = PackedShelf::<u64>::new(1);
+        is_bounded(|tenant, keep| shelf.apply(&key(tenant), |slot| count(slot, keep)));
+        assert_eq!(shelf.keys(), [key("first")]);
+        assert_eq!((shelf.get(&key("first")), shelf.get(&key("second"))), (Some(1), None));
     }
 }

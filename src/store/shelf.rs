@@ -62,38 +62,42 @@ pub(super) enum Keep {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn put(shelf: &Shelf<u64>, tenant: &str, keep: Keep) -> Result<u64, StoreError> {
-        let key = CellKey {
+    pub fn key(tenant: &str) -> CellKey {
+        CellKey {
             tenant: tenant.parse().unwrap(),
             meter: "calls".parse().unwrap(),
             subject: None,
             label: "day:0:1".parse().unwrap(),
-        };
-        shelf.apply(&key, |slot| {
-            let value = slot.unwrap_or(0) + 1;
-            *slot = Some(value);
-            (value, keep)
-        })
+        }
+    }
+
+    /// A change of a state that counts its changes.
+    pub fn count(slot: &mut Option<u64>, keep: Keep) -> (u64, Keep) {
+        let value = slot.unwrap_or(0) + 1;
+        *slot = Some(value);
+        (value, keep)
+    }
+
+    /// What a shelf with room for one state has to do, whatever it is made of. `put` counts a change of
+    /// the state of a tenant's key.
+    pub fn is_bounded(put: impl Fn(&str, Keep) -> Result<u64, StoreError>) {
+        // What is not needed takes no room.
+        assert_eq!(put("first", Keep::No).unwrap(), 1);
+        assert_eq!(put("second", Keep::Yes).unwrap(), 1);
+        // One that is full refuses new keys only.
+        let refused = put("first", Keep::Yes);
+        assert!(matches!(refused, Err(StoreError::Full { keys_max: 1 })));
+        assert_eq!(put("second", Keep::Yes).unwrap(), 2);
+        assert_eq!(put("second", Keep::No).unwrap(), 3);
+        assert_eq!(put("first", Keep::Yes).unwrap(), 1);
     }
 
     #[test]
     fn a_full_shelf_refuses_new_keys_only() {
         let shelf = Shelf::new(1);
-        assert_eq!(put(&shelf, "first", Keep::Yes).unwrap(), 1);
-        let refused = put(&shelf, "second", Keep::Yes);
-        assert!(matches!(refused, Err(StoreError::Full { keys_max: 1 })));
-        assert_eq!(put(&shelf, "first", Keep::No).unwrap(), 2);
-        assert_eq!(put(&shelf, "second", Keep::Yes).unwrap(), 1);
-    }
-
-    #[test]
-    fn a_state_that_is_not_needed_takes_no_room() {
-        let shelf = Shelf::new(1);
-        assert_eq!(put(&shelf, "first", Keep::No).unwrap(), 1);
-        assert_eq!(put(&shelf, "second", Keep::Yes).unwrap(), 1);
-        assert_eq!(put(&shelf, "second", Keep::Yes).unwrap(), 2);
+        is_bounded(|tenant, keep| shelf.apply(&key(tenant), |slot| count(slot, keep)));
     }
 }

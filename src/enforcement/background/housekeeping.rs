@@ -26,8 +26,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const STEP_TENANTS_MAX: usize = 2_000;
 /// Counters after which a step ends, with the tenant that they are of.
 const STEP_COUNTERS_MAX: usize = 2_000;
-/// The least time between two steps, which take a millisecond or two each: five million counters are
-/// looked at in time, and twice as many in twice that.
+/// The least pause between two steps. It makes the sweep of more than five million counters longer
+/// than [`SWEEP_EVERY`].
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 /// The counters of windows that begin within this time are made ahead; so long may the ledger be
 /// away before a new window falls to its limit's outage policy.
