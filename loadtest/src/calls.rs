@@ -38,8 +38,8 @@ pub enum Call {
 }
 
 /// What load tests ask of `catalog.yaml` besides a meter.
-const RATE: &str = "api";
-const FEATURE: &str = "chat";
+pub const RATE: &str = "api";
+pub const FEATURE: &str = "chat";
 const OPERATION: &str = "chat_query";
 
 /// What an acknowledgement survives.

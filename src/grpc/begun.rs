@@ -9,11 +9,14 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame};
 
-use super::heavy::{HEAVY_BYTES, PREFIX_BYTES};
+use super::{
+    heavy::{HEAVY_BYTES, PREFIX_BYTES},
+    incoming::Incoming,
+};
 
-type Read = Option<Result<Frame<Bytes>, hyper::Error>>;
+type Read = Option<Result<Frame<Bytes>, h2::Error>>;
 
 /// A body that was looked at once.
 pub enum Begun {
@@ -73,7 +76,7 @@ impl From<Begun> for BegunBody {
 
 impl Body for BegunBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = h2::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Read> {
         if let Some(first) = self.first.take() {
@@ -87,13 +90,6 @@ impl Body for BegunBody {
 
     fn is_end_stream(&self) -> bool {
         self.first.is_none() && self.rest.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.rest {
-            Some(rest) if self.first.is_none() => rest.size_hint(),
-            _ => SizeHint::new(),
-        }
     }
 }
 

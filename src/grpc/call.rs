@@ -5,14 +5,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use h2::RecvStream;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, body::Body};
@@ -21,6 +21,8 @@ use super::{
     begun::{Begun, BegunBody},
     config::GrpcConfig,
     heavy::{Bounds, WeighedBody, Weight},
+    incoming::Incoming,
+    outgoing::Answer,
     room::{Kind, Room, Rooms},
 };
 use crate::{
@@ -38,24 +40,27 @@ pub const HEAVY_CALL_MAX: Duration = Duration::from_secs(60);
 /// bits.
 const BUDGET_UNIT_BYTES: usize = 1 << 10;
 
-/// How every call ends: failures are responses, too.
-pub type Answer = Result<Response<Body>, Infallible>;
+/// How every call ends that tonic answers: failures are responses, too.
+pub type Answered = Result<Response<Body>, Infallible>;
+
+/// An answer, or what becomes one.
+pub enum Answering {
+    Done(Answer),
+    Waiting(BoxFuture<'static, Answer>),
+}
 
 /// What is served: several services behind a [`super::dispatch::Dispatch`].
 pub trait GrpcService: Clone + Send + Sync + 'static {
     /// Answers a call.
-    fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Answer>;
+    fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Answered>;
 
     /// The same service for one connection, which shares with the others no count of holders: all
     /// cores would write to it, at every call.
     fn apart(&self) -> Self;
 
-    /// Answers a call of which all has come: its only message, with gRPC's prefix. The request is
-    /// given back if this cannot be done for it; [`GrpcService::answer`] then can.
-    fn answer_whole(
-        &self,
-        request: Request<Bytes>,
-    ) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>>;
+    /// Answers a call of which all has come: its only message, with gRPC's prefix. `None`: the
+    /// request is as it was, and [`GrpcService::answer`] can do it.
+    fn answer_whole(&self, request: &mut Request<Bytes>) -> Option<Answering>;
 }
 
 /// A service as its connections see it.
@@ -106,36 +111,33 @@ impl<S: GrpcService> Calls<S> {
     }
 }
 
-impl<S: GrpcService> hyper::service::Service<Request<Incoming>> for Calls<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Call;
-
-    fn call(&self, request: Request<Incoming>) -> Call {
+impl<S: GrpcService> Calls<S> {
+    /// Starts a call, which many end here and now.
+    pub fn start(&self, request: Request<RecvStream>) -> Started {
         let kind = Kind::of(request.uri().path());
         let room = self.shared.rooms.take(kind);
         if room.is_refused_at_once() {
-            return Call { place: Place::Refused(room.refuse()), room: Some(room) };
+            return Started::Answered(room.refuse());
         }
         let (head, body) = request.into_parts();
-        let place = match Begun::of(body) {
+        let place = match Begun::of(Incoming::new(body)) {
             Begun::Whole(message) if message.len() <= self.message_bytes_max as usize => {
-                let request = Request::from_parts(head, message);
-                let answer = || self.service.answer_whole(request);
-                // Some are answered here and now.
+                let mut request = Request::from_parts(head, message);
+                let answer = || self.service.answer_whole(&mut request);
                 match catch_unwind(AssertUnwindSafe(answer)) {
-                    Ok(Ok(answer)) => Place::Connection { answer, weighed: None },
-                    Ok(Err(request)) => self.begin(request.map(BegunBody::whole), kind),
-                    Err(_) => Place::Refused(Box::new(panicked())),
+                    Ok(Some(Answering::Done(answer))) => {
+                        return Started::Answered(with_reason(answer));
+                    }
+                    Ok(Some(Answering::Waiting(answer))) => Place::Short(answer),
+                    Ok(None) => self.begin(request.map(BegunBody::whole), kind),
+                    Err(_) => return Started::Answered(panicked().into()),
                 }
             }
             begun => self.begin(Request::from_parts(head, begun.into()), kind),
         };
-        Call { place, room: Some(room) }
+        Started::Waiting(Call { place, room: Some(room) })
     }
-}
 
-impl<S: GrpcService> Calls<S> {
     /// Begins a call of which more may come.
     fn begin(&self, request: Request<BegunBody>, kind: Kind) -> Place {
         let weight = Weight::default();
@@ -144,9 +146,15 @@ impl<S: GrpcService> Calls<S> {
             wait_max: (!takes_stream(request.uri().path())).then_some(self.message_wait_max),
         };
         let request = request.map(|body| Body::new(WeighedBody::new(body, weight.clone(), bounds)));
-        let weighed = Some((weight, self.shared.clone()));
-        Place::Connection { answer: self.service.answer(request), weighed }
+        let answer = self.service.answer(request);
+        Place::Connection { answer, weight, shared: self.shared.clone() }
     }
+}
+
+/// A call that was started.
+pub enum Started {
+    Answered(Answer),
+    Waiting(Call),
 }
 
 /// The answer to one call, wherever it is made.
@@ -157,12 +165,12 @@ pub struct Call {
 }
 
 enum Place {
-    /// Inside the connection's task; with what a large message needs, unless it has come whole.
-    Connection { answer: BoxFuture<'static, Answer>, weighed: Option<(Weight, Arc<Shared>)> },
+    /// Inside the connection's task, and it has come whole.
+    Short(BoxFuture<'static, Answer>),
+    /// The same, with what a large message needs.
+    Connection { answer: BoxFuture<'static, Answered>, weight: Weight, shared: Arc<Shared> },
     /// In a task of its own, which ends when the caller gives up.
     Own(AbortOnDropHandle<Response<Body>>),
-    /// It is one too many, or panicked before it was begun: what is told.
-    Refused(Box<Response<Body>>),
     /// Answered.
     Nowhere,
 }
@@ -172,52 +180,60 @@ impl Future for Call {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         let this = &mut *self;
-        if let Place::Connection { answer, weighed } = &mut this.place {
-            // A handler that panicked may have left its own state odd, but it is never used again;
-            // what it shares with others is guarded against poisoning where it is locked.
-            match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
-                Err(_) => {
-                    this.place = Place::Nowhere;
-                    return Poll::Ready(Ok(panicked()));
-                }
-                Ok(Poll::Ready(Ok(response))) => {
-                    this.place = Place::Nowhere;
-                    let response = with_reason(response);
-                    return Poll::Ready(Ok(match this.room.take() {
-                        Some(room) => room.kept_by(response),
-                        None => response,
-                    }));
-                }
-                Ok(Poll::Pending) => {
-                    let bytes = weighed.as_ref().and_then(|(weight, _)| weight.get());
-                    match (bytes, &this.room) {
-                        (_, Some(room)) if room.is_beyond() => {
-                            this.place = Place::Refused(room.refuse());
-                        }
-                        (None, _) => return Poll::Pending,
-                        (Some(bytes), _) => this.move_out(bytes),
-                    }
-                }
+        // A handler that panicked may have left its own state odd, but it is never used again; what
+        // it shares with others is guarded against poisoning where it is locked.
+        let polled = catch_unwind(AssertUnwindSafe(|| this.place.poll(cx)));
+        let answer = match polled.unwrap_or_else(|_| Poll::Ready(panicked().into())) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => ready!(this.poll_waiting(cx)),
+        };
+        this.place = Place::Nowhere;
+        let answer = with_reason(answer);
+        Poll::Ready(match this.room.take() {
+            Some(room) => room.kept_by(answer),
+            None => answer,
+        })
+    }
+}
+
+impl Place {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self {
+            Self::Short(answer) => answer.as_mut().poll(cx),
+            Self::Connection { answer, .. } => {
+                answer.as_mut().poll(cx).map(|Ok(response)| Answer::Response(response))
             }
-        }
-        match &mut this.place {
-            Place::Own(task) => Pin::new(task)
+            Self::Own(task) => Pin::new(task)
                 .poll(cx)
-                .map(|done| Ok(with_reason(done.unwrap_or_else(|_| panicked())))),
-            Place::Refused(_) => match std::mem::replace(&mut this.place, Place::Nowhere) {
-                Place::Refused(refusal) => Poll::Ready(Ok(*refusal)),
-                _ => Poll::Pending,
-            },
-            Place::Connection { .. } | Place::Nowhere => Poll::Pending,
+                .map(|done| done.map_or_else(|_| panicked().into(), Answer::Response)),
+            Self::Nowhere => Poll::Pending,
         }
     }
 }
 
 impl Call {
+    /// Sees to a call that waits: one too many is refused, and one whose message is heavy moves.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        let is_here = matches!(self.place, Place::Short(_) | Place::Connection { .. });
+        if let Some(room) = &self.room
+            && is_here
+            && room.is_beyond()
+        {
+            return Poll::Ready(room.refuse());
+        }
+        if let Place::Connection { weight, .. } = &self.place
+            && let Some(bytes) = weight.get()
+        {
+            self.move_out(bytes);
+            return self.place.poll(cx);
+        }
+        Poll::Pending
+    }
+
     /// Goes on in a task of its own, once there is room for a message of `bytes`.
     fn move_out(&mut self, bytes: u32) {
         let place = std::mem::replace(&mut self.place, Place::Nowhere);
-        let Place::Connection { answer, weighed: Some((_, shared)) } = place else { return };
+        let Place::Connection { answer, shared, .. } = place else { return };
         // A message above the whole budget is above the largest allowed one: its length is refused
         // before it is read.
         let units = (bytes as usize).div_ceil(BUDGET_UNIT_BYTES).min(shared.large_messages_max);
@@ -258,24 +274,25 @@ macro_rules! streams {
 }
 calls!(streams);
 
-fn panicked() -> Response<Body> {
+fn panicked() -> Status {
     metrics::counter!("tollgate_grpc_handler_panics_total").increment(1);
     tracing::error!("a gRPC handler panicked; its call failed, the others go on");
     let told = "the sidecar failed at this call; whether it was counted is unknown";
-    status(Refusal::new(Code::Internal, "INTERNAL", told)).into_http()
+    status(Refusal::new(Code::Internal, "INTERNAL", told))
 }
 
 /// Gives failures that tonic found the reason that every failure has. A message that cannot be
 /// decoded is the sender's fault: INVALID_ARGUMENT, where tonic says INTERNAL.
-fn with_reason(response: Response<Body>) -> Response<Body> {
+fn with_reason(answer: Answer) -> Answer {
+    let Answer::Response(response) = &answer else { return answer };
     let headers = response.headers();
     // Only a failed call has its status in the headers; the others send it after the body.
     if !headers.contains_key(Status::GRPC_STATUS)
         || headers.contains_key(Status::GRPC_STATUS_DETAILS)
     {
-        return response;
+        return answer;
     }
-    let Some(bare) = Status::from_header_map(headers) else { return response };
+    let Some(bare) = Status::from_header_map(headers) else { return answer };
     let message = bare.message();
     let (code, reason) = match bare.code() {
         Code::Internal if is_malformed(&bare) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
@@ -284,13 +301,13 @@ fn with_reason(response: Response<Body>) -> Response<Body> {
         Code::DeadlineExceeded => (Code::DeadlineExceeded, "BODY_TOO_SLOW"),
         Code::Unimplemented => (Code::Unimplemented, "UNIMPLEMENTED"),
         Code::Internal => (Code::Internal, "INTERNAL"),
-        _ => return response,
+        _ => return answer,
     };
     let told = match (code, message) {
         (Code::Unimplemented, "") => "there is no such call; see the proto, or reflection",
         (_, told) => told,
     };
-    status(Refusal::new(code, reason, told)).into_http()
+    status(Refusal::new(code, reason, told)).into()
 }
 
 #[cfg(test)]
@@ -300,7 +317,7 @@ mod tests {
     use super::*;
 
     fn reason(bare: Status) -> (Code, String) {
-        let told = with_reason(bare.into_http());
+        let Answer::Response(told) = with_reason(bare.into()) else { panic!("no failure") };
         let told = Status::from_header_map(told.headers()).unwrap();
         (told.code(), told.get_details_error_info().map(|info| info.reason).unwrap_or_default())
     }

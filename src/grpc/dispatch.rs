@@ -8,11 +8,11 @@ use futures::{
     future::{BoxFuture, ready},
 };
 use http::Request;
-use tonic::{body::Body, server::NamedService, service::Routes};
+use tonic::{Status, body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
 use super::{
-    call::{Answer, GrpcService},
+    call::{Answered, Answering, GrpcService},
     check_batch::CheckBatch,
     short,
 };
@@ -88,7 +88,7 @@ impl<T: TollgateService> Dispatch<T> {
 
 impl<T: TollgateService> Dispatch<T> {
     /// Lets a call in, and notes who makes it; or refuses it.
-    fn let_in<B>(&self, request: &mut Request<B>) -> Result<(), BoxFuture<'static, Answer>> {
+    fn let_in<B>(&self, request: &mut Request<B>) -> Result<(), Box<Status>> {
         let Some(access) = &self.access else { return Ok(()) };
         let is_let_in = request.extensions().get::<Caller>().is_some();
         if is_let_in || is_open(access, request.uri().path()) {
@@ -99,7 +99,7 @@ impl<T: TollgateService> Dispatch<T> {
                 request.extensions_mut().insert(caller);
                 Ok(())
             }
-            Err(refusal) => Err(ready(Ok(status(*refusal).into_http())).boxed()),
+            Err(refusal) => Err(Box::new(status(*refusal))),
         }
     }
 }
@@ -109,9 +109,9 @@ impl<T: AnswersAtOnce + Clone> GrpcService for Dispatch<T> {
         Self { service: Arc::new((*self.service).clone()), ..self.clone() }
     }
 
-    fn answer(&self, mut request: Request<Body>) -> BoxFuture<'static, Answer> {
+    fn answer(&self, mut request: Request<Body>) -> BoxFuture<'static, Answered> {
         if let Err(refusal) = self.let_in(&mut request) {
-            return refusal;
+            return ready(Ok(refusal.into_http())).boxed();
         }
         // The contract asks for `poll_ready` first; these are always ready.
         match short::call(request.uri().path()) {
@@ -124,16 +124,11 @@ impl<T: AnswersAtOnce + Clone> GrpcService for Dispatch<T> {
         }
     }
 
-    fn answer_whole(
-        &self,
-        mut request: Request<Bytes>,
-    ) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
-        if short::call(request.uri().path()).is_none() {
-            return Err(Box::new(request));
-        }
-        match self.let_in(&mut request) {
+    fn answer_whole(&self, request: &mut Request<Bytes>) -> Option<Answering> {
+        short::call(request.uri().path())?;
+        match self.let_in(request) {
             Ok(()) => short::answer(&self.service, request),
-            Err(refusal) => Ok(refusal),
+            Err(refusal) => Some(Answering::Done((*refusal).into())),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The gRPC face: sockets and connections; the calls themselves are in `api::service`.
 //!
-//! `serve` owns the sockets, `connection` one connection, `call` one call. `inline` says why calls
-//! are handled inside their connection's task, and `heavy` which of them are not. `short` answers
+//! `serve` owns the sockets, `connection` one connection, `call` one call. `handlers` says why calls
+//! are handled inside their connection's task, and `heavy` which of them are not. `incoming` and
+//! `outgoing` are what a call is for HTTP/2. `short` answers
 //! most unary ones, `check_batch` those that ask much, `dispatch` has tonic answer the others. `rls`
 //! speaks Envoy's rate limit protocol.
 
@@ -13,10 +14,13 @@ pub mod connection;
 pub mod dispatch;
 pub mod faces;
 pub mod file_mode;
+mod handlers;
 pub mod health;
 mod heavy;
-mod inline;
+mod incoming;
+mod keep_alive;
 pub mod listen;
+mod outgoing;
 mod preface;
 pub mod rls;
 pub mod room;

@@ -14,12 +14,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Response;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 
-use super::seldom::Seldom;
+use super::{outgoing::Answer, seldom::Seldom};
 use crate::api::{
     refusal::{OVERLOADED_RETRY, Refusal},
     status::status,
@@ -131,7 +130,7 @@ impl Room {
     }
 
     /// The answer to a call that is one too many.
-    pub fn refuse(&self) -> Box<Response<Body>> {
+    pub fn refuse(&self) -> Answer {
         self.rooms.shed.increment(1);
         let bound = self.rooms.of(self.kind).max;
         if let Some(calls) = self.rooms.told.due(Instant::now()) {
@@ -147,16 +146,20 @@ impl Room {
             retry_after: Some(OVERLOADED_RETRY),
             ..Refusal::new(Code::ResourceExhausted, "OVERLOADED", told)
         };
-        Box::new(status(refusal).into_http())
+        status(refusal).into()
     }
 
     /// `answer`, which keeps the room until it ends where it is a stream's.
-    pub fn kept_by(self, answer: Response<Body>) -> Response<Body> {
-        match self.kind {
-            Kind::OpenStream if !answer.headers().contains_key(Status::GRPC_STATUS) => {
-                answer.map(|body| Body::new(RoomyBody { body, _room: self }))
+    pub fn kept_by(self, answer: Answer) -> Answer {
+        match answer {
+            Answer::Response(response)
+                if self.kind == Kind::OpenStream
+                    && !response.headers().contains_key(Status::GRPC_STATUS) =>
+            {
+                let roomy = |body| Body::new(RoomyBody { body, _room: self });
+                Answer::Response(response.map(roomy))
             }
-            _ => answer,
+            answer => answer,
         }
     }
 }

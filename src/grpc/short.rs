@@ -5,20 +5,14 @@
 //! and needs none of that is answered here; every other goes through the generated server, whose
 //! answers are the same.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, ready};
-use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
-use hyper::body::Frame;
+use http::{HeaderMap, Request};
 use prost::Message;
-use tonic::{Status, body::Body, metadata::MetadataMap};
+use tonic::{Status, metadata::MetadataMap};
 
-use super::{call::Answer, check_batch::CheckBatch, heavy::PREFIX_BYTES};
+use super::{call::Answering, check_batch::CheckBatch, heavy::PREFIX_BYTES, outgoing::Answer};
 use crate::{
     api::{answer_fields::put_quota, at_once::AnswersAtOnce, refusal::Refusal},
     domain::quota::QuotaAnswer,
@@ -41,8 +35,6 @@ use crate::{
 
 /// How messages are compressed that are.
 const ENCODING: &str = "grpc-encoding";
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// Room for a quota's answer.
 const QUOTA_BYTES: usize = 120;
@@ -54,26 +46,23 @@ const CHECK: &str = "Check";
 /// See [`CHECK_QUOTA`].
 pub const CHECK_BATCH: &str = "CheckBatch";
 
-/// Answers `request`, whose body is one message with its prefix. It is given back if it is for
-/// another service, or there is anything about it that tonic has to see to.
+/// Answers `request`, whose body is one message with its prefix. `None`: it is as it was, since it
+/// is for another service, or there is anything about it that tonic has to see to.
 pub fn answer<T: AnswersAtOnce>(
     service: &Arc<T>,
-    request: Request<Bytes>,
-) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
+    request: &mut Request<Bytes>,
+) -> Option<Answering> {
     if request.headers().contains_key(ENCODING) {
-        return Err(Box::new(request));
+        return None;
     }
-    match call(request.uri().path()) {
-        Some(CHECK_QUOTA) => quota(service, request),
-        Some(CHECK_BATCH) => {
+    match call(request.uri().path())? {
+        CHECK_QUOTA => quota(service, request),
+        CHECK_BATCH => {
             let message = request.body().slice(PREFIX_BYTES..);
             let answer = CheckBatch(service.clone()).answer(with_message(request, message));
-            Ok(Box::pin(async move {
-                let answer = answer.await.map(|answer| answer.map(|bytes| prefixed(&bytes)));
-                Ok(response(answer))
-            }))
+            waiting(async move { answer.await.map(|answer| answer.map(|it| prefixed(&it))) })
         }
-        Some(CHECK) => operation(service, request),
+        CHECK => operation(service, request),
         _ => typed(service, request),
     }
 }
@@ -81,68 +70,81 @@ pub fn answer<T: AnswersAtOnce>(
 /// Answers a `Check`, from its bytes where that can be done, and without a message of its answer.
 fn operation<T: AnswersAtOnce>(
     service: &Arc<T>,
-    request: Request<Bytes>,
-) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
+    request: &mut Request<Bytes>,
+) -> Option<Answering> {
     if let Ok(plain) = PlainCheck::of_check(&request.body()[PREFIX_BYTES..])
         && plain.mode == Mode::Consume
         && let Some(operated) = service.operate_at_once(request.extensions(), &plain)
     {
-        return Ok(match operated {
-            Ok(Operated::Answered(answer)) => at_once(Ok(prefixed(&answer))),
-            Ok(Operated::Owed(owed)) => Box::pin(async move {
-                let answer = owed.acknowledged().await;
-                Ok(answered(answer.map(|answer| prefixed(&answer))))
-            }),
-            Err(error) => at_once(Err(error)),
+        return Some(match operated {
+            Ok(Operated::Answered(answer)) => Answering::Done(answered(Ok(prefixed(&answer)))),
+            Ok(Operated::Owed(owed)) => Answering::Waiting(Box::pin(async move {
+                answered(owed.acknowledged().await.map(|answer| prefixed(&answer)))
+            })),
+            Err(error) => Answering::Done(answered(Err(error))),
         });
     }
     let request = decoded(request)?;
     let service = service.clone();
-    Ok(Box::pin(async move {
+    waiting(async move {
         let answer = service.check_encoded(request).await;
-        Ok(response(answer.map(|answer| answer.map(|bytes| prefixed(&bytes)))))
-    }))
+        answer.map(|answer| answer.map(|bytes| prefixed(&bytes)))
+    })
 }
 
 /// Answers a `CheckQuota` from its bytes where that can be done.
-fn quota<T: AnswersAtOnce>(
-    service: &Arc<T>,
-    request: Request<Bytes>,
-) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
+fn quota<T: AnswersAtOnce>(service: &Arc<T>, request: &mut Request<Bytes>) -> Option<Answering> {
     match PlainQuota::of_quota(&request.body()[PREFIX_BYTES..]) {
         Ok(plain) if plain.is_look() => {
             let looks = service.begin_looks(request.extensions());
-            match looks.and_then(|mut looks| looks.look(&plain)) {
-                Some(answer) => Ok(at_once(Ok(framed_quota(answer)))),
-                None => typed(service, request),
+            if let Some(answer) = looks.and_then(|mut looks| looks.look(&plain)) {
+                return Some(Answering::Done(answered(Ok(framed_quota(answer)))));
             }
         }
         Ok(plain) if plain.mode == Mode::Consume => {
             match service.consume_at_once(request.extensions(), &plain) {
-                Some(Ok(Consumed::Answered(answer))) => Ok(at_once(Ok(framed_quota(answer)))),
-                Some(Ok(Consumed::Owed(owed))) => Ok(Box::pin(acknowledged(owed))),
-                Some(Err(error)) => Ok(at_once(Err(error))),
-                None => typed(service, request),
+                Some(Ok(Consumed::Answered(answer))) => {
+                    return Some(Answering::Done(answered(Ok(framed_quota(answer)))));
+                }
+                // The request's bytes are not kept for so long.
+                Some(Ok(Consumed::Owed(owed))) => {
+                    return Some(Answering::Waiting(Box::pin(acknowledged(owed))));
+                }
+                Some(Err(error)) => return Some(Answering::Done(answered(Err(error)))),
+                None => {}
             }
         }
-        _ => typed(service, request),
+        _ => {}
+    }
+    typed(service, request)
+}
+
+/// The answer once its record is as durable as was asked.
+async fn acknowledged(owed: OwedAnswer) -> Answer {
+    answered(owed.acknowledged().await.map(framed_quota))
+}
+
+/// The answer of what was decided at once: a message with its prefix.
+fn answered(decided: Result<Bytes, EngineError>) -> Answer {
+    match decided {
+        Ok(message) => Answer::Message { metadata: HeaderMap::new(), message },
+        Err(error) => Status::from(Refusal::from(error)).into(),
     }
 }
 
-/// An answer that waits for nobody, with its prefix.
-fn at_once(answer: Result<Bytes, EngineError>) -> BoxFuture<'static, Answer> {
-    Box::pin(ready(Ok(answered(answer))))
-}
-
-/// The answer once its record is as durable as was asked. The request's bytes are not kept for so
-/// long.
-async fn acknowledged(owed: OwedAnswer) -> Answer {
-    Ok(answered(owed.acknowledged().await.map(framed_quota)))
-}
-
-/// The response to what was decided at once.
-fn answered(answer: Result<Bytes, EngineError>) -> Response<Body> {
-    response(answer.map(tonic::Response::new).map_err(|error| Refusal::from(error).into()))
+/// The answer of what the service's own methods answer: a message with its prefix.
+fn waiting(
+    answer: impl Future<Output = Result<tonic::Response<Bytes>, Status>> + Send + 'static,
+) -> Option<Answering> {
+    Some(Answering::Waiting(Box::pin(async move {
+        match answer.await {
+            Ok(answer) => {
+                let (metadata, message, _) = answer.into_parts();
+                Answer::Message { metadata: metadata.into_headers(), message }
+            }
+            Err(status) => status.into(),
+        }
+    })))
 }
 
 macro_rules! unary {
@@ -151,18 +153,18 @@ macro_rules! unary {
         /// Answers by the service's own methods.
         fn typed<T: TollgateService>(
             service: &Arc<T>,
-            request: Request<Bytes>,
-        ) -> Result<BoxFuture<'static, Answer>, Box<Request<Bytes>>> {
-            match call(request.uri().path()) {
-                $(Some(stringify!($name)) => {
+            request: &mut Request<Bytes>,
+        ) -> Option<Answering> {
+            match call(request.uri().path())? {
+                $(stringify!($name) => {
                     let request = decoded::<v1::$request>(request)?;
                     let service = service.clone();
-                    Ok(Box::pin(async move {
+                    waiting(async move {
                         let answer = service.$call(request).await;
-                        Ok(response(answer.map(|answer| answer.map(|message| framed(&message)))))
-                    }))
+                        answer.map(|answer| answer.map(|message| framed(&message)))
+                    })
                 })*
-                _ => Err(Box::new(request)),
+                _ => None,
             }
         }
     };
@@ -174,33 +176,16 @@ pub fn call(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.strip_prefix(SERVICE_NAME)?.strip_prefix('/')
 }
 
-/// The request with its message; as it was, when that cannot be read.
-fn decoded<M: Message + Default>(
-    request: Request<Bytes>,
-) -> Result<tonic::Request<M>, Box<Request<Bytes>>> {
-    let Ok(message) = M::decode(&request.body()[PREFIX_BYTES..]) else {
-        return Err(Box::new(request));
-    };
-    Ok(with_message(request, message))
+/// The request with its message. `None`: it is as it was, and cannot be read.
+fn decoded<M: Message + Default>(request: &mut Request<Bytes>) -> Option<tonic::Request<M>> {
+    let message = M::decode(&request.body()[PREFIX_BYTES..]).ok()?;
+    Some(with_message(request, message))
 }
 
-fn with_message<M>(request: Request<Bytes>, message: M) -> tonic::Request<M> {
-    let (head, _) = request.into_parts();
-    let metadata = MetadataMap::from_headers(head.headers);
-    tonic::Request::from_parts(metadata, head.extensions, message)
-}
-
-/// The response with a message that has its prefix.
-fn response(answer: Result<tonic::Response<Bytes>, Status>) -> Response<Body> {
-    let (metadata, message, extensions) = match answer {
-        Ok(answer) => answer.into_parts(),
-        Err(status) => return status.into_http(),
-    };
-    let mut response = Response::new(Body::new(OneMessage { next: Next::Data(message) }));
-    *response.headers_mut() = metadata.into_headers();
-    *response.extensions_mut() = extensions;
-    response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    response
+fn with_message<M>(request: &mut Request<Bytes>, message: M) -> tonic::Request<M> {
+    let metadata = MetadataMap::from_headers(std::mem::take(request.headers_mut()));
+    let extensions = std::mem::take(request.extensions_mut());
+    tonic::Request::from_parts(metadata, extensions, message)
 }
 
 /// A quota's answer with its prefix.
@@ -227,42 +212,4 @@ fn framed_by(bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let bytes = (framed.len() - PREFIX_BYTES) as u32;
     framed[1..PREFIX_BYTES].copy_from_slice(&bytes.to_be_bytes());
     framed.into()
-}
-
-/// The body of a unary answer: a message, and that all went well.
-struct OneMessage {
-    next: Next,
-}
-
-enum Next {
-    Data(Bytes),
-    Status,
-    End,
-}
-
-impl hyper::body::Body for OneMessage {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Poll::Ready(match std::mem::replace(&mut self.next, Next::End) {
-            Next::Data(data) => {
-                self.next = Next::Status;
-                Some(Ok(Frame::data(data)))
-            }
-            Next::Status => {
-                let mut trailers = HeaderMap::with_capacity(1);
-                trailers.insert(Status::GRPC_STATUS, OK);
-                Some(Ok(Frame::trailers(trailers)))
-            }
-            Next::End => None,
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self.next, Next::End)
-    }
 }

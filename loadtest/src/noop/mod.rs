@@ -21,6 +21,7 @@ use tollgate::{
     proto::v1::tollgate_service_server::TollgateServiceServer,
 };
 
+mod inline_executor;
 mod service;
 mod tonic_inline;
 

@@ -3,9 +3,14 @@
 use futures::StreamExt;
 use tollgate::{
     api::at_once::AnswersAtOnce,
-    proto::v1::{self, tollgate_service_server::TollgateService},
+    proto::{
+        time::{Duration, Timestamp},
+        v1::{self, tollgate_service_server::TollgateService},
+    },
 };
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+
+use crate::calls::{FEATURE, RATE};
 
 /// Answers what a sidecar would answer most often.
 #[derive(Clone)]
@@ -34,24 +39,14 @@ impl TollgateService for Noop {
         &self,
         request: Request<v1::CheckRateLimitRequest>,
     ) -> Result<Response<v1::CheckRateLimitResponse>, Status> {
-        let permits = request.get_ref().permits.unwrap_or(1);
-        Ok(Response::new(v1::CheckRateLimitResponse {
-            allowed: permits > 0,
-            reason: v1::RateLimitReason::WithinLimit.into(),
-            ..Default::default()
-        }))
+        Ok(Response::new(within_rate(request.get_ref().permits)))
     }
 
     async fn check_feature(
         &self,
         request: Request<v1::CheckFeatureRequest>,
     ) -> Result<Response<v1::CheckFeatureResponse>, Status> {
-        let feature = v1::FeatureAccess {
-            feature: request.into_inner().feature,
-            enabled: true,
-            reason: v1::FeatureReason::InPlan.into(),
-            ..Default::default()
-        };
+        let feature = in_plan(request.into_inner().feature);
         Ok(Response::new(v1::CheckFeatureResponse { feature: Some(feature) }))
     }
 
@@ -59,8 +54,14 @@ impl TollgateService for Noop {
         &self,
         request: Request<v1::CheckRequest>,
     ) -> Result<Response<v1::CheckResponse>, Status> {
+        let quotas = [("queries", 1), ("tokens", 20)];
+        let quotas = quotas.map(|(meter, amount)| (meter.to_owned(), within_limit(Some(amount))));
         Ok(Response::new(v1::CheckResponse {
             allowed: !request.get_ref().operation.is_empty(),
+            features: vec![in_plan(FEATURE.to_owned())],
+            rate_limits: [(RATE.to_owned(), within_rate(None))].into(),
+            quotas: quotas.into(),
+            decided_by: v1::DecidedBy::Memory.into(),
             ..Default::default()
         }))
     }
@@ -96,6 +97,37 @@ fn any_result(check: v1::AnyCheck) -> v1::AnyCheckResult {
     v1::AnyCheckResult { result }
 }
 
+fn in_plan(feature: String) -> v1::FeatureAccess {
+    v1::FeatureAccess {
+        feature,
+        enabled: true,
+        reason: v1::FeatureReason::InPlan.into(),
+        ..Default::default()
+    }
+}
+
+fn within_rate(permits: Option<u32>) -> v1::CheckRateLimitResponse {
+    let window = v1::RateLimitWindow {
+        limit: 1_000_000,
+        period: Some(Duration { seconds: 1, nanos: 0 }),
+        burst: 1_000_000,
+        remaining: 999_999,
+        reset_after: Some(Duration { seconds: 0, nanos: 1_000 }),
+    };
+    v1::CheckRateLimitResponse {
+        allowed: permits.unwrap_or(1) > 0,
+        reason: v1::RateLimitReason::WithinLimit.into(),
+        decided_by: v1::DecidedBy::Memory.into(),
+        limit: window.limit,
+        period: window.period,
+        burst: window.burst,
+        remaining: window.remaining,
+        reset_after: window.reset_after,
+        windows: vec![window],
+        ..Default::default()
+    }
+}
+
 fn within_limit(amount: Option<i64>) -> v1::CheckQuotaResponse {
     let amount = amount.unwrap_or_default();
     v1::CheckQuotaResponse {
@@ -105,7 +137,7 @@ fn within_limit(amount: Option<i64>) -> v1::CheckQuotaResponse {
         limit: 1_000_000_000,
         used: amount,
         remaining: 1_000_000_000 - amount,
-        resets_at: Some(tollgate::proto::time::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+        resets_at: Some(Timestamp { seconds: 1_800_000_000, nanos: 0 }),
         ..Default::default()
     }
 }
