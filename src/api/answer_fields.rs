@@ -6,9 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prost::Message;
 
-use super::{fields, quota, rate, remedy::remedies};
+use super::{feature, fields, quota, rate, remedy::remedies};
 use crate::{
     domain::{
+        catalog::features::FeatureValue,
+        features::{access::FeatureAccess, offered::OfferedFeature},
         quota::QuotaAnswer,
         rate::{RateAnswer, RateStanding},
     },
@@ -82,6 +84,35 @@ pub fn put_rate(answer: &RateAnswer, to: &mut Fields<'_>) {
     }
 }
 
+/// Puts the fields of a `FeatureAccess`.
+pub fn put_feature(offered: OfferedFeature, to: &mut Fields<'_>) {
+    const FEATURE: u32 = 1;
+    const ENABLED: u32 = 2;
+    const REASON: u32 = 3;
+    const TYPE: u32 = 9;
+    match &offered {
+        // Most features say no more than this.
+        OfferedFeature {
+            access:
+                access @ FeatureAccess {
+                    feature: name,
+                    value: None | Some(FeatureValue::Boolean(_)),
+                    override_expires_at: None,
+                    sunset_at: None,
+                    sunset_notice: None,
+                    ..
+                },
+            available_in_plan: None,
+        } => {
+            to.text(FEATURE, name.as_str());
+            to.uint(ENABLED, access.is_enabled().into());
+            to.int(REASON, i32::from(feature::reason(access.reason)).into());
+            to.int(TYPE, i32::from(feature::kind(access.kind)).into());
+        }
+        _ => feature::feature_access(offered).encode_raw(to.0),
+    }
+}
+
 /// Puts the fields of a `RateLimitWindow`.
 fn put_window(window: &RateStanding, to: &mut Fields<'_>) {
     const LIMIT: u32 = 1;
@@ -125,7 +156,9 @@ mod tests {
     use crate::{
         api::{quota::quota_response, rate::rate_response},
         domain::{
-            ids::RunId,
+            catalog::features::FeatureType,
+            features::access::{FeatureReason, SunsetNotice},
+            ids::{FeatureName, PlanName, RunId},
             quota::{DecidedBy, QuotaReason},
             rate::RateReason,
             remedy::Remedy,
@@ -183,6 +216,36 @@ mod tests {
         )
     }
 
+    fn features() -> impl Strategy<Value = OfferedFeature> {
+        let kinds = prop::sample::select(vec![FeatureType::Boolean, FeatureType::Number]);
+        let values = prop::option::of(prop::sample::select(vec![
+            FeatureValue::Boolean(true),
+            FeatureValue::Boolean(false),
+            FeatureValue::Number(3.into()),
+        ]));
+        let reasons = prop::sample::select(vec![
+            FeatureReason::InPlan,
+            FeatureReason::NotInPlan,
+            FeatureReason::Override,
+        ]);
+        let rare = || prop::option::weighted(0.1, instants());
+        (kinds, values, reasons, rare(), rare(), rare(), prop::option::weighted(0.1, Just("pro")))
+            .prop_map(|(kind, value, reason, expires, sunset_at, withdrawn, plan)| {
+                let notice = |withdrawn_at| SunsetNotice { withdrawn_at, replacement: None };
+                let access = FeatureAccess {
+                    feature: FeatureName::new("chat").unwrap(),
+                    kind,
+                    value,
+                    reason,
+                    override_expires_at: expires,
+                    sunset_at,
+                    sunset_notice: withdrawn.map(notice),
+                };
+                let available_in_plan = plan.map(|name| PlanName::new(name).unwrap());
+                OfferedFeature { access, available_in_plan }
+            })
+    }
+
     fn standings() -> impl Strategy<Value = RateStanding> {
         (any::<u32>(), 0..3_u32, any::<u32>(), any::<Duration>(), any::<Duration>()).prop_map(
             |(limit, burst, remaining, period, reset_after)| RateStanding {
@@ -201,6 +264,13 @@ mod tests {
             let mut put = vec![];
             put_quota(answer.clone(), &mut Fields(&mut put));
             prop_assert_eq!(put, quota_response(answer).encode_to_vec());
+        }
+
+        #[test]
+        fn what_is_put_of_a_feature_is_its_message(offered in features()) {
+            let mut put = vec![];
+            put_feature(offered.clone(), &mut Fields(&mut put));
+            prop_assert_eq!(put, feature::feature_access(offered).encode_to_vec());
         }
 
         #[test]

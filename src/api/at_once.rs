@@ -6,7 +6,7 @@ use http::Extensions;
 use prost::Message;
 use tonic::Status;
 
-use super::{fields, operation::encoded_allowed};
+use super::{fields, operation::put_allowed};
 use crate::{
     domain::{ids::TenantId, quota::QuotaAnswer},
     enforcement::{
@@ -18,6 +18,7 @@ use crate::{
     },
     proto::{
         borrowed::{PlainCheck, PlainQuota},
+        fields::Fields,
         v1::{CheckRequest, Mode, tollgate_service_server::TollgateService},
     },
 };
@@ -37,9 +38,14 @@ pub trait AnswersAtOnce: TollgateService {
         None
     }
 
-    /// Decides an operation that consumes; the same.
-    fn operate_at_once(&self, call: &Extensions, plain: &PlainCheck<'_>) -> Option<MayOperate> {
-        let _ = (call, plain);
+    /// Decides an operation that consumes; the same. Its answer's message is appended to `answer`.
+    fn operate_at_once(
+        &self,
+        call: &Extensions,
+        plain: &PlainCheck<'_>,
+        answer: Vec<u8>,
+    ) -> Option<MayOperate> {
+        let _ = (call, plain, answer);
         None
     }
 
@@ -61,7 +67,7 @@ pub type EncodedAnswer = Result<tonic::Response<Vec<u8>>, Status>;
 /// What came of a CONSUME that was decided at once.
 pub type MayConsume = Result<Consumed, EngineError>;
 
-/// What came of an operation that was decided at once; its answer's message is encoded.
+/// What came of an operation that was decided at once; with its answer's message, encoded.
 pub type MayOperate = Result<Operated<Vec<u8>>, EngineError>;
 
 /// Decides a CONSUME with `engine`.
@@ -74,15 +80,22 @@ pub fn consume_with(engine: &Arc<Engine>, plain: &PlainQuota<'_>) -> Option<MayC
     engine.consume_at_once(PlainConsume { tenant, meter, amount, idempotency_key, durability })
 }
 
-/// Decides an operation with `engine`.
-pub fn operate_with(engine: &Arc<Engine>, plain: &PlainCheck<'_>) -> Option<MayOperate> {
+/// Decides an operation with `engine`, and appends its answer's message to `answer`.
+pub fn operate_with(
+    engine: &Arc<Engine>,
+    plain: &PlainCheck<'_>,
+    mut answer: Vec<u8>,
+) -> Option<MayOperate> {
     let PlainCheck { tenant, operation, ref amounts, mode, idempotency_key, durability } = *plain;
     if mode != Mode::Consume {
         return None;
     }
     let durability = fields::durability(durability.into()).ok()?;
     let plain = PlainOperation { tenant, operation, amounts, idempotency_key, durability };
-    engine.operate_at_once(plain, encoded_allowed)
+    engine.operate_at_once(plain, |allowed| {
+        put_allowed(allowed, &mut Fields(&mut answer));
+        answer
+    })
 }
 
 /// What answers the looks of one call, as they come. Not to be kept while anybody is waited for.

@@ -71,7 +71,7 @@ pub fn feature_access(offered: OfferedFeature) -> v1::FeatureAccess {
     }
 }
 
-fn kind(kind: FeatureType) -> v1::FeatureType {
+pub fn kind(kind: FeatureType) -> v1::FeatureType {
     match kind {
         FeatureType::Boolean => v1::FeatureType::Boolean,
         FeatureType::Number => v1::FeatureType::Number,
@@ -101,7 +101,7 @@ fn value(value: FeatureValue) -> Option<v1::FeatureValue> {
     Some(v1::FeatureValue { kind: Some(kind) })
 }
 
-fn reason(reason: FeatureReason) -> v1::FeatureReason {
+pub fn reason(reason: FeatureReason) -> v1::FeatureReason {
     match reason {
         FeatureReason::InPlan => v1::FeatureReason::InPlan,
         FeatureReason::NotInPlan => v1::FeatureReason::NotInPlan,

@@ -5,7 +5,7 @@ use std::{borrow::Borrow, collections::BTreeMap, mem::take};
 use prost::Message;
 
 use super::{
-    answer_fields::{put_quota, put_rate},
+    answer_fields::{put_feature, put_quota, put_rate},
     feature::feature_access,
     fields,
     quota::{decided_by, mode, quota_response},
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Room for what most operations say.
-const ANSWER_BYTES: usize = 384;
+pub const ANSWER_BYTES: usize = 384;
 /// Most meters that one request may name.
 const AMOUNTS_MAX: usize = 100;
 
@@ -98,28 +98,36 @@ pub fn operation_response(answer: OperationAnswer) -> v1::CheckResponse {
 /// them, and to make them would be work for nothing.
 pub fn encoded_response(mut answer: OperationAnswer) -> Vec<u8> {
     let (rates, quotas) = (take(&mut answer.rates), take(&mut answer.quotas));
-    encoded(&without_maps(answer), rates, quotas)
+    let mut encoded = Vec::with_capacity(ANSWER_BYTES);
+    without_maps(answer).encode_raw(&mut encoded);
+    put_maps(rates, quotas, &mut Fields(&mut encoded));
+    encoded
 }
 
-/// The same of an operation that was allowed from memory.
-pub fn encoded_allowed(allowed: AllowedOperation<'_>) -> Vec<u8> {
+/// Puts the same of an operation that was allowed from memory.
+pub fn put_allowed(allowed: AllowedOperation<'_>, to: &mut Fields<'_>) {
+    const ALLOWED: u32 = 1;
+    const FEATURES: u32 = 3;
+    const DECIDED_BY: u32 = 8;
     let AllowedOperation { features, rates, quotas } = allowed;
-    let answer = OperationAnswer { features, ..OperationAnswer::empty() };
-    encoded(&without_maps(answer), rates, quotas)
+    to.uint(ALLOWED, true.into());
+    for feature in features {
+        to.message(FEATURES, |to| put_feature(feature, to));
+    }
+    put_maps(rates, quotas, to);
+    to.int(DECIDED_BY, i32::from(v1::DecidedBy::Memory).into());
 }
 
-fn encoded<M: Borrow<MeterName>>(
-    answer: &v1::CheckResponse,
-    rates: Vec<(RateName, RateAnswer)>,
-    quotas: Vec<(M, QuotaAnswer)>,
-) -> Vec<u8> {
+/// Puts what the rates and the quotas of an answer say.
+fn put_maps<M: Borrow<MeterName>>(
+    rates: impl IntoIterator<Item = (RateName, RateAnswer)>,
+    quotas: impl IntoIterator<Item = (M, QuotaAnswer)>,
+    fields: &mut Fields<'_>,
+) {
     const RATE_LIMITS: u32 = 4;
     const QUOTAS: u32 = 5;
     const NAME: u32 = 1;
     const ANSWER: u32 = 2;
-    let mut encoded = Vec::with_capacity(ANSWER_BYTES);
-    answer.encode_raw(&mut encoded);
-    let mut fields = Fields(&mut encoded);
     for (name, rate) in rates {
         fields.message(RATE_LIMITS, |entry| {
             entry.text(NAME, name.as_str());
@@ -132,7 +140,6 @@ fn encoded<M: Borrow<MeterName>>(
             entry.message(ANSWER, |fields| put_quota(quota, fields));
         });
     }
-    encoded
 }
 
 /// The message without what its rates and quotas say.
@@ -209,6 +216,21 @@ mod tests {
             let read = v1::CheckResponse::decode(encoded_response(answer.clone()).as_slice());
             assert_eq!(read, Ok(operation_response(answer)));
         }
+    }
+
+    #[test]
+    fn what_is_put_of_an_operation_allowed_from_memory_is_its_message() {
+        let (tokens, queries) = (MeterName::new("tokens").unwrap(), MeterName::new("q").unwrap());
+        let from_memory = |used| QuotaAnswer { decided_by: DecidedBy::Memory, ..quota(used) };
+        let allowed = || AllowedOperation {
+            features: vec![],
+            rates: vec![],
+            quotas: [(&queries, from_memory(1)), (&tokens, from_memory(20))].into_iter().collect(),
+        };
+        let mut put = vec![];
+        put_allowed(allowed(), &mut Fields(&mut put));
+        let read = v1::CheckResponse::decode(put.as_slice());
+        assert_eq!(read, Ok(operation_response(allowed().answer())));
     }
 
     #[test]

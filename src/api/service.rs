@@ -82,8 +82,13 @@ impl AnswersAtOnce for EngineService {
         consume_with(&self.engine, plain)
     }
 
-    fn operate_at_once(&self, _: &Extensions, plain: &PlainCheck<'_>) -> Option<MayOperate> {
-        operate_with(&self.engine, plain)
+    fn operate_at_once(
+        &self,
+        _: &Extensions,
+        plain: &PlainCheck<'_>,
+        answer: Vec<u8>,
+    ) -> Option<MayOperate> {
+        operate_with(&self.engine, plain, answer)
     }
 
     async fn check_encoded(&self, request: Request<CheckRequest>) -> EncodedAnswer {

@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::Guard;
+use arrayvec::ArrayVec;
 use jiff::Timestamp;
 
 use super::{
@@ -45,6 +46,12 @@ use crate::{
     },
 };
 
+/// Meters of an operation that is decided so, at most: what is taken of them lies on the stack.
+const METERS_MAX: usize = 8;
+
+/// Of each of an operation's meters.
+type OfEach<T> = ArrayVec<T, METERS_MAX>;
+
 /// A CONSUME of an operation for the whole tenant, by names that need not be any.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainOperation<'m> {
@@ -63,7 +70,7 @@ pub struct PlainOperation<'m> {
 pub struct AllowedOperation<'t> {
     pub features: Vec<OfferedFeature>,
     pub rates: Vec<(RateName, RateAnswer)>,
-    pub quotas: Vec<(&'t MeterName, QuotaAnswer)>,
+    pub quotas: OfEach<(&'t MeterName, QuotaAnswer)>,
 }
 
 impl AllowedOperation<'_> {
@@ -128,7 +135,7 @@ struct OfMeter<'t> {
 struct All<'t> {
     features: Vec<OfferedFeature>,
     rates: RateAdmission,
-    taken: Vec<PlainTaken<'t>>,
+    taken: OfEach<PlainTaken<'t>>,
     /// Of the key, if there is one.
     claim: Option<Claim<RecordPlace>>,
 }
@@ -152,13 +159,13 @@ impl Engine {
         let now = self.clock.now();
         let operation = Operation { plain, definition, state, terms, catalog, asked, now };
         let of_meters = operation.of_meters()?;
-        let parts: Vec<_> = of_meters.iter().map(|one| one.part(now)).collect::<Option<_>>()?;
+        let parts: OfEach<_> = of_meters.iter().map(|one| one.part(now)).collect::<Option<_>>()?;
         let is_bounded = parts.iter().any(PlainPart::is_bounded);
         let durability =
             effective_durability(plain.durability, self.config.durability, is_bounded).ok()?;
         let all = self.take_all(&operation, &parts)?;
         let operation = Some(&definition.name);
-        let events: Vec<_> = parts
+        let events: OfEach<_> = parts
             .iter()
             .map(|part| PlainEvent { operation, ..part.event(now, plain.idempotency_key) })
             .collect();
@@ -237,14 +244,18 @@ impl Engine {
 }
 
 impl<'t> Operation<'t> {
-    /// What it takes of each meter, in the plan's order. `None`: of one that is not plain.
-    fn of_meters(&self) -> Option<Vec<OfMeter<'t>>> {
+    /// What it takes of each meter, in the plan's order. `None`: of one that is not plain, or of too
+    /// many.
+    fn of_meters(&self) -> Option<OfEach<OfMeter<'t>>> {
+        if self.asked.len() > METERS_MAX {
+            return None;
+        }
         let of_meter = |part: &Part<'_>| {
             let (meter, units) = self.terms.plain_units(part.meter.as_str(), part.amount)?;
             let counter = self.terms.current(meter);
             Some(OfMeter { meter, amount: part.amount, units, counter })
         };
-        let mut all: Vec<_> = self.asked.iter().map(of_meter).collect::<Option<_>>()?;
+        let mut all: OfEach<_> = self.asked.iter().map(of_meter).collect::<Option<_>>()?;
         all.sort_by_key(|one| one.meter.index);
         Some(all)
     }

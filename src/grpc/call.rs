@@ -46,6 +46,9 @@ pub type Answered = Result<Response<Body>, Infallible>;
 /// An answer, or what becomes one.
 pub enum Answering {
     Done(Answer),
+    /// What was asked is decided, and its record waited for: it is not refused any more.
+    Decided(BoxFuture<'static, Answer>),
+    /// Nothing is decided until it is polled.
     Waiting(BoxFuture<'static, Answer>),
 }
 
@@ -115,9 +118,8 @@ impl<S: GrpcService> Calls<S> {
     /// Starts a call, which many end here and now.
     pub fn start(&self, request: Request<RecvStream>) -> Started {
         let kind = Kind::of(request.uri().path());
-        let room = self.shared.rooms.take(kind);
-        if room.is_refused_at_once() {
-            return Started::Answered(room.refuse());
+        if self.shared.rooms.are_full(kind) {
+            return Started::Answered(self.shared.rooms.refuse(kind));
         }
         let (head, body) = request.into_parts();
         let place = match Begun::of(Incoming::new(body)) {
@@ -128,6 +130,11 @@ impl<S: GrpcService> Calls<S> {
                     Ok(Some(Answering::Done(answer))) => {
                         return Started::Answered(with_reason(answer));
                     }
+                    Ok(Some(Answering::Decided(answer))) => {
+                        let room = Some(self.shared.rooms.take(kind));
+                        let place = Place::Short(answer);
+                        return Started::Waiting(Call { place, room });
+                    }
                     Ok(Some(Answering::Waiting(answer))) => Place::Short(answer),
                     Ok(None) => self.begin(request.map(BegunBody::whole), kind),
                     Err(_) => return Started::Answered(panicked().into()),
@@ -135,7 +142,11 @@ impl<S: GrpcService> Calls<S> {
             }
             begun => self.begin(Request::from_parts(head, begun.into()), kind),
         };
-        Started::Waiting(Call { place, room: Some(room) })
+        let room = self.shared.rooms.take(kind);
+        match room.is_refused_at_once() {
+            true => Started::Answered(room.refuse()),
+            false => Started::Waiting(Call { place, room: Some(room) }),
+        }
     }
 
     /// Begins a call of which more may come.
@@ -214,9 +225,7 @@ impl Place {
 impl Call {
     /// Sees to a call that waits: one too many is refused, and one whose message is heavy moves.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
-        let is_here = matches!(self.place, Place::Short(_) | Place::Connection { .. });
-        if let Some(room) = &self.room
-            && is_here
+        if let (Some(room), Place::Connection { .. }) = (&self.room, &self.place)
             && room.is_beyond()
         {
             return Poll::Ready(room.refuse());

@@ -28,4 +28,5 @@ mod seldom;
 pub mod serve;
 mod short;
 
-pub use call::GrpcService;
+pub use call::{Answering, GrpcService};
+pub use outgoing::Answer;

@@ -103,7 +103,33 @@ impl Rooms {
         }
     }
 
-    /// Counts a call from its arrival until the room is dropped.
+    /// Whether one more call would be refused before it is begun. Only looks: all cores would write
+    /// to one place, for calls that are answered before the next one.
+    pub fn are_full(&self, kind: Kind) -> bool {
+        let bound = self.of(kind);
+        kind != Kind::HealthCheck && bound.taken.load(Ordering::Relaxed) >= bound.max
+    }
+
+    /// The answer to a call that is one too many.
+    pub fn refuse(&self, kind: Kind) -> Answer {
+        self.shed.increment(1);
+        let bound = self.of(kind).max;
+        if let Some(calls) = self.told.due(Instant::now()) {
+            tracing::warn!(calls, ?kind, bound, "gRPC calls were refused: there are too many");
+        }
+        let told = match kind {
+            Kind::Call => format!("{bound} calls (grpc.calls_max) wait for their answers"),
+            Kind::HealthCheck => format!("{bound} health checks wait for their messages"),
+            Kind::OpenStream => format!("{bound} streams of health and reflection are open"),
+        };
+        let refusal = Refusal {
+            retry_after: Some(OVERLOADED_RETRY),
+            ..Refusal::new(Code::ResourceExhausted, "OVERLOADED", told)
+        };
+        status(refusal).into()
+    }
+
+    /// Counts a call until the room is dropped.
     pub fn take(self: &Arc<Self>, kind: Kind) -> Room {
         let number = self.of(kind).taken.fetch_add(1, Ordering::Relaxed) + 1;
         Room { rooms: self.clone(), kind, number }
@@ -131,22 +157,7 @@ impl Room {
 
     /// The answer to a call that is one too many.
     pub fn refuse(&self) -> Answer {
-        self.rooms.shed.increment(1);
-        let bound = self.rooms.of(self.kind).max;
-        if let Some(calls) = self.rooms.told.due(Instant::now()) {
-            let kind = self.kind;
-            tracing::warn!(calls, ?kind, bound, "gRPC calls were refused: there are too many");
-        }
-        let told = match self.kind {
-            Kind::Call => format!("{bound} calls (grpc.calls_max) wait for their answers"),
-            Kind::HealthCheck => format!("{bound} health checks wait for their messages"),
-            Kind::OpenStream => format!("{bound} streams of health and reflection are open"),
-        };
-        let refusal = Refusal {
-            retry_after: Some(OVERLOADED_RETRY),
-            ..Refusal::new(Code::ResourceExhausted, "OVERLOADED", told)
-        };
-        status(refusal).into()
+        self.rooms.refuse(self.kind)
     }
 
     /// `answer`, which keeps the room until it ends where it is a stream's.

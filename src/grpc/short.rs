@@ -14,7 +14,9 @@ use tonic::{Status, metadata::MetadataMap};
 
 use super::{call::Answering, check_batch::CheckBatch, heavy::PREFIX_BYTES, outgoing::Answer};
 use crate::{
-    api::{answer_fields::put_quota, at_once::AnswersAtOnce, refusal::Refusal},
+    api::{
+        answer_fields::put_quota, at_once::AnswersAtOnce, operation::ANSWER_BYTES, refusal::Refusal,
+    },
     domain::quota::QuotaAnswer,
     enforcement::{
         consume_at_once::{Consumed, OwedAnswer},
@@ -74,12 +76,13 @@ fn operation<T: AnswersAtOnce>(
 ) -> Option<Answering> {
     if let Ok(plain) = PlainCheck::of_check(&request.body()[PREFIX_BYTES..])
         && plain.mode == Mode::Consume
-        && let Some(operated) = service.operate_at_once(request.extensions(), &plain)
+        && let Some(operated) =
+            service.operate_at_once(request.extensions(), &plain, unframed(ANSWER_BYTES))
     {
         return Some(match operated {
-            Ok(Operated::Answered(answer)) => Answering::Done(answered(Ok(prefixed(&answer)))),
-            Ok(Operated::Owed(owed)) => Answering::Waiting(Box::pin(async move {
-                answered(owed.acknowledged().await.map(|answer| prefixed(&answer)))
+            Ok(Operated::Answered(answer)) => Answering::Done(answered(Ok(framed(answer)))),
+            Ok(Operated::Owed(owed)) => Answering::Decided(Box::pin(async move {
+                answered(owed.acknowledged().await.map(framed))
             })),
             Err(error) => Answering::Done(answered(Err(error))),
         });
@@ -108,7 +111,7 @@ fn quota<T: AnswersAtOnce>(service: &Arc<T>, request: &mut Request<Bytes>) -> Op
                 }
                 // The request's bytes are not kept for so long.
                 Some(Ok(Consumed::Owed(owed))) => {
-                    return Some(Answering::Waiting(Box::pin(acknowledged(owed))));
+                    return Some(Answering::Decided(Box::pin(acknowledged(owed))));
                 }
                 Some(Err(error)) => return Some(Answering::Done(answered(Err(error)))),
                 None => {}
@@ -161,7 +164,7 @@ macro_rules! unary {
                     let service = service.clone();
                     waiting(async move {
                         let answer = service.$call(request).await;
-                        answer.map(|answer| answer.map(|message| framed(&message)))
+                        answer.map(|answer| answer.map(|message| framed_message(&message)))
                     })
                 })*
                 _ => None,
@@ -190,26 +193,36 @@ fn with_message<M>(request: &mut Request<Bytes>, message: M) -> tonic::Request<M
 
 /// A quota's answer with its prefix.
 fn framed_quota(answer: QuotaAnswer) -> Bytes {
-    framed_by(QUOTA_BYTES, |to| put_quota(answer, &mut Fields(to)))
+    let mut message = unframed(QUOTA_BYTES);
+    put_quota(answer, &mut Fields(&mut message));
+    framed(message)
 }
 
 /// A message with its prefix.
-fn framed(message: &impl Message) -> Bytes {
-    framed_by(message.encoded_len(), |to| message.encode_raw(to))
+fn framed_message(message: &impl Message) -> Bytes {
+    let mut written = unframed(message.encoded_len());
+    message.encode_raw(&mut written);
+    framed(written)
 }
 
 /// An encoded message with its prefix.
 fn prefixed(message: &[u8]) -> Bytes {
-    framed_by(message.len(), |to| to.extend_from_slice(message))
+    let mut written = unframed(message.len());
+    written.extend_from_slice(message);
+    framed(written)
 }
 
-/// The message that `write` appends, of about so many bytes, with its prefix.
-fn framed_by(bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut framed = Vec::with_capacity(PREFIX_BYTES + bytes);
-    framed.resize(PREFIX_BYTES, 0);
-    write(&mut framed);
+/// Room for the prefix, to which a message of about so many bytes is to be appended.
+fn unframed(bytes: usize) -> Vec<u8> {
+    let mut written = Vec::with_capacity(PREFIX_BYTES + bytes);
+    written.resize(PREFIX_BYTES, 0);
+    written
+}
+
+/// What was written behind [`unframed`], with its prefix.
+fn framed(mut written: Vec<u8>) -> Bytes {
     // What answers a message of some KiB is far below 4 GiB.
-    let bytes = (framed.len() - PREFIX_BYTES) as u32;
-    framed[1..PREFIX_BYTES].copy_from_slice(&bytes.to_be_bytes());
-    framed.into()
+    let bytes = (written.len() - PREFIX_BYTES) as u32;
+    written[1..PREFIX_BYTES].copy_from_slice(&bytes.to_be_bytes());
+    written.into()
 }

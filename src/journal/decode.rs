@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Counters that are remembered, most of them at some 300 bytes; a power of two.
-const REMEMBERED_MAX: usize = 1 << 13;
+const REMEMBERED_MAX: usize = 1 << 15;
 /// Bytes of a counter that is remembered: of names as they mostly are.
 const REMEMBERED_BYTES_MAX: usize = 256;
 

@@ -31,6 +31,18 @@ pub struct LeaseTimes {
     pub prefetch: Duration,
 }
 
+/// How far a run that alone counts looks ahead, and how soon it settles.
+const ALONE: Duration = Duration::from_secs(60);
+
+impl LeaseTimes {
+    /// The same for a run that alone counts: what it has asked for ahead is missing to nobody, and
+    /// nobody else reads what it settles.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { settle: ALONE.max(self.settle), prefetch: ALONE, ..self }
+    }
+}
+
 impl Default for LeaseTimes {
     fn default() -> Self {
         Self {

@@ -1,12 +1,15 @@
 //! gRPC: every call with every body, whole, cut off, with lengths and flags that lie.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, timeout};
-use tollgate::{api::status::is_malformed, grpc::GrpcService};
+use tollgate::{
+    api::status::is_malformed,
+    grpc::{self, Answering, GrpcService},
+};
 use tollgate_fuzz::{Answer, Target};
 use tonic::{Code, Status, body::Body};
 
@@ -52,15 +55,19 @@ async fn status(mut answer: Response<Body>) -> (Option<Status>, bool) {
 
 async fn answer(service: &impl GrpcService, request: Request<Bytes>) -> Answer {
     let short = match is_whole(request.body()) {
-        true => service.answer_whole(request.clone()).ok(),
+        true => service.answer_whole(&mut request.clone()),
         false => None,
     };
     let short = match short {
-        Some(short) => Some(told(&request, short).await),
+        Some(Answering::Done(short)) => Some(told(&request, async { short }).await),
+        Some(Answering::Decided(short) | Answering::Waiting(short)) => {
+            Some(told(&request, short).await)
+        }
         None => None,
     };
     // A stream that breaks off breaks off for ever: a body that never ends is for `http2`.
     let long = service.answer(request.clone().map(|body| Body::new(Full::new(body))));
+    let long = async { long.await.map(grpc::Answer::Response).unwrap_or_else(|it| match it {}) };
     let (code, long) = told(&request, long).await;
     if let Some((short, told)) = short {
         // What else may come of a call depends on those before it.
@@ -73,13 +80,17 @@ async fn answer(service: &impl GrpcService, request: Request<Bytes>) -> Answer {
 /// What an answer says, and its code unless it goes on.
 async fn told(
     request: &Request<Bytes>,
-    answer: impl Future<Output = Result<Response<Body>, Infallible>>,
+    answer: impl Future<Output = grpc::Answer>,
 ) -> (Option<Code>, Answer) {
     let path: String = request.uri().path().chars().take(60).collect();
     let answer = timeout(CALL_MAX, answer).await.expect("an answer in time");
-    let answer = answer.unwrap_or_else(|never| match never {});
-    assert!(!answer.status().is_server_error(), "{}", answer.status());
-    let (status, any) = status(answer).await;
+    let (status, any) = match answer {
+        grpc::Answer::Message { .. } => (Some(Status::ok("")), true),
+        grpc::Answer::Response(answer) => {
+            assert!(!answer.status().is_server_error(), "{}", answer.status());
+            status(answer).await
+        }
+    };
     let Some(status) = status else { return (None, format!("{path} goes on")) };
     // tonic tells what it cannot decode as INTERNAL; whoever serves it says INVALID_ARGUMENT
     // (`grpc::call`).

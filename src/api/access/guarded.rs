@@ -102,9 +102,14 @@ impl<T: AnswersAtOnce> AnswersAtOnce for Guarded<T> {
         self.service.consume_at_once(call, plain)
     }
 
-    fn operate_at_once(&self, call: &Extensions, plain: &PlainCheck<'_>) -> Option<MayOperate> {
+    fn operate_at_once(
+        &self,
+        call: &Extensions,
+        plain: &PlainCheck<'_>,
+        answer: Vec<u8>,
+    ) -> Option<MayOperate> {
         self.may_use(call, plain.tenant)?;
-        self.service.operate_at_once(call, plain)
+        self.service.operate_at_once(call, plain, answer)
     }
 
     async fn check_encoded(&self, request: Request<v1::CheckRequest>) -> EncodedAnswer {

@@ -104,6 +104,10 @@ pub async fn start(
         settle: settings.enforcement.settle_interval(),
         ..LeaseTimes::default()
     };
+    let times = match mode {
+        Mode::Alone(_) => times.alone(),
+        Mode::Shared => times,
+    };
     let seed = Arc::new(HolderSeed { run, times });
     let base = Base {
         settings: settings.clone(),

@@ -60,7 +60,8 @@ pub struct TenantRates {
 
 #[derive(Debug, Default)]
 struct Kept {
-    rates: HashMap<RateName, OfRate, OneSeed>,
+    /// Few, and found sooner by looking through them than by a hash of the name.
+    rates: Vec<(RateName, OfRate)>,
     /// Subjects over all rates.
     subjects: usize,
 }
@@ -69,6 +70,21 @@ struct Kept {
 struct OfRate {
     whole: Option<Known>,
     subjects: HashMap<Subject, Known, OneSeed>,
+}
+
+impl Kept {
+    fn of(&self, rate: &RateName) -> Option<&OfRate> {
+        self.rates.iter().find(|(name, _)| name == rate).map(|(_, of_rate)| of_rate)
+    }
+
+    fn of_mut(&mut self, rate: &RateName) -> &mut OfRate {
+        let place = self.rates.iter().position(|(name, _)| name == rate);
+        let place = place.unwrap_or_else(|| {
+            self.rates.push((rate.clone(), OfRate::default()));
+            self.rates.len() - 1
+        });
+        &mut self.rates[place].1
+    }
 }
 
 /// A key, and the terms that it was made for or has been told last.
@@ -121,7 +137,7 @@ impl TenantRates {
         fresh: impl FnOnce() -> RateKey,
     ) -> Result<RateKey, TooManySubjects> {
         let find = |kept: &Kept| -> Option<RateKey> {
-            let known = kept.rates.get(&rate.rate.name)?.get(subject)?;
+            let known = kept.of(&rate.rate.name)?.get(subject)?;
             known.is_for(version, rate).then(|| known.key.clone())
         };
         if let Some(key) = find(&self.read()) {
@@ -131,7 +147,7 @@ impl TenantRates {
         if let Some(key) = find(&kept) {
             return Ok(key);
         }
-        let known = kept.rates.get(&rate.rate.name).and_then(|of_rate| of_rate.get(subject));
+        let known = kept.of(&rate.rate.name).and_then(|of_rate| of_rate.get(subject));
         let key = match known {
             Some(known) => {
                 let terms = RateTerms { version, windows: rate.windows.clone() };
@@ -151,8 +167,8 @@ impl TenantRates {
                 fresh()
             }
         };
-        let of_rate = kept.rates.entry(rate.rate.name.clone()).or_default();
-        of_rate.put(subject, Known { version, scope: rate.rate.scope, key: key.clone() });
+        kept.of_mut(&rate.rate.name)
+            .put(subject, Known { version, scope: rate.rate.scope, key: key.clone() });
         Ok(key)
     }
 
@@ -184,12 +200,12 @@ impl TenantRates {
 /// while it is forgotten.
 fn forget(kept: &mut Kept, budget: &SubjectBudget, now_ns: u64) {
     let is_kept = |known: &Known| !known.key.is_unused(now_ns);
-    kept.rates.retain(|_, of_rate| {
+    kept.rates.retain_mut(|(_, of_rate)| {
         of_rate.whole = of_rate.whole.take().filter(is_kept);
         of_rate.subjects.retain(|_, known| is_kept(known));
         of_rate.whole.is_some() || !of_rate.subjects.is_empty()
     });
-    let subjects = kept.rates.values().map(|of_rate| of_rate.subjects.len()).sum();
+    let subjects = kept.rates.iter().map(|(_, of_rate)| of_rate.subjects.len()).sum();
     budget.live.fetch_sub(kept.subjects.saturating_sub(subjects), Relaxed);
     kept.subjects = subjects;
 }
