@@ -4,14 +4,13 @@ use std::hint::black_box;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::executor::block_on;
-use http_body_util::BodyExt;
 use jiff::Timestamp;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tollgate::{
     api::{access::guarded::Guarded, service::EngineService},
     clock::Clock,
-    grpc::{GrpcService, dispatch::Dispatch},
+    grpc::{Answer, Answering, GrpcService, dispatch::Dispatch},
     proto::v1::{self, tollgate_service_server::TollgateService},
 };
 use tonic::{Request, Response, Status, service::Routes};
@@ -22,7 +21,7 @@ use super::{
 };
 
 /// What is committed, in this order.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     QUOTA_CHECK,
     QUOTA_CHECK_BY_GRPC,
     QUOTA_SOFT,
@@ -33,6 +32,7 @@ pub const NAMES: [&str; 13] = [
     RATE,
     OPERATION_CHECK,
     OPERATION_CONSUME,
+    OPERATION_CONSUME_BY_GRPC,
     BATCH,
     BATCH_BY_GRPC,
     RECORD,
@@ -48,6 +48,8 @@ const FEATURE: &str = "CheckFeature";
 const RATE: &str = "CheckRateLimit CONSUME";
 const OPERATION_CHECK: &str = "Check CHECK of an operation";
 const OPERATION_CONSUME: &str = "Check CONSUME of an operation, written";
+const OPERATION_CONSUME_BY_GRPC: &str =
+    "Check CONSUME of an operation, written, through the gRPC service";
 const BATCH: &str = "CheckBatch of 10 CHECKs";
 const BATCH_BY_GRPC: &str = "CheckBatch of 10 CHECKs, through the gRPC service";
 const RECORD: &str = "RecordUsage of 10, memory";
@@ -97,6 +99,10 @@ pub fn call(name: &str) {
         }
         OPERATION_CONSUME => {
             repeat_unary(&operation(v1::Mode::Consume), |it| service.check(it));
+        }
+        OPERATION_CONSUME_BY_GRPC => {
+            let consume = operation(v1::Mode::Consume);
+            repeat_grpc::<v1::CheckResponse>(service, "Check", &consume);
         }
         BATCH => repeat_unary(&batch(), |it| service.check_batch(it)),
         BATCH_BY_GRPC => {
@@ -158,15 +164,15 @@ where
     };
     // Reading it back costs more than some answers do: the first stands for all.
     let mut is_unread = true;
-    let call = |request| {
-        let answer = dispatch.answer_whole(request).expect("a call whose message has come whole");
-        let answer = block_on(answer).expect("an answer");
-        let body = block_on(answer.into_body().collect()).expect("a body");
-        let status = body.trailers().and_then(|trailers| trailers.get("grpc-status"));
-        assert_eq!(status.map(|status| status.as_bytes()), Some(b"0".as_slice()));
-        let body = black_box(body.to_bytes());
+    let call = |mut request| {
+        let answering = dispatch.answer_whole(&mut request);
+        let answer = match answering.expect("a call whose message has come whole") {
+            Answering::Done(answer) => answer,
+            Answering::Decided(answer) | Answering::Waiting(answer) => block_on(answer),
+        };
+        let Answer::Message { message, .. } = black_box(answer) else { panic!("a failure") };
         if std::mem::take(&mut is_unread) {
-            let answer = A::decode(&body[5..]).expect("a message behind its prefix");
+            let answer = A::decode(&message[5..]).expect("a message behind its prefix");
             assert!(answer.is_allowed(), "{answer:?}");
         }
     };

@@ -135,7 +135,7 @@ pub fn document(parts: &Parts, rounds: usize, seconds: f64, path: &Path) -> Stri
          in flight; {TENANTS} tenants by Zipf's law; an idempotency \
          key for each recorded event. CPU is that of the server's process, user and system; that of the naive one contains its Redis'. It is the figure that holds on a machine that others share; \
          all figures hold only beside the do-nothing servers of the same run. \
-         What they are compared with is the fastest of tonic alone: its generated service, polled inside the connection's task, without any bound. [performance-stores.md](performance-stores.md) has those of Redis, of the flush and of a restart. {throttlecrab}{quick}\n\n\
+         What they are compared with is the fastest of tonic alone: its generated service, polled inside the connection's task, without any bound; its answers are as long as the sidecar's. [performance-stores.md](performance-stores.md) has those of Redis, of the flush and of a restart. {throttlecrab}{quick}\n\n\
          ## What was aimed at\n\n{aims}\n\
          {alone}## All figures\n\n{figures}",
         provenance::describe(path),

@@ -46,10 +46,10 @@ use crate::{
     },
 };
 
-/// Meters of an operation that is decided so, at most: what is taken of them lies on the stack.
+/// Meters of an operation that is decided so, at most.
 const METERS_MAX: usize = 8;
 
-/// Of each of an operation's meters.
+/// Of each of an operation's meters. It lies on the stack, and is not to be moved.
 type OfEach<T> = ArrayVec<T, METERS_MAX>;
 
 /// A CONSUME of an operation for the whole tenant, by names that need not be any.
@@ -70,7 +70,7 @@ pub struct PlainOperation<'m> {
 pub struct AllowedOperation<'t> {
     pub features: Vec<OfferedFeature>,
     pub rates: Vec<(RateName, RateAnswer)>,
-    pub quotas: OfEach<(&'t MeterName, QuotaAnswer)>,
+    pub quotas: Vec<(&'t MeterName, QuotaAnswer)>,
 }
 
 impl AllowedOperation<'_> {
@@ -135,7 +135,7 @@ struct OfMeter<'t> {
 struct All<'t> {
     features: Vec<OfferedFeature>,
     rates: RateAdmission,
-    taken: OfEach<PlainTaken<'t>>,
+    taken: Vec<PlainTaken<'t>>,
     /// Of the key, if there is one.
     claim: Option<Claim<RecordPlace>>,
 }
@@ -158,17 +158,20 @@ impl Engine {
         let asked = &*parts(definition, plain.amounts.iter().copied()).ok()?;
         let now = self.clock.now();
         let operation = Operation { plain, definition, state, terms, catalog, asked, now };
-        let of_meters = operation.of_meters()?;
-        let parts: OfEach<_> = of_meters.iter().map(|one| one.part(now)).collect::<Option<_>>()?;
+        let (mut of_meters, mut parts) = (OfEach::new(), OfEach::new());
+        operation.find_meters(&mut of_meters)?;
+        for one in &of_meters {
+            parts.push(one.part(now)?);
+        }
         let is_bounded = parts.iter().any(PlainPart::is_bounded);
         let durability =
             effective_durability(plain.durability, self.config.durability, is_bounded).ok()?;
         let all = self.take_all(&operation, &parts)?;
         let operation = Some(&definition.name);
-        let events: OfEach<_> = parts
-            .iter()
-            .map(|part| PlainEvent { operation, ..part.event(now, plain.idempotency_key) })
-            .collect();
+        let mut events = OfEach::new();
+        for part in &parts {
+            events.push(PlainEvent { operation, ..part.event(now, plain.idempotency_key) });
+        }
         let handed_over = self.hand_over(RecordRef::Plain(&events), durability);
         Some(handed_over.map(|pending| self.count_all(&parts, all, pending, began, answer)))
     }
@@ -244,20 +247,16 @@ impl Engine {
 }
 
 impl<'t> Operation<'t> {
-    /// What it takes of each meter, in the plan's order. `None`: of one that is not plain, or of too
-    /// many.
-    fn of_meters(&self) -> Option<OfEach<OfMeter<'t>>> {
-        if self.asked.len() > METERS_MAX {
-            return None;
-        }
-        let of_meter = |part: &Part<'_>| {
+    /// Finds what it takes of each meter, in the plan's order. `None`: of one that is not plain, or
+    /// of too many.
+    fn find_meters(&self, found: &mut OfEach<OfMeter<'t>>) -> Option<()> {
+        for part in self.asked {
             let (meter, units) = self.terms.plain_units(part.meter.as_str(), part.amount)?;
             let counter = self.terms.current(meter);
-            Some(OfMeter { meter, amount: part.amount, units, counter })
-        };
-        let mut all: OfEach<_> = self.asked.iter().map(of_meter).collect::<Option<_>>()?;
-        all.sort_by_key(|one| one.meter.index);
-        Some(all)
+            found.try_push(OfMeter { meter, amount: part.amount, units, counter }).ok()?;
+        }
+        found.sort_by_key(|one| one.meter.index);
+        Some(())
     }
 
     /// What it needs of features. `None`: one of them will not do.

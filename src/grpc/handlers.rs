@@ -3,7 +3,7 @@
 //! The usual server spawns a task for each call: a hand-over between threads, and in the end one
 //! write per response. Here the calls that one read of the socket brought are begun one after the
 //! other, right after it, and what they answered leaves in one write. That halves the CPU time of a
-//! call that is answered from memory (the figures are in `loadtest/README.md`).
+//! call that is answered from memory (`docs/performance.md`).
 //!
 //! A call that has to wait, for a lease or a disk, holds nobody back: it is polled beside the
 //! connection, and only when it was woken. A call that has to *work* for long would; those are moved

@@ -1,5 +1,5 @@
-//! What every HTTP/2 client says first, read before hyper sees the connection: as long as it has not
-//! been said, hyper's keep-alive does not run, and a client that says nothing would stay for ever.
+//! What every HTTP/2 client says first, read before h2 sees the connection: as long as it has not been
+//! said, nothing asks whether the client is still there, and one that says nothing would stay for ever.
 //!
 //! It is read, not peeked at: of a client that hangs up half-way, the half would be there to be seen
 //! for ever, and whoever waited for the rest would never sleep again.
