@@ -275,7 +275,7 @@ async fn what_is_taken_does_not_depend_on_how_it_was_decided() {
                 let long = told(ask(&sidecar, taken_at_length(&take("twin"))).await);
                 let named = |told: (Code, String)| (told.0, told.1.replace("twin", "acme"));
                 assert_eq!(at_once, long.map_err(named), "{amount} {meter}");
-                if let Ok(CheckQuotaResponse { used, .. }) = at_once
+                if let Ok(CheckQuotaResponse { allowed: true, used, .. }) = at_once
                     && amount < 0
                 {
                     // A level is lowered once the ledger has it, of the one sooner than of the other.
