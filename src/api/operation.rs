@@ -168,6 +168,11 @@ mod tests {
 
     use super::*;
     use crate::domain::{
+        catalog::features::{FeatureType, FeatureValue},
+        features::{
+            access::{FeatureAccess, FeatureReason},
+            offered::OfferedFeature,
+        },
         ids::FeatureName,
         quota::{DecidedBy, QuotaReason},
         rate::{RateReason, RateStanding},
@@ -222,9 +227,28 @@ mod tests {
     fn what_is_put_of_an_operation_allowed_from_memory_is_its_message() {
         let (tokens, queries) = (MeterName::new("tokens").unwrap(), MeterName::new("q").unwrap());
         let from_memory = |used| QuotaAnswer { decided_by: DecidedBy::Memory, ..quota(used) };
+        let rate = || RateAnswer {
+            allowed: true,
+            reason: RateReason::WithinLimit,
+            decided_by: DecidedBy::Memory,
+            windows: [].into_iter().collect(),
+            retry_after: None,
+        };
+        let feature = |name| OfferedFeature {
+            access: FeatureAccess {
+                feature: FeatureName::new(name).unwrap(),
+                kind: FeatureType::Boolean,
+                value: Some(FeatureValue::Boolean(true)),
+                reason: FeatureReason::InPlan,
+                override_expires_at: None,
+                sunset_at: None,
+                sunset_notice: None,
+            },
+            available_in_plan: None,
+        };
         let allowed = || AllowedOperation {
-            features: vec![],
-            rates: vec![],
+            features: vec![feature("chat"), feature("search")],
+            rates: vec![(RateName::new("api").unwrap(), rate())],
             quotas: [(&queries, from_memory(1)), (&tokens, from_memory(20))].into_iter().collect(),
         };
         let mut put = vec![];

@@ -180,6 +180,17 @@ impl Counter {
         self.denials.repeated(&self.cell, amount, now)
     }
 
+    /// Whether more is in hand than the limit leaves, as far as this sidecar knows.
+    pub fn is_beyond_limit(&self) -> bool {
+        let in_hand = self.cell.available();
+        if in_hand == 0 {
+            return false;
+        }
+        let ceiling = Ceiling::from(self.slow().ceiling).units;
+        let ceiling = ceiling.map_or(i64::MAX, |units| i64::try_from(units).unwrap_or(i64::MAX));
+        self.cell.used().saturating_add_unsigned(in_hand) > ceiling
+    }
+
     /// Notes that an event for this counter was handed to the journal at `position`.
     pub fn journalled(&self, position: u64, now: Duration) {
         self.journalled_to.fetch_max(position, Ordering::Relaxed);

@@ -95,6 +95,16 @@ impl Leasing {
         }
     }
 
+    /// As [`Leasing::spent`], after usage that no escrow covers: where it has passed the limit, what
+    /// is in hand is not to be spent any more, and goes back.
+    pub fn recorded(self: &Arc<Self>, counter: &Arc<Counter>) {
+        self.spent(counter);
+        if counter.is_beyond_limit() {
+            counter.slow().holder.look();
+            self.wake(counter);
+        }
+    }
+
     async fn drive(self: &Arc<Self>, counter: &Arc<Counter>) {
         let mut seated = Seated { leasing: self, counter, has_left: false };
         loop {

@@ -383,7 +383,7 @@ impl Engine {
             if let Some(pooled) = one.pooled {
                 pooled.counter.cell.record(pooled.units);
                 pooled.counter.journalled(position.into(), now);
-                self.leasing.spent(&pooled.counter);
+                self.leasing.recorded(&pooled.counter);
                 counted.push(pooled);
             }
             for counter in &one.may_free {
@@ -409,7 +409,7 @@ impl Engine {
         let Recorded { counter, units, recorded } = of;
         counter.cell.record(recorded);
         counter.journalled(position.into(), now);
-        self.leasing.spent(&counter);
+        self.leasing.recorded(&counter);
         Counted { counter, units }
     }
 

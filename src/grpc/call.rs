@@ -115,8 +115,13 @@ impl<S: GrpcService> Calls<S> {
 }
 
 impl<S: GrpcService> Calls<S> {
-    /// Starts a call, which many end here and now.
+    /// Starts a call, which many end here and now. One that panics fails alone.
     pub fn start(&self, request: Request<RecvStream>) -> Started {
+        catch_unwind(AssertUnwindSafe(|| self.try_start(request)))
+            .unwrap_or_else(|_| Started::Answered(panicked().into()))
+    }
+
+    fn try_start(&self, request: Request<RecvStream>) -> Started {
         let kind = Kind::of(request.uri().path());
         if self.shared.rooms.are_full(kind) {
             return Started::Answered(self.shared.rooms.refuse(kind));
@@ -125,19 +130,14 @@ impl<S: GrpcService> Calls<S> {
         let place = match Begun::of(Incoming::new(body)) {
             Begun::Whole(message) if message.len() <= self.message_bytes_max as usize => {
                 let mut request = Request::from_parts(head, message);
-                let answer = || self.service.answer_whole(&mut request);
-                match catch_unwind(AssertUnwindSafe(answer)) {
-                    Ok(Some(Answering::Done(answer))) => {
-                        return Started::Answered(with_reason(answer));
-                    }
-                    Ok(Some(Answering::Decided(answer))) => {
+                match self.service.answer_whole(&mut request) {
+                    Some(Answering::Done(answer)) => return Started::Answered(with_reason(answer)),
+                    Some(Answering::Decided(answer)) => {
                         let room = Some(self.shared.rooms.take(kind));
-                        let place = Place::Short(answer);
-                        return Started::Waiting(Call { place, room });
+                        return Started::Waiting(Call { place: Place::Short(answer), room });
                     }
-                    Ok(Some(Answering::Waiting(answer))) => Place::Short(answer),
-                    Ok(None) => self.begin(request.map(BegunBody::whole), kind),
-                    Err(_) => return Started::Answered(panicked().into()),
+                    Some(Answering::Waiting(answer)) => Place::Short(answer),
+                    None => self.begin(request.map(BegunBody::whole), kind),
                 }
             }
             begun => self.begin(Request::from_parts(head, begun.into()), kind),

@@ -22,6 +22,7 @@ use super::{
     config::GrpcConfig,
     handlers::{Event, Handlers},
     keep_alive::KeepAlive,
+    preface::Prefaced,
 };
 
 /// Bytes of one call that may arrive before they are asked for.
@@ -44,12 +45,17 @@ enum Signal {
 }
 
 /// Serves one connection until the client leaves, the sidecar drains, or it is cut off.
-pub async fn serve_connection<I, S>(io: I, calls: Calls<S>, config: &GrpcConfig, closing: Closing)
-where
+pub async fn serve_connection<I, S>(
+    io: Prefaced<I>,
+    calls: Calls<S>,
+    config: &GrpcConfig,
+    closing: Closing,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: GrpcService,
 {
     let Closing { drain, cut } = closing;
+    let heard = io.heard();
     let http2 = tokio::select! {
         () = cut.cancelled() => return,
         http2 = begun(io, config) => http2,
@@ -67,7 +73,7 @@ where
         let keep_alive = http2.ping_pong().map(|ping_pong| {
             let interval = Duration::from_secs(config.keepalive_interval_s);
             let timeout = Duration::from_secs(config.keepalive_timeout_s);
-            KeepAlive::new(ping_pong, interval, timeout)
+            KeepAlive::new(ping_pong, heard, interval, timeout)
         });
         Connection { http2, calls, arrived: Vec::new(), handlers, keep_alive }
     });
@@ -93,13 +99,17 @@ where
         .await
 }
 
+/// Calls that are begun in one round at most. Those that a client gives up before they are accepted
+/// count as abuse with `h2`, others as calls.
+const ARRIVED_MAX: usize = 256;
+
 type Arrived = (Request<RecvStream>, server::SendResponse<Bytes>);
 
 /// A connection and the handlers that run beside it.
 struct Connection<I, S> {
     http2: server::Connection<I, Bytes>,
     calls: Calls<S>,
-    /// Calls that were read and not begun. Emptied in each round, and not allocated again.
+    /// Calls that were read and not begun. Emptied in each round.
     arrived: Vec<Arrived>,
     handlers: Handlers<Signal>,
     keep_alive: Option<KeepAlive>,
@@ -109,23 +119,22 @@ impl<I, S> Connection<I, S>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Reads and writes all that can be. Ends with the connection.
+    /// Reads and writes all that can be, as long as there are not too many calls. Ends with the
+    /// connection.
     fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        loop {
+        while self.arrived.len() < ARRIVED_MAX {
             match pin!(self.http2.accept()).poll(cx) {
                 Poll::Ready(Some(arrived)) => self.arrived.push(arrived?),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => break,
             }
         }
+        Poll::Pending
     }
 
     /// Ends when a client that says nothing is no longer there.
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(keep_alive) = &mut self.keep_alive else { return Poll::Pending };
-        if !self.arrived.is_empty() {
-            keep_alive.heard();
-        }
         keep_alive.poll_lost(cx)
     }
 }

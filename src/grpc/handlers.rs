@@ -25,6 +25,9 @@ use super::{
     outgoing::{Answer, Sending},
 };
 
+/// Calls that there is room for between two rounds: one that had many does not come often.
+const KEPT_MAX: usize = 64;
+
 /// What was waited for beside the connection.
 pub enum Event<S> {
     /// A call is answered.
@@ -35,7 +38,7 @@ pub enum Event<S> {
 
 /// A connection's calls that are not answered yet.
 pub struct Handlers<S> {
-    /// Those that have just begun. Empty between two rounds, and not allocated again.
+    /// Those that have just begun. Empty between two rounds.
     starting: Vec<Handler>,
     /// Wakes each of its futures alone: neither a waiting call nor the owner's signals are polled
     /// again because the socket was readable.
@@ -83,6 +86,8 @@ impl<S: 'static> Handlers<S> {
                 Event::Answered
             }));
         }
+        arrived.shrink_to(KEPT_MAX);
+        self.starting.shrink_to(KEPT_MAX);
     }
 
     /// The next thing that was waited for and has happened.

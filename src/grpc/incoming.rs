@@ -29,7 +29,7 @@ impl Incoming {
                 let _ = self.stream.flow_control().release_capacity(data.len());
                 Poll::Ready(Some(Ok(data)))
             }
-            // The client has ended it early: no more comes, which is no failure of what came.
+            // The stream was given up without a fault: no more comes.
             Some(Err(error)) if is_end(&error) => Poll::Ready(None),
             other => Poll::Ready(other),
         }
@@ -37,7 +37,7 @@ impl Incoming {
 }
 
 fn is_end(error: &h2::Error) -> bool {
-    matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL))
+    error.reason() == Some(Reason::NO_ERROR)
 }
 
 impl Body for Incoming {

@@ -2,6 +2,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -9,54 +13,62 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Asks a client that has made no call for a while.
+/// Whether anything was read from a client since it was last asked.
+#[derive(Clone, Debug, Default)]
+pub struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    /// Something was read.
+    #[inline]
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Asks a client of which nothing was heard for a while. One that goes on sending is there, however
+/// long its answer takes behind what it sends.
 pub struct KeepAlive {
     ping_pong: PingPong,
+    heard: Heard,
     interval: Duration,
     timeout: Duration,
     /// Runs until the next question, or until the answer is due.
     timer: Pin<Box<Sleep>>,
     is_asked: bool,
-    /// A call came since the timer was set.
-    is_heard: bool,
 }
 
 impl KeepAlive {
-    /// Asks by `ping_pong` after each `interval` without a call, and waits for the answer as long as
-    /// `timeout`.
-    pub fn new(ping_pong: PingPong, interval: Duration, timeout: Duration) -> Self {
+    /// Asks by `ping_pong` when nothing was `heard` for an `interval`, and waits for as long as
+    /// `timeout` that anything is.
+    pub fn new(ping_pong: PingPong, heard: Heard, interval: Duration, timeout: Duration) -> Self {
         let timer = Box::pin(sleep(interval));
-        Self { ping_pong, interval, timeout, timer, is_asked: false, is_heard: false }
+        Self { ping_pong, heard, interval, timeout, timer, is_asked: false }
     }
 
-    /// Notes that a call came.
-    pub fn heard(&mut self) {
-        self.is_heard = true;
-    }
-
-    /// Ends when the client has not answered in time.
+    /// Ends when nothing is heard of a client that was asked.
     pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // So that the next question may be put; that something was heard is known without it.
+        let _ = self.ping_pong.poll_pong(cx);
         loop {
-            if self.is_asked && self.ping_pong.poll_pong(cx).is_ready() {
-                self.wait(self.interval);
-            }
             ready!(self.timer.as_mut().poll(cx));
-            if self.is_asked {
-                return Poll::Ready(());
-            }
-            if std::mem::take(&mut self.is_heard) {
-                self.wait(self.interval);
-            } else {
-                // Fails where the connection is at its end, which then ends it.
-                let _ = self.ping_pong.send_ping(Ping::opaque());
-                self.wait(self.timeout);
-                self.is_asked = true;
-            }
+            let wait = match (self.heard.take(), self.is_asked) {
+                (true, _) => {
+                    self.is_asked = false;
+                    self.interval
+                }
+                (false, true) => return Poll::Ready(()),
+                (false, false) => {
+                    // Fails where the connection is at its end, which then ends it.
+                    let _ = self.ping_pong.send_ping(Ping::opaque());
+                    self.is_asked = true;
+                    self.timeout
+                }
+            };
+            self.timer.as_mut().reset(Instant::now() + wait);
         }
-    }
-
-    fn wait(&mut self, duration: Duration) {
-        self.is_asked = false;
-        self.timer.as_mut().reset(Instant::now() + duration);
     }
 }

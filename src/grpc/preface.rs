@@ -12,6 +12,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::keep_alive::Heard;
+
 /// The preface.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -21,6 +23,8 @@ pub struct Prefaced<I> {
     io: I,
     /// Of the preface, bytes that were read again.
     given: usize,
+    /// Of what the client said later.
+    heard: Heard,
 }
 
 impl<I: AsyncRead + Unpin> Prefaced<I> {
@@ -31,7 +35,14 @@ impl<I: AsyncRead + Unpin> Prefaced<I> {
         if said != *HTTP2_PREFACE {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2"));
         }
-        Ok(Self { io, given: 0 })
+        Ok(Self { io, given: 0, heard: Heard::default() })
+    }
+}
+
+impl<I> Prefaced<I> {
+    /// Whether anything is read from the client.
+    pub fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 }
 
@@ -43,7 +54,12 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefaced<I> {
     ) -> Poll<io::Result<()>> {
         let rest = &HTTP2_PREFACE[self.given..];
         if rest.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, into);
+            let before = into.filled().len();
+            let read = Pin::new(&mut self.io).poll_read(cx, into);
+            if into.filled().len() > before {
+                self.heard.note();
+            }
+            return read;
         }
         let part = rest.len().min(into.remaining());
         into.put_slice(&rest[..part]);

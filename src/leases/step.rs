@@ -31,15 +31,14 @@ pub struct LeaseTimes {
     pub prefetch: Duration,
 }
 
-/// How far a run that alone counts looks ahead, and how soon it settles.
-const ALONE: Duration = Duration::from_secs(60);
+/// Demand that a refill covers of a run that alone counts.
+const PREFETCH_ALONE: Duration = Duration::from_secs(60);
 
 impl LeaseTimes {
-    /// The same for a run that alone counts: what it has asked for ahead is missing to nobody, and
-    /// nobody else reads what it settles.
+    /// The same for a run that alone counts: what it has asked for ahead is missing to nobody.
     #[must_use]
     pub fn alone(self) -> Self {
-        Self { settle: ALONE.max(self.settle), prefetch: ALONE, ..self }
+        Self { prefetch: PREFETCH_ALONE, ..self }
     }
 }
 
