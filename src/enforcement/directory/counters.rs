@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{live::Live, onlooker::Onlooker};
+use super::{live::Live, meter_names::MeterNames, onlooker::Onlooker};
 use crate::{
     domain::{
         cell_key::CellKey,
@@ -38,12 +38,26 @@ pub enum NoCounter {
     TooMany,
 }
 
+/// What all counters of a directory are made with.
+#[derive(Debug)]
+pub struct CounterSeed {
+    holder: Arc<HolderSeed>,
+    names: MeterNames,
+}
+
+impl CounterSeed {
+    /// What counters are made with whose holders are made with `holder`.
+    pub fn new(holder: Arc<HolderSeed>) -> Self {
+        Self { holder, names: MeterNames::default() }
+    }
+}
+
 /// The counters of all windows and subjects.
 #[derive(Debug)]
 pub struct Counters {
     /// Held for a look-up at most.
     kept: RwLock<Kept>,
-    seed: Arc<HolderSeed>,
+    seed: Arc<CounterSeed>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +88,7 @@ impl OfMeters {
 
 impl Counters {
     /// None yet.
-    pub fn new(seed: Arc<HolderSeed>) -> Self {
+    pub fn new(seed: Arc<CounterSeed>) -> Self {
         Self { kept: RwLock::default(), seed }
     }
 
@@ -107,9 +121,10 @@ impl Counters {
         if let Some(dropped) = &mut kept.dropped {
             dropped.resume(key);
         }
+        let (key, holder) = (self.seed.names.shared(key), self.seed.holder.clone());
         let counter = Arc::new(match left {
-            None => Counter::new(key.apart(), window, ceiling(), self.seed.clone()),
-            Some(left) => Counter::resumed(key.apart(), window, ceiling(), self.seed.clone(), left),
+            None => Counter::new(key, window, ceiling(), holder),
+            Some(left) => Counter::resumed(key, window, ceiling(), holder, left),
         });
         kept.insert(counter.clone());
         Ok(counter)
@@ -227,10 +242,8 @@ mod tests {
     const CEILING: Ceiling = Ceiling { units: Some(100), version: 1 };
 
     fn counters() -> Counters {
-        Counters::new(Arc::new(HolderSeed {
-            run: RunId(Uuid::nil()),
-            times: LeaseTimes::default(),
-        }))
+        let holder = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
+        Counters::new(Arc::new(CounterSeed::new(Arc::new(holder))))
     }
 
     /// The key of a subject, in a window of the first minute ever.
