@@ -3,15 +3,19 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{Notify, futures::OwnedNotified, oneshot};
+use tokio::sync::{futures::OwnedNotified, oneshot};
 
-use super::waiters::{Verdict, Waiters};
+use super::{
+    slow::Slow,
+    slow_side::{SlowGuard, SlowSide},
+    waiters::Verdict,
+};
 use crate::{
     domain::{
         cell_key::CellKey,
@@ -21,37 +25,11 @@ use crate::{
         cell::Cell,
         denials::{Denials, Denied},
         holder::{Holder, HolderSeed},
-        kept_ceiling::KeptCeiling,
         message::{Ceiling, Totals},
         onlookers::Onlookers,
         seat::Seat,
-        seen::Seen,
     },
 };
-
-/// No counter has journalled as far as this.
-const NOT_PARTED: u64 = u64::MAX;
-
-/// The slow side: the holder and those who wait.
-#[derive(Debug)]
-pub struct Slow {
-    pub holder: Holder,
-    pub ceiling: KeptCeiling,
-    pub waiters: Waiters,
-    /// What was last seen of the key, if it is a pool's.
-    pub seen: Option<Box<Seen>>,
-    /// Absent while nobody waits for either.
-    bells: Option<Box<Bells>>,
-}
-
-/// What is told to those who wait, but not for units.
-#[derive(Debug, Default)]
-struct Bells {
-    /// Told after the next answer or failure of a call.
-    called: Option<Arc<Notify>>,
-    /// Wakes the driver before its time. Made when it first sleeps.
-    wake: Option<Arc<Notify>>,
-}
 
 /// One (tenant, meter, subject, window) of a summed meter.
 ///
@@ -73,21 +51,15 @@ pub struct Counter {
     denials: Denials,
     /// When the last answer came, milliseconds since the start of the run; 0 = never.
     answered_at_ms: AtomicU64,
-    /// Guards the slow side; held for a decision, never across an await.
-    slow: Mutex<Slow>,
+    slow: SlowSide,
     /// Journal position of its latest event, as the ledger's mark counts.
     journalled_to: AtomicU64,
-    /// What `journalled_to` was when it was last asked to part, all of it in the ledger.
-    parted_at: AtomicU64,
-    /// Units of what is undone of which the ledger knows nothing.
-    refused: AtomicU64,
+    seed: Arc<HolderSeed>,
     seat: Seat,
     /// Everything was returned and told at the end of its life; it may be dropped.
     is_retired: AtomicBool,
     /// The counter of the window after has been made.
     has_next: AtomicBool,
-    /// The journal knows that this run touches the key.
-    is_opened: AtomicBool,
 }
 
 /// What a counter that was dropped in mid-window leaves behind.
@@ -102,7 +74,8 @@ pub struct Left {
 impl Counter {
     /// A counter with nothing in hand.
     pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: Arc<HolderSeed>) -> Self {
-        Self::with(key, window, ceiling, Cell::new(), Holder::new(seed))
+        let holder = Holder::new(seed.clone());
+        Self::with(key, window, Cell::new(), Slow::new(holder, ceiling), seed)
     }
 
     /// The counter of a key that this run has had before.
@@ -114,31 +87,28 @@ impl Counter {
         left: Left,
     ) -> Self {
         let cell = Cell::new();
-        let holder = Holder::resumed(seed, &cell, left.totals);
-        let counter = Self::with(key, window, ceiling, cell, holder);
-        counter.is_opened.store(left.is_opened, Ordering::Relaxed);
-        counter.refused.store(left.refused, Ordering::Relaxed);
-        counter
+        let holder = Holder::resumed(seed.clone(), &cell, left.totals);
+        let mut slow = Slow::new(holder, ceiling);
+        (slow.refused, slow.is_opened) = (left.refused, left.is_opened);
+        Self::with(key, window, cell, slow, seed)
     }
 
     /// What has to be kept of it when it is dropped in mid-window.
     pub fn left(&self) -> Left {
-        Left { totals: self.totals(), refused: self.refused(), is_opened: self.is_opened() }
+        self.look_at_slow(|slow| Left {
+            totals: slow.holder.totals(&self.cell),
+            refused: slow.refused,
+            is_opened: slow.is_opened,
+        })
     }
 
-    fn with(key: CellKey, window: Window, ceiling: Ceiling, cell: Cell, holder: Holder) -> Self {
-        let slow = Slow {
-            holder,
-            ceiling: ceiling.into(),
-            waiters: Waiters::default(),
-            seen: None,
-            bells: None,
-        };
+    fn with(key: CellKey, window: Window, cell: Cell, slow: Slow, seed: Arc<HolderSeed>) -> Self {
         Self {
             key,
             window: window.bounds(),
             cell,
-            slow: Mutex::new(slow),
+            slow: SlowSide::new(slow),
+            seed,
             denials: Denials::default(),
             seat: Seat::default(),
             onlookers: Onlookers::default(),
@@ -147,16 +117,18 @@ impl Counter {
             reserved: AtomicU64::new(0),
             used_at_ms: AtomicU64::new(0),
             journalled_to: AtomicU64::new(0),
-            parted_at: AtomicU64::new(NOT_PARTED),
-            refused: AtomicU64::new(0),
             has_next: AtomicBool::new(false),
-            is_opened: AtomicBool::new(false),
         }
     }
 
-    /// The slow side. Nothing that holds the lock panics half way through a change.
-    pub fn slow(&self) -> MutexGuard<'_, Slow> {
-        self.slow.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// The slow side, to be changed.
+    pub fn slow(&self) -> SlowGuard<'_> {
+        self.slow.lock(&self.seed)
+    }
+
+    /// What `look` says of the slow side, which stays as it is.
+    pub fn look_at_slow<R>(&self, look: impl FnOnce(&Slow) -> R) -> R {
+        self.slow.look(&self.seed, look)
     }
 
     /// Takes over a newer ceiling; whether it was newer.
@@ -188,14 +160,14 @@ impl Counter {
 
     /// Takes back units that were counted, and then not kept by the journal.
     pub fn refuse(&self, units: u64) {
-        self.refused.fetch_add(units, Ordering::Relaxed);
+        self.slow().refused += units;
         self.cell.undo(units);
     }
 
-    /// Units that were refused. When the counter is dropped, they are to be kept for
-    /// [`Counter::resumed`].
+    /// Units of what is undone of which the ledger knows nothing. When the counter is dropped, they
+    /// are to be kept for [`Counter::resumed`].
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.look_at_slow(|slow| slow.refused)
     }
 
     /// Takes back what the ledger has undone of this run in all, as far as that is not done. Only
@@ -212,7 +184,7 @@ impl Counter {
         if let Some(now) = answered {
             self.answered_at_ms.store(millis(now).max(1), Ordering::Relaxed);
         }
-        let called = self.slow().take_bell(|bells| bells.called.take());
+        let called = self.slow.take_bell(|bells| bells.called.take());
         if let Some(called) = called {
             called.notify_waiters();
         }
@@ -220,9 +192,7 @@ impl Counter {
 
     /// Waits until a call comes back that is sent after this.
     pub fn next_call(&self) -> OwnedNotified {
-        let mut slow = self.slow();
-        let bells = slow.bells.get_or_insert_default();
-        bells.called.get_or_insert_default().clone().notified_owned()
+        self.slow().bells().called.get_or_insert_default().clone().notified_owned()
     }
 
     /// Whether an answer has come since it was made.
@@ -271,7 +241,7 @@ impl Counter {
         let mut slow = self.slow();
         let changed = change(&mut slow);
         self.seat.wake();
-        let wake = slow.bells.as_ref().and_then(|bells| bells.wake.clone());
+        let wake = slow.wake_bell();
         drop(slow);
         // Whoever is woken runs code of its own. Rung late, it costs the driver one look too many.
         if let Some(wake) = wake {
@@ -291,7 +261,7 @@ impl Counter {
             if self.seat.is_woken() {
                 return;
             }
-            slow.bells.get_or_insert_default().wake.get_or_insert_default().clone()
+            slow.bells().wake.get_or_insert_default().clone()
         };
         wake.notified().await;
     }
@@ -313,13 +283,19 @@ impl Counter {
 
     /// Has an idle counter give back what it holds and say good-bye, to be dropped afterwards.
     pub fn part(&self, retention: Option<Duration>) {
-        self.parted_at.store(self.journalled_to.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.slow().holder.part(retention);
+        let mut slow = self.slow();
+        slow.parted_at = Some(self.journalled_to.load(Ordering::Relaxed));
+        slow.holder.part(retention);
     }
 
     /// Whether it was asked to part and has counted nothing since.
     pub fn has_parted(&self) -> bool {
-        self.parted_at.load(Ordering::Relaxed) == self.journalled_to.load(Ordering::Relaxed)
+        self.look_at_slow(|slow| self.has_parted_by(slow))
+    }
+
+    /// As [`Counter::has_parted`], by its slow side.
+    pub fn has_parted_by(&self, slow: &Slow) -> bool {
+        slow.parted_at == Some(self.journalled_to.load(Ordering::Relaxed))
     }
 
     /// Whether it can be dropped, unless somebody is about to count on it.
@@ -329,8 +305,9 @@ impl Counter {
 
     /// It is in use again after all.
     pub fn revive(&self) {
-        self.parted_at.store(NOT_PARTED, Ordering::Relaxed);
-        self.slow().holder.revive();
+        let mut slow = self.slow();
+        slow.parted_at = None;
+        slow.holder.revive();
     }
 
     /// Whether the caller is the one to make the counter of the window after.
@@ -340,12 +317,12 @@ impl Counter {
 
     /// Whether the journal knows that this run touches the key.
     pub fn is_opened(&self) -> bool {
-        self.is_opened.load(Ordering::Relaxed)
+        self.look_at_slow(|slow| slow.is_opened)
     }
 
     /// Notes that the journal knows that this run touches the key.
     pub fn set_opened(&self) {
-        self.is_opened.store(true, Ordering::Relaxed);
+        self.slow().is_opened = true;
     }
 
     /// When it was last used, since the start of the run.
@@ -355,7 +332,7 @@ impl Counter {
 
     /// What it leaves behind for [`Counter::resumed`].
     pub fn totals(&self) -> Totals {
-        self.slow().holder.totals(&self.cell)
+        self.look_at_slow(|slow| slow.holder.totals(&self.cell))
     }
 
     /// Whether a driver has to be started; the caller is the one to start it. To be called after the
@@ -374,31 +351,17 @@ impl Counter {
     /// The driver has nothing to do. Whether it may go; if not, something came up meanwhile.
     pub fn leave(&self) -> bool {
         // Before it gives up the seat: afterwards the bell may be another driver's, who sleeps.
-        self.slow().take_bell(|bells| bells.wake.take());
+        self.slow.take_bell(|bells| bells.wake.take());
         self.seat.leave(|| {
-            let slow = self.slow();
-            !slow.waiters.is_empty() || !slow.holder.is_settled(&self.cell)
+            self.look_at_slow(|slow| {
+                !slow.waiters.is_empty() || !slow.holder.is_settled(&self.cell)
+            })
         })
     }
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl Slow {
-    /// Takes one of the bells away, and all room with the last.
-    fn take_bell(
-        &mut self,
-        take: impl FnOnce(&mut Bells) -> Option<Arc<Notify>>,
-    ) -> Option<Arc<Notify>> {
-        let bells = self.bells.as_mut()?;
-        let taken = take(bells);
-        if bells.called.is_none() && bells.wake.is_none() {
-            self.bells = None;
-        }
-        taken
-    }
 }
 
 #[cfg(test)]
@@ -474,9 +437,9 @@ mod tests {
         let counter = counter();
         assert!(counter.needs_driver());
         assert!(counter.woken().now_or_never().is_none(), "nobody has woken it");
-        assert!(counter.slow().bells.is_some());
+        assert!(counter.slow().wake_bell().is_some());
         counter.abandon(&mut counter.slow());
-        assert!(counter.slow().bells.is_none());
+        assert!(counter.slow().wake_bell().is_none());
         assert!(counter.needs_driver(), "whoever comes next starts another");
     }
 

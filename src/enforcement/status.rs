@@ -82,7 +82,7 @@ impl Engine {
                     self.leasing.refresh(&counter, self.config.look_wait()).await;
                 }
                 let figures = Figures::of(&counter);
-                let unsettled = counter.slow().holder.unsettled(&counter.cell);
+                let unsettled = counter.look_at_slow(|slow| slow.holder.unsettled(&counter.cell));
                 Counted {
                     debt: u64::try_from(-counter.cell.used()).unwrap_or(0),
                     figures,

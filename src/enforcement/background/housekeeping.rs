@@ -157,14 +157,14 @@ impl Engine {
         let has_left = state.look_at_all_counters(|counter| {
             *live += 1;
             let is_idle = self.is_idle(counter, now);
-            let slow = counter.slow();
-            outstanding.add(slow.holder.outstanding(&counter.cell));
-            // Used again, or to be retired.
-            let is_changed = match is_idle {
-                true => !counter.has_parted(),
-                false => slow.holder.is_retiring(),
-            };
-            drop(slow);
+            let is_changed = counter.look_at_slow(|slow| {
+                outstanding.add(slow.holder.outstanding(&counter.cell));
+                // Used again, or to be retired.
+                match is_idle {
+                    true => !counter.has_parted_by(slow),
+                    false => slow.holder.is_retiring(),
+                }
+            });
             has_done |= is_idle && counter.is_done();
             if is_changed || self.is_next_due(counter, now) {
                 due.push(counter.clone());
@@ -210,7 +210,7 @@ impl Engine {
             }
             counter.part(self.leasing.retentions.of(&counter.key));
         } else {
-            let is_retiring = counter.slow().holder.is_retiring();
+            let is_retiring = counter.look_at_slow(|slow| slow.holder.is_retiring());
             // The process' end retires all, and for good.
             if !is_retiring || is_over || self.check_open().is_err() {
                 return;
