@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,10 +17,7 @@ use super::{
     waiters::Verdict,
 };
 use crate::{
-    domain::{
-        cell_key::CellKey,
-        window::{Bounds, Window},
-    },
+    domain::{bounds::Bounds, cell_key::CellKey, window::Window},
     leases::{
         cell::Cell,
         denials::{Denials, Denied},
@@ -33,33 +30,33 @@ use crate::{
 
 /// One (tenant, meter, subject, window) of a summed meter.
 ///
-/// In this order: what a look reads of a counter that has units in hand or no limit, from the
-/// window's start to the figures of the cell, takes two cache lines, and only the second of them is
-/// written to by every CONSUME; the first, by who begins or ends to look on. The count of those who
-/// share the counter, which each of them writes to, is elsewhere.
+/// In this order: what a look reads of a counter, from the window's start to the figures of the cell,
+/// takes two cache lines, and only the second of them is written to by every CONSUME; the first, by
+/// who begins or ends to look on, and by the driver, some times a second. The count of those who share
+/// the counter, which each of them writes to, is elsewhere.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Counter {
     pub key: CellKey,
     pub window: Bounds,
     pub onlookers: Onlookers,
-    /// When it was last used, milliseconds since the start of the run.
-    used_at_ms: AtomicU64,
-    /// Units held by reservations, for display.
-    pub reserved: AtomicU64,
-    pub cell: Cell,
-    denials: Denials,
-    /// When the last answer came, milliseconds since the start of the run; 0 = never.
-    answered_at_ms: AtomicU64,
-    slow: SlowSide,
-    /// Journal position of its latest event, as the ledger's mark counts.
-    journalled_to: AtomicU64,
-    seed: Arc<HolderSeed>,
+    /// When it was last used, seconds since the start of the run.
+    used_at_s: AtomicU32,
     seat: Seat,
     /// Everything was returned and told at the end of its life; it may be dropped.
     is_retired: AtomicBool,
     /// The counter of the window after has been made.
     has_next: AtomicBool,
+    /// When the last answer came, milliseconds since the start of the run; 0 = never.
+    answered_at_ms: AtomicU64,
+    /// Units held by reservations, for display.
+    pub reserved: AtomicU64,
+    seed: Arc<HolderSeed>,
+    pub cell: Cell,
+    denials: Denials,
+    slow: SlowSide,
+    /// Journal position of its latest event, as the ledger's mark counts.
+    journalled_to: AtomicU64,
 }
 
 /// What a counter that was dropped in mid-window leaves behind.
@@ -115,7 +112,7 @@ impl Counter {
             answered_at_ms: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             reserved: AtomicU64::new(0),
-            used_at_ms: AtomicU64::new(0),
+            used_at_s: AtomicU32::new(0),
             journalled_to: AtomicU64::new(0),
             has_next: AtomicBool::new(false),
         }
@@ -211,17 +208,18 @@ impl Counter {
     /// Notes a use.
     #[inline]
     pub fn touch(&self, now: Duration) {
-        let now_ms = millis(now);
+        let now_s = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         // Never back, for one who began long ago; and a place that all cores look at is not written
         // to for every check.
-        if self.used_at_ms.load(Ordering::Relaxed) < now_ms {
-            self.used_at_ms.fetch_max(now_ms, Ordering::Relaxed);
+        if self.used_at_s.load(Ordering::Relaxed) < now_s {
+            self.used_at_s.fetch_max(now_s, Ordering::Relaxed);
         }
     }
 
     /// Whether it has not been used since `since`, and all that was is in the ledger.
     pub fn is_idle(&self, since: Duration, flushed_to: u64) -> bool {
-        u128::from(self.used_at_ms.load(Ordering::Relaxed)) < since.as_millis()
+        // Both in whole seconds: never sooner than it is.
+        u64::from(self.used_at_s.load(Ordering::Relaxed)) < since.as_secs()
             && self.journalled_to.load(Ordering::Relaxed) <= flushed_to
             && self.reserved.load(Ordering::Relaxed) == 0
     }
@@ -325,9 +323,9 @@ impl Counter {
         self.slow().is_opened = true;
     }
 
-    /// When it was last used, since the start of the run.
+    /// When it was last used, since the start of the run, to the second before.
     pub fn used_at(&self) -> Duration {
-        Duration::from_millis(self.used_at_ms.load(Ordering::Relaxed))
+        Duration::from_secs(self.used_at_s.load(Ordering::Relaxed).into())
     }
 
     /// What it leaves behind for [`Counter::resumed`].
@@ -390,9 +388,9 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_and_those_who_share_it_take_no_more_than_448_bytes() {
-        // Beyond, the allocator's next size is 512.
-        assert!(size_of::<Counter>() + 2 * size_of::<usize>() <= 448);
+    fn a_counter_and_those_who_share_it_take_no_more_than_256_bytes() {
+        // Beyond, the allocator's next size is 320.
+        assert!(size_of::<Counter>() + 2 * size_of::<usize>() <= 256);
     }
 
     #[test]
@@ -402,13 +400,14 @@ mod tests {
         let at = |offset| (2 * size_of::<usize>() + offset) / LINE;
         let window = offset_of!(Counter, window);
         let known = [
-            window + offset_of!(Bounds, start),
-            window + offset_of!(Bounds, end),
+            window,
+            window + size_of::<Bounds>() - 1,
             offset_of!(Counter, onlookers),
-            offset_of!(Counter, used_at_ms),
+            offset_of!(Counter, used_at_s),
+            offset_of!(Counter, answered_at_ms),
             offset_of!(Counter, reserved),
         ];
-        assert_eq!(known.map(at), [1; 5]);
+        assert_eq!(known.map(at), [1; 6]);
         // Its figures, of eight bytes each, come first in it.
         let cell = offset_of!(Counter, cell);
         assert_eq!([cell, cell + 6 * 8 - 1].map(at), [2; 2]);

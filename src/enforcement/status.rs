@@ -195,7 +195,7 @@ impl Engine {
                 used,
                 remaining: grant.amount.saturating_sub(used).saturating_sub(blocked),
                 forfeited: counter.cell.forfeited(),
-                expires_at: counter.window.end.or(grant.expires_at),
+                expires_at: counter.window.end().or(grant.expires_at),
             });
         }
         statuses

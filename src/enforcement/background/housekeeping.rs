@@ -223,7 +223,7 @@ impl Engine {
 
     /// Whether the counter of the window after is to be made, unless it was made before.
     fn is_next_due(&self, counter: &Counter, now: Timestamp) -> bool {
-        let Some(end) = counter.window.end else { return false };
+        let Some(end) = counter.window.end() else { return false };
         let is_near = now < end && end.duration_since(now) <= PREPARED_AHEAD;
         let is_used = || {
             let lately = self.leasing.now().saturating_sub(PREPARED_IF_USED_WITHIN);
@@ -235,7 +235,7 @@ impl Engine {
     /// Makes the counter of the next window ahead of time, where this one is in use and about to
     /// end: a counter that is new to the shared counters needs the ledger, which may be away then.
     fn prepare_next(self: &Arc<Self>, state: &TenantState, counter: &Counter, now: Timestamp) {
-        let Some(end) = counter.window.end else { return };
+        let Some(end) = counter.window.end() else { return };
         if !self.is_next_due(counter, now) || !counter.claim_next() {
             return;
         }
@@ -272,7 +272,7 @@ impl Engine {
 }
 
 fn is_over(counter: &Counter, now: Timestamp) -> bool {
-    counter.window.end.is_some_and(|end| end <= now)
+    counter.window.is_over(now)
 }
 
 #[cfg(test)]

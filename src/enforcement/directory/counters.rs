@@ -12,12 +12,7 @@ use jiff::Timestamp;
 
 use super::{live::Live, meter_names::MeterNames, onlooker::Onlooker};
 use crate::{
-    domain::{
-        cell_key::CellKey,
-        ids::MeterName,
-        one_seed::OneSeed,
-        window::{Bounds, Window},
-    },
+    domain::{cell_key::CellKey, ids::MeterName, one_seed::OneSeed, window::Window},
     enforcement::counter::{Counter, Left},
     leases::{
         dropped::{Dropped, Past},
@@ -159,9 +154,8 @@ impl Counters {
     pub fn drop_done(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
         let mut kept = self.write();
         let Kept { live, live_of_meter, dropped } = &mut *kept;
-        let is_over = |window: &Bounds| window.end.is_some_and(|end| end <= now);
         live.retain(|counter| {
-            let is_over = is_over(&counter.window);
+            let is_over = counter.window.is_over(now);
             if counter.onlookers.are_not_alone(|| Arc::strong_count(counter))
                 || !done(counter)
                 || (!is_over && dropped.as_ref().is_some_and(|it| it.len() >= LEFT_MAX))
@@ -173,7 +167,7 @@ impl Counters {
                 of_meter.uncount(&key.meter);
             }
             let dropped = dropped.get_or_insert_default();
-            dropped.leave(key.clone(), counter.window.end, now, counter.left());
+            dropped.leave(key.clone(), counter.window.end(), now, counter.left());
             // Before it is out of `live`, but nobody finds it any more: who could has a share of it,
             // with which it would have been kept.
             counter.onlookers.send_away();

@@ -301,8 +301,10 @@ impl TenantState {
             }
             let counter = self.counter_at(terms, meter, None, now, None)?;
             // Usage of an earlier window is rare, and leaves the current one where it is.
-            let is_newest =
-                slot.load().as_ref().is_none_or(|held| held.window.start <= counter.window.start);
+            let is_newest = slot
+                .load()
+                .as_ref()
+                .is_none_or(|held| held.window.start() <= counter.window.start());
             if is_newest {
                 slot.store(Some(counter.clone()));
             }
