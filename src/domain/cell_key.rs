@@ -53,12 +53,6 @@ impl CellKey {
     pub fn is_covering(&self) -> bool {
         self.label.is_of_grant() || self.tenant.pool().is_some()
     }
-
-    /// The same key with a name of the meter that it shares with its clones alone. The plan's name
-    /// is everybody's: who counts its holders, by cloning it, has all cores write to one place.
-    pub fn apart(&self) -> Self {
-        Self { meter: self.meter.apart(), ..self.clone() }
-    }
 }
 
 impl fmt::Display for CellKey {

@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod amount;
 pub mod any_check;
+pub mod bounds;
 pub mod catalog;
 pub mod cell_key;
 pub mod distinct;

@@ -1,10 +1,13 @@
 //! A map from the keys of counters to small values, for very many of them.
 //!
-//! Each entry is one piece of memory, the key's bytes and behind them the value's (as `postcard` writes
-//! them, small numbers in one byte), and is read and written as a whole. That takes a part of what
-//! keys and values take as they are worked with, and a look-up follows one pointer.
+//! Each entry is one piece of bytes, the key's and behind them the value's (as `postcard` writes them,
+//! small numbers in one byte), and is read and written as a whole. That takes a part of what keys and
+//! values take as they are worked with. Entries lie side by side ([`rooms`]), and the table that finds
+//! them has four bytes for each.
 //!
 //! The bytes of a key tell where they end, so an entry that begins with them is the key's.
+
+mod rooms;
 
 use std::marker::PhantomData;
 
@@ -12,6 +15,7 @@ use ahash::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::rooms::{Place, Rooms};
 use super::{cell_key::KeyParts, ids::GrantId, period::Period, window::WindowLabel};
 
 /// An entry holds what was written here.
@@ -25,7 +29,8 @@ const KEY_BYTES: usize = 96;
 /// Values by the keys of counters.
 #[derive(Debug)]
 pub struct PackedMap<V> {
-    entries: HashTable<Box<[u8]>>,
+    places: HashTable<Place>,
+    entries: Rooms,
     hasher: RandomState,
     /// Where entries are written before it is known how long they are.
     scratch: Vec<u8>,
@@ -35,7 +40,8 @@ pub struct PackedMap<V> {
 impl<V> Default for PackedMap<V> {
     fn default() -> Self {
         Self {
-            entries: HashTable::new(),
+            places: HashTable::new(),
+            entries: Rooms::default(),
             hasher: RandomState::new(),
             scratch: vec![],
             values: PhantomData,
@@ -46,20 +52,21 @@ impl<V> Default for PackedMap<V> {
 impl<V: Serialize + DeserializeOwned> PackedMap<V> {
     /// The value of `key`.
     pub fn get(&self, key: KeyParts<'_>) -> Option<V> {
+        let Self { places, entries, hasher, .. } = self;
         let key = written(&Written::of(key), Vec::with_capacity(KEY_BYTES));
-        let known = self.entries.find(self.hasher.hash_one(&key[..]), begins_with(&key))?;
-        Some(read(&known[key.len()..]))
+        let place = places.find(hasher.hash_one(&key[..]), begins_with(entries, &key))?;
+        Some(read(&entries.get(*place)[key.len()..]))
     }
 
     /// Has `change` change the value of `key`. What it leaves is kept.
     pub fn change<R>(&mut self, key: KeyParts<'_>, change: impl FnOnce(&mut Option<V>) -> R) -> R {
-        let Self { entries, hasher, scratch, .. } = self;
+        let Self { places, entries, hasher, scratch, .. } = self;
         scratch.clear();
         let mut new = written(&Written::of(key), std::mem::take(scratch));
         let (hash, key_bytes) = (hasher.hash_one(&new[..]), new.len());
-        let place = entries.entry(hash, begins_with(&new), hash_of_entry(hasher));
+        let place = places.entry(hash, begins_with(entries, &new), hash_of_entry(entries, hasher));
         let mut value = match &place {
-            Entry::Occupied(known) => Some(read(&known.get()[key_bytes..])),
+            Entry::Occupied(known) => Some(read(&entries.get(*known.get())[key_bytes..])),
             Entry::Vacant(_) => None,
         };
         let result = change(&mut value);
@@ -67,12 +74,11 @@ impl<V: Serialize + DeserializeOwned> PackedMap<V> {
             new = written(value, new);
         }
         match (place, value) {
-            (Entry::Occupied(mut known), Some(_)) if known.get().len() == new.len() => {
-                known.get_mut().copy_from_slice(&new);
+            (Entry::Occupied(mut known), Some(_)) => {
+                *known.get_mut() = entries.put_again(*known.get(), &new);
             }
-            (Entry::Occupied(mut known), Some(_)) => *known.get_mut() = new.as_slice().into(),
-            (Entry::Occupied(known), None) => drop(known.remove()),
-            (Entry::Vacant(vacant), Some(_)) => drop(vacant.insert(new.as_slice().into())),
+            (Entry::Occupied(known), None) => entries.leave(known.remove().0),
+            (Entry::Vacant(vacant), Some(_)) => drop(vacant.insert(entries.put(&new))),
             (Entry::Vacant(_), None) => {}
         }
         *scratch = new;
@@ -81,45 +87,57 @@ impl<V: Serialize + DeserializeOwned> PackedMap<V> {
 
     /// Keys and values, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyParts<'_>, V)> {
-        self.entries.iter().map(|entry| {
-            let (key, value) = split(entry);
+        self.places.iter().map(|place| {
+            let (key, value) = split(self.entries.get(*place));
             (key.parts(), read(value))
         })
     }
 
     /// Takes out what is not to be kept, and gives memory back, once most of it is free.
     pub fn retain(&mut self, mut keep: impl FnMut(KeyParts<'_>, V) -> bool) {
-        self.entries.retain(|entry| {
-            let (key, value) = split(entry);
-            keep(key.parts(), read(value))
+        let Self { places, entries, .. } = self;
+        places.retain(|place| {
+            let (key, value) = split(entries.get(*place));
+            let is_kept = keep(key.parts(), read(value));
+            if !is_kept {
+                entries.leave(*place);
+            }
+            is_kept
         });
         self.shrink();
     }
 
     /// Gives memory back, once most of it is free.
     pub fn shrink(&mut self) {
-        if 4 * self.entries.len() <= self.entries.capacity() {
-            self.entries.shrink_to(2 * self.entries.len(), hash_of_entry(&self.hasher));
+        let Self { places, entries, hasher, .. } = self;
+        if entries.are_mostly_free() {
+            let mut together = Rooms::default();
+            places.iter_mut().for_each(|place| *place = together.put(entries.get(*place)));
+            *entries = together;
+        }
+        if 4 * places.len() <= places.capacity() {
+            places.shrink_to(2 * places.len(), hash_of_entry(entries, hasher));
         }
     }
 
     /// Entries.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.places.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.places.is_empty()
     }
 }
 
-fn begins_with(key: &[u8]) -> impl Fn(&Box<[u8]>) -> bool {
-    |entry| entry.starts_with(key)
+fn begins_with(entries: &Rooms, key: &[u8]) -> impl Fn(&Place) -> bool {
+    |place| entries.get(*place).starts_with(key)
 }
 
-fn hash_of_entry(hasher: &RandomState) -> impl Fn(&Box<[u8]>) -> u64 {
-    |entry| {
+fn hash_of_entry(entries: &Rooms, hasher: &RandomState) -> impl Fn(&Place) -> u64 {
+    |place| {
+        let entry = entries.get(*place);
         let (_, value) = split(entry);
         hasher.hash_one(&entry[..entry.len() - value.len()])
     }
@@ -130,6 +148,7 @@ fn written(value: &impl Serialize, bytes: Vec<u8>) -> Vec<u8> {
     postcard::to_extend(value, bytes).expect(WRITABLE)
 }
 
+/// The key and what is behind it: the value, and what fills its place up.
 fn split(entry: &[u8]) -> (Written<'_>, &[u8]) {
     postcard::take_from_bytes(entry).expect(WRITTEN_HERE)
 }
@@ -268,7 +287,7 @@ mod tests {
         };
         let mut map = PackedMap::default();
         map.change(key.parts(), |value| *value = Some((7_u64, 9_u64)));
-        let bytes: Vec<_> = map.entries.iter().map(|entry| entry.len()).collect();
-        assert_eq!(bytes, [1 + 4 + 1 + 5 + 1 + 1 + 5 + 1 + 2]);
+        let bytes: Vec<_> = map.places.iter().map(|place| map.entries.get(*place).len()).collect();
+        assert_eq!(bytes, [(1 + 4 + 1 + 5 + 1 + 1 + 5 + 1 + 2_usize).next_multiple_of(4)]);
     }
 }

@@ -12,7 +12,7 @@ use jiff::{
     tz::TimeZone,
 };
 
-use super::{invalid::Invalid, period::Period};
+use super::{bounds::Bounds, invalid::Invalid, period::Period};
 
 /// Names one window of one meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,32 +79,17 @@ pub struct Window {
 impl Window {
     /// Whether `at` falls into the window.
     pub fn contains(&self, at: Timestamp) -> bool {
-        self.bounds().contains(at)
+        self.start <= at && self.end.is_none_or(|end| at < end)
+    }
+
+    /// The one of this name and time.
+    pub fn of(label: WindowLabel, bounds: Bounds) -> Self {
+        Self { label, start: bounds.start(), end: bounds.end() }
     }
 
     /// Its time, without its name.
     pub fn bounds(&self) -> Bounds {
-        Bounds { start: self.start, end: self.end }
-    }
-}
-
-/// The time of a window whose label is kept elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    pub start: Timestamp,
-    /// Absent when it never ends.
-    pub end: Option<Timestamp>,
-}
-
-impl Bounds {
-    /// The window, whose label is this.
-    pub fn of(self, label: WindowLabel) -> Window {
-        Window { label, start: self.start, end: self.end }
-    }
-
-    /// Whether `at` falls into the window.
-    pub fn contains(&self, at: Timestamp) -> bool {
-        self.start <= at && self.end.is_none_or(|end| at < end)
+        Bounds::new(self.start, self.end)
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     domain::{
+        bounds::Bounds,
         catalog::names::OperationName,
         cell_key::CellKey,
         invalid::Invalid,
@@ -28,7 +29,7 @@ use crate::{
         meter::Aggregation,
         quota::{DecidedBy, QuotaAnswer, QuotaReason},
         usage::UsageEvent,
-        window::Bounds,
+        window::Window,
     },
     journal::{position::Position, record::PlainEvent},
 };
@@ -149,7 +150,7 @@ impl Admitted {
     pub fn into_held(self, leasing: &Arc<Leasing>) -> Option<Held> {
         let Self { place, taken, covers, .. } = self;
         let key = place.key().clone();
-        let window = place.window().of(key.label);
+        let window = Window::of(key.label, *place.window());
         let own = match taken {
             Some(taken) => taken,
             None => Taken::new(place.counter()?.clone(), leasing.clone(), 0),

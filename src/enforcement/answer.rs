@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::counter::Counter;
 use crate::domain::{
+    bounds::Bounds,
     catalog::compiled_plan::PlanMeter,
     quota::{DecidedBy, QuotaAnswer, QuotaReason},
-    window::Bounds,
 };
 
 /// What was decided.
@@ -98,7 +98,7 @@ impl Shown {
             used: figures.used,
             remaining: remaining(meter, figures),
             overage: overage(meter, figures.used),
-            resets_at: window.and_then(|window| window.end),
+            resets_at: window.and_then(Bounds::end),
         }
     }
 

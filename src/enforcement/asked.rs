@@ -11,6 +11,7 @@ use super::{
     pool_draw::PoolDraw,
 };
 use crate::domain::{
+    bounds::Bounds,
     catalog::compiled_plan::PlanMeter,
     cell_key::CellKey,
     ids::{IdempotencyKey, Subject},
@@ -19,7 +20,7 @@ use crate::domain::{
     quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaReason, QuotaRequest},
     standing::Standing,
     usage::{Durability, UsageEvent},
-    window::{Bounds, Window},
+    window::Window,
 };
 
 /// What a caller says of a meter besides its name.

@@ -3,91 +3,60 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{Notify, futures::OwnedNotified, oneshot};
+use tokio::sync::{futures::OwnedNotified, oneshot};
 
-use super::waiters::{Verdict, Waiters};
+use super::{
+    slow::Slow,
+    slow_side::{SlowGuard, SlowSide},
+    waiters::Verdict,
+};
 use crate::{
-    domain::{
-        cell_key::CellKey,
-        window::{Bounds, Window},
-    },
+    domain::{bounds::Bounds, cell_key::CellKey, window::Window},
     leases::{
         cell::Cell,
         denials::{Denials, Denied},
         holder::{Holder, HolderSeed},
-        kept_ceiling::KeptCeiling,
         message::{Ceiling, Totals},
         onlookers::Onlookers,
         seat::Seat,
-        seen::Seen,
     },
 };
 
-/// No counter has journalled as far as this.
-const NOT_PARTED: u64 = u64::MAX;
-
-/// The slow side: the holder and those who wait.
-#[derive(Debug)]
-pub struct Slow {
-    pub holder: Holder,
-    pub ceiling: KeptCeiling,
-    pub waiters: Waiters,
-    /// What was last seen of the key, if it is a pool's.
-    pub seen: Option<Box<Seen>>,
-    /// Absent while nobody waits for either.
-    bells: Option<Box<Bells>>,
-}
-
-/// What is told to those who wait, but not for units.
-#[derive(Debug, Default)]
-struct Bells {
-    /// Told after the next answer or failure of a call.
-    called: Option<Arc<Notify>>,
-    /// Wakes the driver before its time. Made when it first sleeps.
-    wake: Option<Arc<Notify>>,
-}
-
 /// One (tenant, meter, subject, window) of a summed meter.
 ///
-/// In this order: what a look reads of a counter that has units in hand or no limit, from the
-/// window's start to the figures of the cell, takes two cache lines, and only the second of them is
-/// written to by every CONSUME; the first, by who begins or ends to look on. The count of those who
-/// share the counter, which each of them writes to, is elsewhere.
+/// In this order: what a look reads of a counter, from the window's start to the figures of the cell,
+/// takes two cache lines, and only the second of them is written to by every CONSUME; the first, by
+/// who begins or ends to look on, and by the driver, some times a second. The count of those who share
+/// the counter, which each of them writes to, is elsewhere.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Counter {
     pub key: CellKey,
     pub window: Bounds,
     pub onlookers: Onlookers,
-    /// When it was last used, milliseconds since the start of the run.
-    used_at_ms: AtomicU64,
-    /// Units held by reservations, for display.
-    pub reserved: AtomicU64,
-    pub cell: Cell,
-    denials: Denials,
-    /// When the last answer came, milliseconds since the start of the run; 0 = never.
-    answered_at_ms: AtomicU64,
-    /// Guards the slow side; held for a decision, never across an await.
-    slow: Mutex<Slow>,
-    /// Journal position of its latest event, as the ledger's mark counts.
-    journalled_to: AtomicU64,
-    /// What `journalled_to` was when it was last asked to part, all of it in the ledger.
-    parted_at: AtomicU64,
-    /// Units of what is undone of which the ledger knows nothing.
-    refused: AtomicU64,
+    /// When it was last used, seconds since the start of the run.
+    used_at_s: AtomicU32,
     seat: Seat,
     /// Everything was returned and told at the end of its life; it may be dropped.
     is_retired: AtomicBool,
     /// The counter of the window after has been made.
     has_next: AtomicBool,
-    /// The journal knows that this run touches the key.
-    is_opened: AtomicBool,
+    /// When the last answer came, milliseconds since the start of the run; 0 = never.
+    answered_at_ms: AtomicU64,
+    /// Units held by reservations, for display.
+    pub reserved: AtomicU64,
+    seed: Arc<HolderSeed>,
+    pub cell: Cell,
+    denials: Denials,
+    slow: SlowSide,
+    /// Journal position of its latest event, as the ledger's mark counts.
+    journalled_to: AtomicU64,
 }
 
 /// What a counter that was dropped in mid-window leaves behind.
@@ -102,7 +71,8 @@ pub struct Left {
 impl Counter {
     /// A counter with nothing in hand.
     pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: Arc<HolderSeed>) -> Self {
-        Self::with(key, window, ceiling, Cell::new(), Holder::new(seed))
+        let holder = Holder::new(seed.clone());
+        Self::with(key, window, Cell::new(), Slow::new(holder, ceiling), seed)
     }
 
     /// The counter of a key that this run has had before.
@@ -114,49 +84,48 @@ impl Counter {
         left: Left,
     ) -> Self {
         let cell = Cell::new();
-        let holder = Holder::resumed(seed, &cell, left.totals);
-        let counter = Self::with(key, window, ceiling, cell, holder);
-        counter.is_opened.store(left.is_opened, Ordering::Relaxed);
-        counter.refused.store(left.refused, Ordering::Relaxed);
-        counter
+        let holder = Holder::resumed(seed.clone(), &cell, left.totals);
+        let mut slow = Slow::new(holder, ceiling);
+        (slow.refused, slow.is_opened) = (left.refused, left.is_opened);
+        Self::with(key, window, cell, slow, seed)
     }
 
     /// What has to be kept of it when it is dropped in mid-window.
     pub fn left(&self) -> Left {
-        Left { totals: self.totals(), refused: self.refused(), is_opened: self.is_opened() }
+        self.look_at_slow(|slow| Left {
+            totals: slow.holder.totals(&self.cell),
+            refused: slow.refused,
+            is_opened: slow.is_opened,
+        })
     }
 
-    fn with(key: CellKey, window: Window, ceiling: Ceiling, cell: Cell, holder: Holder) -> Self {
-        let slow = Slow {
-            holder,
-            ceiling: ceiling.into(),
-            waiters: Waiters::default(),
-            seen: None,
-            bells: None,
-        };
+    fn with(key: CellKey, window: Window, cell: Cell, slow: Slow, seed: Arc<HolderSeed>) -> Self {
         Self {
             key,
             window: window.bounds(),
             cell,
-            slow: Mutex::new(slow),
+            slow: SlowSide::new(slow),
+            seed,
             denials: Denials::default(),
             seat: Seat::default(),
             onlookers: Onlookers::default(),
             answered_at_ms: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             reserved: AtomicU64::new(0),
-            used_at_ms: AtomicU64::new(0),
+            used_at_s: AtomicU32::new(0),
             journalled_to: AtomicU64::new(0),
-            parted_at: AtomicU64::new(NOT_PARTED),
-            refused: AtomicU64::new(0),
             has_next: AtomicBool::new(false),
-            is_opened: AtomicBool::new(false),
         }
     }
 
-    /// The slow side. Nothing that holds the lock panics half way through a change.
-    pub fn slow(&self) -> MutexGuard<'_, Slow> {
-        self.slow.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// The slow side, to be changed.
+    pub fn slow(&self) -> SlowGuard<'_> {
+        self.slow.lock(&self.seed)
+    }
+
+    /// What `look` says of the slow side, which stays as it is.
+    pub fn look_at_slow<R>(&self, look: impl FnOnce(&Slow) -> R) -> R {
+        self.slow.look(&self.seed, look)
     }
 
     /// Takes over a newer ceiling; whether it was newer.
@@ -199,14 +168,14 @@ impl Counter {
 
     /// Takes back units that were counted, and then not kept by the journal.
     pub fn refuse(&self, units: u64) {
-        self.refused.fetch_add(units, Ordering::Relaxed);
+        self.slow().refused += units;
         self.cell.undo(units);
     }
 
-    /// Units that were refused. When the counter is dropped, they are to be kept for
-    /// [`Counter::resumed`].
+    /// Units of what is undone of which the ledger knows nothing. When the counter is dropped, they
+    /// are to be kept for [`Counter::resumed`].
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.look_at_slow(|slow| slow.refused)
     }
 
     /// Takes back what the ledger has undone of this run in all, as far as that is not done. Only
@@ -223,7 +192,7 @@ impl Counter {
         if let Some(now) = answered {
             self.answered_at_ms.store(millis(now).max(1), Ordering::Relaxed);
         }
-        let called = self.slow().take_bell(|bells| bells.called.take());
+        let called = self.slow.take_bell(|bells| bells.called.take());
         if let Some(called) = called {
             called.notify_waiters();
         }
@@ -231,9 +200,7 @@ impl Counter {
 
     /// Waits until a call comes back that is sent after this.
     pub fn next_call(&self) -> OwnedNotified {
-        let mut slow = self.slow();
-        let bells = slow.bells.get_or_insert_default();
-        bells.called.get_or_insert_default().clone().notified_owned()
+        self.slow().bells().called.get_or_insert_default().clone().notified_owned()
     }
 
     /// Whether an answer has come since it was made.
@@ -252,17 +219,18 @@ impl Counter {
     /// Notes a use.
     #[inline]
     pub fn touch(&self, now: Duration) {
-        let now_ms = millis(now);
+        let now_s = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         // Never back, for one who began long ago; and a place that all cores look at is not written
         // to for every check.
-        if self.used_at_ms.load(Ordering::Relaxed) < now_ms {
-            self.used_at_ms.fetch_max(now_ms, Ordering::Relaxed);
+        if self.used_at_s.load(Ordering::Relaxed) < now_s {
+            self.used_at_s.fetch_max(now_s, Ordering::Relaxed);
         }
     }
 
     /// Whether it has not been used since `since`, and all that was is in the ledger.
     pub fn is_idle(&self, since: Duration, flushed_to: u64) -> bool {
-        u128::from(self.used_at_ms.load(Ordering::Relaxed)) < since.as_millis()
+        // Both in whole seconds: never sooner than it is.
+        u64::from(self.used_at_s.load(Ordering::Relaxed)) < since.as_secs()
             && self.journalled_to.load(Ordering::Relaxed) <= flushed_to
             && self.reserved.load(Ordering::Relaxed) == 0
     }
@@ -282,7 +250,7 @@ impl Counter {
         let mut slow = self.slow();
         let changed = change(&mut slow);
         self.seat.wake();
-        let wake = slow.bells.as_ref().and_then(|bells| bells.wake.clone());
+        let wake = slow.wake_bell();
         drop(slow);
         // Whoever is woken runs code of its own. Rung late, it costs the driver one look too many.
         if let Some(wake) = wake {
@@ -302,7 +270,7 @@ impl Counter {
             if self.seat.is_woken() {
                 return;
             }
-            slow.bells.get_or_insert_default().wake.get_or_insert_default().clone()
+            slow.bells().wake.get_or_insert_default().clone()
         };
         wake.notified().await;
     }
@@ -324,13 +292,19 @@ impl Counter {
 
     /// Has an idle counter give back what it holds and say good-bye, to be dropped afterwards.
     pub fn part(&self, retention: Option<Duration>) {
-        self.parted_at.store(self.journalled_to.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.slow().holder.part(retention);
+        let mut slow = self.slow();
+        slow.parted_at = Some(self.journalled_to.load(Ordering::Relaxed));
+        slow.holder.part(retention);
     }
 
     /// Whether it was asked to part and has counted nothing since.
     pub fn has_parted(&self) -> bool {
-        self.parted_at.load(Ordering::Relaxed) == self.journalled_to.load(Ordering::Relaxed)
+        self.look_at_slow(|slow| self.has_parted_by(slow))
+    }
+
+    /// As [`Counter::has_parted`], by its slow side.
+    pub fn has_parted_by(&self, slow: &Slow) -> bool {
+        slow.parted_at == Some(self.journalled_to.load(Ordering::Relaxed))
     }
 
     /// Whether it can be dropped, unless somebody is about to count on it.
@@ -340,8 +314,9 @@ impl Counter {
 
     /// It is in use again after all.
     pub fn revive(&self) {
-        self.parted_at.store(NOT_PARTED, Ordering::Relaxed);
-        self.slow().holder.revive();
+        let mut slow = self.slow();
+        slow.parted_at = None;
+        slow.holder.revive();
     }
 
     /// Whether the caller is the one to make the counter of the window after.
@@ -351,22 +326,22 @@ impl Counter {
 
     /// Whether the journal knows that this run touches the key.
     pub fn is_opened(&self) -> bool {
-        self.is_opened.load(Ordering::Relaxed)
+        self.look_at_slow(|slow| slow.is_opened)
     }
 
     /// Notes that the journal knows that this run touches the key.
     pub fn set_opened(&self) {
-        self.is_opened.store(true, Ordering::Relaxed);
+        self.slow().is_opened = true;
     }
 
-    /// When it was last used, since the start of the run.
+    /// When it was last used, since the start of the run, to the second before.
     pub fn used_at(&self) -> Duration {
-        Duration::from_millis(self.used_at_ms.load(Ordering::Relaxed))
+        Duration::from_secs(self.used_at_s.load(Ordering::Relaxed).into())
     }
 
     /// What it leaves behind for [`Counter::resumed`].
     pub fn totals(&self) -> Totals {
-        self.slow().holder.totals(&self.cell)
+        self.look_at_slow(|slow| slow.holder.totals(&self.cell))
     }
 
     /// Whether a driver has to be started; the caller is the one to start it. To be called after the
@@ -385,31 +360,17 @@ impl Counter {
     /// The driver has nothing to do. Whether it may go; if not, something came up meanwhile.
     pub fn leave(&self) -> bool {
         // Before it gives up the seat: afterwards the bell may be another driver's, who sleeps.
-        self.slow().take_bell(|bells| bells.wake.take());
+        self.slow.take_bell(|bells| bells.wake.take());
         self.seat.leave(|| {
-            let slow = self.slow();
-            !slow.waiters.is_empty() || !slow.holder.is_settled(&self.cell)
+            self.look_at_slow(|slow| {
+                !slow.waiters.is_empty() || !slow.holder.is_settled(&self.cell)
+            })
         })
     }
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl Slow {
-    /// Takes one of the bells away, and all room with the last.
-    fn take_bell(
-        &mut self,
-        take: impl FnOnce(&mut Bells) -> Option<Arc<Notify>>,
-    ) -> Option<Arc<Notify>> {
-        let bells = self.bells.as_mut()?;
-        let taken = take(bells);
-        if bells.called.is_none() && bells.wake.is_none() {
-            self.bells = None;
-        }
-        taken
-    }
 }
 
 #[cfg(test)]
@@ -438,9 +399,9 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_and_those_who_share_it_take_no_more_than_448_bytes() {
-        // Beyond, the allocator's next size is 512.
-        assert!(size_of::<Counter>() + 2 * size_of::<usize>() <= 448);
+    fn a_counter_and_those_who_share_it_take_no_more_than_256_bytes() {
+        // Beyond, the allocator's next size is 320.
+        assert!(size_of::<Counter>() + 2 * size_of::<usize>() <= 256);
     }
 
     #[test]
@@ -450,13 +411,14 @@ mod tests {
         let at = |offset| (2 * size_of::<usize>() + offset) / LINE;
         let window = offset_of!(Counter, window);
         let known = [
-            window + offset_of!(Bounds, start),
-            window + offset_of!(Bounds, end),
+            window,
+            window + size_of::<Bounds>() - 1,
             offset_of!(Counter, onlookers),
-            offset_of!(Counter, used_at_ms),
+            offset_of!(Counter, used_at_s),
+            offset_of!(Counter, answered_at_ms),
             offset_of!(Counter, reserved),
         ];
-        assert_eq!(known.map(at), [1; 5]);
+        assert_eq!(known.map(at), [1; 6]);
         // Its figures, of eight bytes each, come first in it.
         let cell = offset_of!(Counter, cell);
         assert_eq!([cell, cell + 6 * 8 - 1].map(at), [2; 2]);
@@ -485,9 +447,9 @@ mod tests {
         let counter = counter();
         assert!(counter.needs_driver());
         assert!(counter.woken().now_or_never().is_none(), "nobody has woken it");
-        assert!(counter.slow().bells.is_some());
+        assert!(counter.slow().wake_bell().is_some());
         counter.abandon(&mut counter.slow());
-        assert!(counter.slow().bells.is_none());
+        assert!(counter.slow().wake_bell().is_none());
         assert!(counter.needs_driver(), "whoever comes next starts another");
     }
 

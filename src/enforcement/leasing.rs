@@ -6,12 +6,13 @@ use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    counter::{Counter, Slow},
+    counter::Counter,
     fence::{Fence, Fenced},
     floors::{Floors, Known},
     lease_metrics::LeaseMetrics,
     retention::KeyRetentions,
     run_time::RunTime,
+    slow::Slow,
     waiters::Verdict,
 };
 use crate::{

@@ -51,6 +51,8 @@ mod reserve;
 pub mod retention;
 pub mod run_time;
 mod settling;
+pub mod slow;
+mod slow_side;
 mod status;
 mod taken;
 mod tell_each;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::{answer::Figures, counter::Counter};
 use crate::domain::{
+    bounds::Bounds,
     pool::{PoolCell, PoolMembership, PoolShare},
-    window::Bounds,
 };
 
 /// A tenant's place in a pool that it draws on instead of on its plan's limit.
@@ -44,7 +44,7 @@ impl PoolPlace {
 
     /// Remembers `draw`, unless that is of an earlier window than what is remembered.
     pub fn remember(&self, draw: &Arc<PoolDraw>) {
-        let start = |draw: &PoolDraw| draw.window().map(|window| window.start);
+        let start = |draw: &PoolDraw| draw.window().map(|window| window.start());
         if self.current.load().as_ref().is_none_or(|known| start(known) <= start(draw)) {
             self.current.store(Some(draw.clone()));
         }
@@ -100,7 +100,7 @@ impl PoolDraw {
 
     /// When the pool's window ends.
     pub fn window_end(&self) -> Option<Timestamp> {
-        self.window().and_then(|window| window.end)
+        self.window().and_then(|window| window.end())
     }
 
     /// All cells have the same windows.

@@ -82,7 +82,7 @@ impl Engine {
                     self.leasing.refresh(&counter, self.config.look_wait()).await;
                 }
                 let figures = Figures::of(&counter);
-                let unsettled = counter.slow().holder.unsettled(&counter.cell);
+                let unsettled = counter.look_at_slow(|slow| slow.holder.unsettled(&counter.cell));
                 Counted {
                     debt: u64::try_from(-counter.cell.used()).unwrap_or(0),
                     figures,
@@ -195,7 +195,7 @@ impl Engine {
                 used,
                 remaining: grant.amount.saturating_sub(used).saturating_sub(blocked),
                 forfeited: counter.cell.forfeited(),
-                expires_at: counter.window.end.or(grant.expires_at),
+                expires_at: counter.window.end().or(grant.expires_at),
             });
         }
         statuses

@@ -20,7 +20,7 @@
 //! Callers check the window themselves, before `take`, with the same `now` that stamps the event.
 
 use super::atomics::{
-    AtomicBool, AtomicI64, AtomicU64,
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
@@ -41,8 +41,9 @@ pub struct Cell {
     forfeited: AtomicU64,
     /// Below this a refill is worth asking for.
     low_water: AtomicU64,
-    /// Grows when more may be allowed than before; a remembered denial is over when it has.
-    generation: AtomicU64,
+    /// Grows when more may be allowed than before; a remembered denial is over when it has. Begins
+    /// anew after as many changes as nobody makes while a denial is remembered.
+    generation: AtomicU32,
     /// A refill was asked for since the last answer.
     refill_asked: AtomicBool,
     /// The lease is closed for the sake of others.
@@ -81,7 +82,7 @@ pub struct CellCounts {
 
 /// The state that something was decided on, or an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Basis(u64);
+pub struct Basis(u32);
 
 impl Cell {
     /// An empty cell.

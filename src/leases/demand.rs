@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Shortest stretch that a rate is measured over, in milliseconds. A chunk that is gone within it
 /// makes the next one about ten times as large, so that a cell reaches its size in a few calls.
 const STRETCH_MS_MIN: u64 = 100;
 
 /// The rate of spending lately: the latest measurement, or the one before decaying by half a second
 /// at a time, whichever is more.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Demand {
     per_second: u64,
     spent: u64,

@@ -112,7 +112,6 @@ impl Passing {
     }
 
     /// Whether nothing goes on, and nothing is kept.
-    #[cfg(test)]
     pub fn is_nothing(&self) -> bool {
         self.0.is_none()
     }
@@ -133,40 +132,6 @@ impl Passing {
                 && (*answered, *paused_until_us) == (0, 0)
         });
     }
-}
-
-/// When a call was built, if one ever was: nanoseconds since the start of the run, which last for
-/// centuries.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CalledAt(u64);
-
-impl CalledAt {
-    const NEVER: u64 = u64::MAX;
-
-    /// The time `at` since the start of the run.
-    pub fn new(at: Duration) -> Self {
-        Self(u64::try_from(at.as_nanos()).map_or(Self::NEVER - 1, |ns| ns.min(Self::NEVER - 1)))
-    }
-
-    /// Since the start of the run.
-    pub fn get(self) -> Option<Duration> {
-        (self.0 != Self::NEVER).then(|| Duration::from_nanos(self.0))
-    }
-}
-
-impl Default for CalledAt {
-    fn default() -> Self {
-        Self(Self::NEVER)
-    }
-}
-
-/// How a cell is to be given up.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Retiring {
-    /// Of the key, if it has one.
-    pub retention: Option<Duration>,
-    /// No answer has shown yet that the counters were the same when the cell parted.
-    pub farewell_due: bool,
 }
 
 /// The call under way.

@@ -10,9 +10,9 @@ use std::{sync::Arc, time::Duration};
 pub use super::step::{Denial, HolderSeed, LeaseTimes, Step, Surroundings, Waiting};
 use super::{
     cell::{Cell, CellCounts},
-    demand::Demand,
-    flight::{CalledAt, Flight, Passing, Retiring, Ruling, Verdict, Want},
+    flight::{Flight, Passing, Ruling, Verdict, Want},
     kept_ceiling::KeptCeiling,
+    kept_holder::{KeptHolder, Retiring, Told},
     message::{Answer, Ask, Call, Ceiling, Counted, Outcome, Recall, Totals},
 };
 
@@ -20,68 +20,26 @@ use super::{
 #[derive(Debug)]
 pub struct Holder {
     seed: Arc<HolderSeed>,
-    granted: u64,
-    returned: u64,
-    /// What the key has confirmed in this epoch beside `granted`, of which it knows as much; nothing
-    /// counts of it unless `is_told`.
-    told: Told,
-    is_told: bool,
-    epoch: u64,
-    ceiling: Option<KeptCeiling>,
-    sequence: u64,
+    kept: KeptHolder,
     pub(super) passing: Passing,
-    /// When the last call was built.
-    called_at: CalledAt,
-    /// A call failed and may have happened: the key may know more than the holder.
-    uncertain: bool,
-    /// A want of ours may stand in the key.
-    queued: bool,
-    /// The last answer said that others want what is unspent here.
-    recalled: bool,
-    /// A recall has come that the last call did not answer.
-    recall_due: bool,
-    /// Someone wants to know how the key stands.
-    look_due: bool,
-    /// A hint said that our want stands first or that something came free for it.
-    turn_due: bool,
-    demand: Demand,
-    retiring: Option<Box<Retiring>>,
-    fenced: bool,
-}
-
-/// Totals of which the key has heard.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    returned: u64,
-    consumed: u64,
-    recorded: u64,
-    undone: u64,
 }
 
 impl Holder {
     /// The slow side of a key that the run has never had before.
     pub fn new(seed: Arc<HolderSeed>) -> Self {
-        Self {
-            seed,
-            granted: 0,
-            returned: 0,
-            told: Told::default(),
-            is_told: false,
-            epoch: 0,
-            ceiling: None,
-            sequence: 0,
-            passing: Passing::default(),
-            called_at: CalledAt::default(),
-            uncertain: false,
-            queued: false,
-            recalled: false,
-            recall_due: false,
-            look_due: false,
-            turn_due: false,
-            demand: Demand::default(),
-            retiring: None,
-            fenced: false,
-        }
+        Self::of(seed, KeptHolder::default())
+    }
+
+    /// What was kept of a holder while nothing went on.
+    pub fn of(seed: Arc<HolderSeed>, kept: KeptHolder) -> Self {
+        Self { seed, kept, passing: Passing::default() }
+    }
+
+    /// All that is known of it, unless something goes on. The next step is told of `ceiling` again.
+    pub fn at_rest(&self, ceiling: KeptCeiling) -> Option<KeptHolder> {
+        let kept = self.kept;
+        let newer = kept.ceiling.filter(|known| *known != ceiling);
+        self.passing.is_nothing().then_some(KeptHolder { ceiling: newer, ..kept })
     }
 
     /// The slow side of a key whose cell the run has dropped: `cell` is new, `totals` are those
@@ -89,12 +47,12 @@ impl Holder {
     pub fn resumed(seed: Arc<HolderSeed>, cell: &Cell, totals: Totals) -> Self {
         let Totals { granted, returned, consumed, recorded, undone } = totals;
         cell.resume(CellCounts { consumed, recorded, undone });
-        Self { granted, returned, ..Self::new(seed) }
+        Self::of(seed, KeptHolder { granted, returned, ..KeptHolder::default() })
     }
 
     /// What to do next. The driver has just tried [`Cell::take`] for the waiting requests.
     pub fn next(&mut self, cell: &Cell, waiting: Option<Waiting>, around: &Surroundings) -> Step {
-        if self.fenced {
+        if self.kept.fenced {
             return Step::Fenced;
         }
         if self.passing.flight().is_some() {
@@ -118,7 +76,7 @@ impl Holder {
         match answer {
             Answer::Counted(counted) => self.counted(cell, &flight, counted, now),
             Answer::Fenced => {
-                self.fenced = true;
+                self.kept.fenced = true;
                 // Whatever was in hand now belongs to those who closed the run.
                 let _ = cell.close();
             }
@@ -132,7 +90,7 @@ impl Holder {
     /// The call under way failed: it may or may not have happened, or happen yet.
     pub fn failed(&mut self, now: Duration) {
         if let Some(flight) = self.passing.end(|_| true) {
-            self.uncertain = true;
+            self.kept.uncertain = true;
             self.unavailable(&flight, now);
         }
     }
@@ -143,15 +101,15 @@ impl Holder {
             return;
         }
         if recall.first == Some(self.seed.run) {
-            self.turn_due = true;
+            self.kept.turn_due = true;
         } else if recall.ticket > self.passing.answered() {
-            self.recall_due = true;
+            self.kept.recall_due = true;
         }
     }
 
     /// Has the next [`Holder::next`] call the key, so that what is known of it is fresh.
     pub fn look(&mut self) {
-        self.look_due = true;
+        self.kept.look_due = true;
     }
 
     /// Own usage that the key has not confirmed yet, in units; negative when more was undone.
@@ -170,7 +128,7 @@ impl Holder {
 
     /// From now on only return, settle and end: the process is stopping.
     pub fn retire(&mut self) {
-        self.retiring.get_or_insert_default();
+        self.kept.retiring.get_or_insert_default();
     }
 
     /// As [`Holder::retire`], for a cell that is to be dropped afterwards: it is idle, or its window
@@ -180,20 +138,20 @@ impl Holder {
     /// when that is flushed.
     pub fn part(&mut self, retention: Option<Duration>) {
         // A call that is under way may still come to be answered, of counters that are lost since.
-        let farewell_due = self.is_told || self.passing.flight().is_some();
-        self.retiring = Some(Box::new(Retiring { retention, farewell_due }));
+        let farewell_due = self.kept.is_told || self.passing.flight().is_some();
+        self.kept.retiring = Some(Retiring { retention, farewell_due });
     }
 
     /// Whether it has been told to retire.
     pub fn is_retiring(&self) -> bool {
-        self.retiring.is_some()
+        self.kept.retiring.is_some()
     }
 
     /// The cell is in use again after all.
     pub fn revive(&mut self) {
-        self.retiring = None;
+        self.kept.retiring = None;
         // The answer opens the cell again.
-        self.look_due = true;
+        self.kept.look_due = true;
     }
 
     /// Whether the key has confirmed this run's totals in `epoch`, or there is nothing to confirm.
@@ -203,7 +161,7 @@ impl Holder {
         if self.passing.flight().is_some_and(|flight| flight.epoch != epoch) {
             return false;
         }
-        let told = self.epoch == epoch && self.is_told;
+        let told = self.kept.epoch == epoch && self.kept.is_told;
         told || self.totals(cell) == Totals::default()
     }
 
@@ -215,18 +173,18 @@ impl Holder {
 
     /// The ceiling in force as far as is known here: the plan's, or a newer one from the key.
     pub fn ceiling(&self) -> Option<Ceiling> {
-        self.ceiling.map(Ceiling::from)
+        self.kept.ceiling.map(Ceiling::from)
     }
 
     /// Units per second that the cell has spent lately.
     pub fn demand(&self) -> u64 {
-        self.demand.per_second()
+        self.kept.demand.per_second()
     }
 
     /// Escrow of this run that is neither consumed nor returned: in hand, or held by requests and
     /// reservations.
     pub fn outstanding(&self, cell: &Cell) -> u64 {
-        let ours = self.granted - self.returned;
+        let ours = self.kept.granted - self.kept.returned;
         ours.saturating_sub(cell.counts().consumed)
     }
 
@@ -234,25 +192,31 @@ impl Holder {
     /// for [`Holder::resumed`] as long as the window may still be used.
     pub fn totals(&self, cell: &Cell) -> Totals {
         let CellCounts { consumed, recorded, undone } = cell.counts();
-        Totals { granted: self.granted, returned: self.returned, consumed, recorded, undone }
+        Totals {
+            granted: self.kept.granted,
+            returned: self.kept.returned,
+            consumed,
+            recorded,
+            undone,
+        }
     }
 
     fn told(&self) -> Option<Totals> {
-        let Told { returned, consumed, recorded, undone } = self.told;
-        let granted = self.granted;
-        self.is_told.then_some(Totals { granted, returned, consumed, recorded, undone })
+        let Told { returned, consumed, recorded, undone } = self.kept.told;
+        let granted = self.kept.granted;
+        self.kept.is_told.then_some(Totals { granted, returned, consumed, recorded, undone })
     }
 
     fn enter(&mut self, around: &Surroundings) {
-        if self.epoch < around.epoch.number {
-            self.epoch = around.epoch.number;
-            self.is_told = false;
-            self.uncertain = false;
+        if self.kept.epoch < around.epoch.number {
+            self.kept.epoch = around.epoch.number;
+            self.kept.is_told = false;
+            self.kept.uncertain = false;
             self.passing.pause(0);
             self.passing.forget_want();
-            self.queued = false;
-            self.recalled = false;
-            self.recall_due = false;
+            self.kept.queued = false;
+            self.kept.recalled = false;
+            self.kept.recall_due = false;
             self.passing.set_answered(0);
         }
         self.adopt(around.ceiling);
@@ -260,7 +224,7 @@ impl Holder {
 
     fn adopt(&mut self, ceiling: Ceiling) {
         if self.ceiling().is_none_or(|known| known.version < ceiling.version) {
-            self.ceiling = Some(ceiling.into());
+            self.kept.ceiling = Some(ceiling.into());
         }
     }
 
@@ -280,8 +244,8 @@ impl Holder {
                 Ruling::Unavailable => Step::Unavailable,
             };
         }
-        if let (Some(want), Some(called_at)) = (self.passing.want(), self.called_at.get())
-            && !self.turn_due
+        if let (Some(want), Some(called_at)) = (self.passing.want(), self.kept.called_at())
+            && !self.kept.turn_due
             && want.head <= waiting.head
         {
             let until = (called_at + self.seed.times.poll).min(self.deadline(want)).max(called_at);
@@ -295,17 +259,19 @@ impl Holder {
     fn next_idle(&mut self, cell: &Cell, around: &Surroundings) -> Step {
         self.passing.set_verdict(None);
         self.passing.forget_want();
-        let reported = self.has_reported(cell, self.epoch);
+        let reported = self.has_reported(cell, self.kept.epoch);
         let settled = self.is_settled(cell);
-        let refill = cell.is_low() && !self.recalled && self.retiring.is_none();
-        let urgent = self.look_due || self.return_due(cell) || self.queued || !reported || refill;
-        let parting = self.retiring.is_some();
-        let farewell_due = self.retiring.as_ref().is_some_and(|retiring| retiring.farewell_due);
-        if settled && !urgent && !self.uncertain && !farewell_due {
+        let refill = cell.is_low() && !self.kept.recalled && self.kept.retiring.is_none();
+        let urgent =
+            self.kept.look_due || self.return_due(cell) || self.kept.queued || !reported || refill;
+        let parting = self.kept.retiring.is_some();
+        let farewell_due =
+            self.kept.retiring.as_ref().is_some_and(|retiring| retiring.farewell_due);
+        if settled && !urgent && !self.kept.uncertain && !farewell_due {
             let done = parting && self.outstanding(cell) == 0;
             return if done { Step::Retired } else { Step::Rest { until: None } };
         }
-        let due = match self.called_at.get() {
+        let due = match self.kept.called_at() {
             Some(called_at) if !urgent && !parting => called_at + self.seed.times.settle,
             _ => Duration::ZERO,
         };
@@ -318,8 +284,8 @@ impl Holder {
 
     /// Whether something has to go back, or be said to have gone back, before anything else.
     fn return_due(&self, cell: &Cell) -> bool {
-        let closed = self.recalled || self.retiring.is_some();
-        self.recall_due || (closed && cell.available() > 0)
+        let closed = self.kept.recalled || self.kept.retiring.is_some();
+        self.kept.recall_due || (closed && cell.available() > 0)
     }
 
     /// When a want is given up.
@@ -330,15 +296,17 @@ impl Holder {
 
     fn send(&mut self, cell: &Cell, waiting: Option<Waiting>, around: &Surroundings) -> Step {
         let now = around.now;
-        let closed = self.recall_due || self.recalled || self.retiring.is_some();
-        let spent = self.granted.saturating_sub(self.returned + cell.available());
-        self.demand.observe(spent, now.saturating_sub(self.called_at.get().unwrap_or_default()));
+        let closed = self.kept.recall_due || self.kept.recalled || self.kept.retiring.is_some();
+        let spent = self.kept.granted.saturating_sub(self.kept.returned + cell.available());
+        self.kept
+            .demand
+            .observe(spent, now.saturating_sub(self.kept.called_at().unwrap_or_default()));
         if closed {
             // Out of hand first, then said to be returned: never the other way round.
-            self.returned += cell.close();
+            self.kept.returned += cell.close();
         }
         let in_hand = if closed { 0 } else { cell.available() };
-        self.sequence = micros(now).max(self.sequence + 1);
+        self.kept.sequence = micros(now).max(self.kept.sequence + 1);
         let last = self.passing.want().is_some_and(|want| now >= self.deadline(want));
         let depose = self
             .passing
@@ -347,14 +315,14 @@ impl Holder {
             .filter(|(_, since)| now.saturating_sub(*since) >= self.seed.times.depose_after);
         let call = Call {
             run: self.seed.run,
-            sequence: self.sequence,
+            sequence: self.kept.sequence,
             epoch: around.epoch,
             totals: self.totals(cell),
             ceiling: self.ceiling().unwrap_or(around.ceiling),
             ask: self.ask(waiting, in_hand, closed, now, last),
             closed,
             depose: depose.map(|(ticket, _)| ticket),
-            retention: self.retiring.as_ref().and_then(|retiring| retiring.retention),
+            retention: self.kept.retiring.as_ref().and_then(|retiring| retiring.retention),
             floor: None,
         };
         self.passing.begin(Flight {
@@ -363,14 +331,13 @@ impl Holder {
             totals: call.totals,
             closed,
             last,
-            parted: self.retiring.is_some(),
+            parted: self.kept.retiring.is_some(),
             waiting,
             in_hand,
         });
-        self.called_at = CalledAt::new(now);
-        self.recall_due = false;
-        self.look_due = false;
-        self.turn_due = false;
+        self.kept.recall_due = false;
+        self.kept.look_due = false;
+        self.kept.turn_due = false;
         self.passing.set_verdict(None);
         Step::Send(Box::new(call))
     }
@@ -384,18 +351,18 @@ impl Holder {
         now: Duration,
         last: bool,
     ) -> Ask {
-        let granted = self.granted;
+        let granted = self.kept.granted;
         let total = waiting.map_or(0, |waiting| waiting.total);
         let to = |wanted: u64| granted.saturating_add(wanted.saturating_sub(in_hand));
         let mut ask = Ask { want: 0, need_to: granted, wanted_to: granted, target: granted, last };
         if let Some(Waiting { head, total }) = waiting {
-            let sequence = self.sequence;
+            let sequence = self.kept.sequence;
             let want = self.passing.want_or(Want::new(sequence, head, now));
             want.head = head;
             ask = Ask { want: want.id, need_to: to(head), wanted_to: to(total), ..ask };
         }
         let ahead_ms = u64::try_from(self.seed.times.prefetch.as_millis()).unwrap_or(u64::MAX);
-        let ahead = self.demand.per_second().saturating_mul(ahead_ms) / 1000;
+        let ahead = self.kept.demand.per_second().saturating_mul(ahead_ms) / 1000;
         let limited = self.ceiling().is_some_and(|ceiling| ceiling.units.is_some());
         let worthwhile = limited && !closed;
         let target = if worthwhile { to(total.saturating_add(ahead)) } else { granted };
@@ -404,13 +371,13 @@ impl Holder {
 
     fn counted(&mut self, cell: &Cell, flight: &Flight, counted: &Counted, now: Duration) {
         let totals = counted.totals;
-        let gained = totals.granted.saturating_sub(self.granted);
-        self.granted += gained;
+        let gained = totals.granted.saturating_sub(self.kept.granted);
+        self.kept.granted += gained;
         let Totals { returned, consumed, recorded, undone, .. } = flight.totals;
-        (self.told, self.is_told) = (Told { returned, consumed, recorded, undone }, true);
+        (self.kept.told, self.kept.is_told) = (Told { returned, consumed, recorded, undone }, true);
         cell.refill(gained);
-        self.uncertain = false;
-        if let Some(retiring) = &mut self.retiring {
+        self.kept.uncertain = false;
+        if let Some(retiring) = &mut self.kept.retiring {
             retiring.farewell_due &= !flight.parted;
         }
         self.adopt(counted.ceiling);
@@ -418,10 +385,10 @@ impl Holder {
 
         self.passing.set_answered(counted.answered);
         self.passing.end_pause(micros(now));
-        self.recalled = counted.recalled && counted.outcome != Outcome::Recovering;
+        self.kept.recalled = counted.recalled && counted.outcome != Outcome::Recovering;
         // What came with this answer is not in what the call returned.
-        self.recall_due |= self.recalled && (!flight.closed || gained > 0);
-        if !self.recalled && self.retiring.is_none() {
+        self.kept.recall_due |= self.kept.recalled && (!flight.closed || gained > 0);
+        if !self.kept.recalled && self.kept.retiring.is_none() {
             cell.reopen();
         }
         let waiting = flight.waiting.map_or(0, |waiting| waiting.total);
@@ -433,18 +400,18 @@ impl Holder {
 
     /// What the outcome means for those who wait.
     fn rule(&mut self, cell: &Cell, flight: &Flight, counted: &Counted, now: Duration) {
-        self.queued = false;
+        self.kept.queued = false;
         match counted.outcome {
             Outcome::Met => self.passing.forget_want(),
             Outcome::First => {
-                self.queued = true;
+                self.kept.queued = true;
                 if let Some(want) = self.passing.want_mut() {
                     want.first_since.get_or_insert(now);
                     want.behind = None;
                 }
             }
             Outcome::Behind { first } => {
-                self.queued = true;
+                self.kept.queued = true;
                 if let Some(want) = self.passing.want_mut() {
                     want.first_since = None;
                     if want.behind.is_none_or(|(ticket, _)| ticket != first) {
@@ -472,7 +439,7 @@ impl Holder {
             }
             Outcome::Recovering => self.settle_wait(flight, Ruling::Unavailable),
             Outcome::Overtaken => {
-                self.uncertain = true;
+                self.kept.uncertain = true;
                 self.settle_wait(flight, Ruling::Unavailable);
             }
         }
@@ -485,8 +452,8 @@ impl Holder {
     }
 
     fn unavailable(&mut self, flight: &Flight, now: Duration) {
-        self.queued |= flight.waiting.is_some();
-        self.recall_due |= flight.closed;
+        self.kept.queued |= flight.waiting.is_some();
+        self.kept.recall_due |= flight.closed;
         self.passing.pause(micros(now + self.seed.times.retry));
         self.settle_wait(flight, Ruling::Unavailable);
     }

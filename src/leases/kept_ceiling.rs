@@ -2,10 +2,13 @@
 
 use std::num::NonZeroU64;
 
+use serde::{Deserialize, Serialize};
+
 use super::message::Ceiling;
 
 /// A [`Ceiling`] in 16 bytes instead of 24, and in no more where there may be none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Ceiling", into = "Ceiling")]
 pub struct KeptCeiling {
     /// One more than the ceiling has; the highest number: there is no ceiling. The two highest ceilings,
     /// far beyond any amount, are kept as the one below.

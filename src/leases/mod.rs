@@ -165,6 +165,7 @@ pub mod heir;
 pub mod holder;
 pub mod holds;
 pub mod kept_ceiling;
+pub mod kept_holder;
 pub mod key;
 pub mod message;
 pub mod onlookers;

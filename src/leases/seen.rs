@@ -1,10 +1,12 @@
 //! What an answer says of a key as a whole.
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{Ceiling, Counted, Outcome};
 
 /// How full a key was, and by which ceiling it went: more than the larger of the two is never taken
 /// of it before it learns a higher one, unless usage is recorded without escrow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     pub ceiling: Ceiling,
     /// Used, outstanding and forfeited units of all runs.

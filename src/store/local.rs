@@ -4,6 +4,7 @@ use super::{
     distinct::{DistinctAnswer, DistinctCall, DistinctState},
     error::StoreError,
     inspect::Inspection,
+    numbered_runs::NumberedRuns,
     packed_shelf::PackedShelf,
     shelf::{Keep, Shelf},
 };
@@ -23,6 +24,7 @@ const KEYS_MAX: usize = 2_000_000;
 #[derive(Debug)]
 pub struct LocalCounters {
     counters: PackedShelf<KeyState>,
+    runs: NumberedRuns,
     distinct: Shelf<DistinctState>,
     /// How calls get here and back; absent: at once.
     #[cfg(test)]
@@ -40,6 +42,7 @@ impl LocalCounters {
     pub fn new() -> Self {
         Self {
             counters: PackedShelf::new(KEYS_MAX),
+            runs: NumberedRuns::default(),
             distinct: Shelf::new(KEYS_MAX),
             #[cfg(test)]
             way: None,
@@ -71,6 +74,7 @@ impl LocalCounters {
 
     /// Applies a call to the key.
     pub fn call(&self, key: &CellKey, call: &Call) -> Result<Answer, StoreError> {
+        let call = &self.runs.call(call);
         self.counters.apply(key, |slot| {
             // There is one run here, so nobody has to be told of a recall.
             let (answer, _) = KeyState::apply(slot, true, call);
@@ -83,6 +87,7 @@ impl LocalCounters {
 
     /// Applies a step of a run's closing to the key.
     pub fn close(&self, key: &CellKey, call: &CloseCall) -> Result<CloseAnswer, StoreError> {
+        let call = &self.runs.close_call(call);
         // An absent key remembers the closing, too: a floor may be on its way that was read before.
         self.counters.apply(key, |slot| (KeyState::close(slot, true, call), Keep::Yes))
     }
@@ -102,7 +107,9 @@ impl LocalCounters {
 
     /// One counter as it stands.
     pub fn inspect(&self, key: &CellKey) -> Option<Inspection> {
-        self.counters.get(key).as_ref().and_then(Inspection::of)
+        let mut seen = self.counters.get(key).as_ref().and_then(Inspection::of)?;
+        seen.runs.iter_mut().for_each(|one| one.run = self.runs.run(one.run));
+        Some(seen)
     }
 
     /// Gives the memory back that forgotten counters took.

@@ -19,6 +19,7 @@ pub mod keys;
 mod local;
 pub mod mend;
 mod metrics;
+mod numbered_runs;
 mod packed_shelf;
 mod rates;
 mod recall;

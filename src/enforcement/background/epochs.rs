@@ -147,9 +147,7 @@ impl EpochKeeper {
 
     /// Whether the epoch knows all that this run does, as it does after a lost connection.
     fn has_nothing_to_tell(&self, number: u64) -> bool {
-        let has_told =
-            |counter: &Arc<Counter>| counter.slow().holder.has_reported(&counter.cell, number);
-        self.directory.all_counters().iter().all(has_told)
+        self.directory.all_counters().iter().all(|counter| has_reported(counter, number))
     }
 
     /// Waits until every counter of this run has told the new epoch what it knows.
@@ -165,7 +163,7 @@ impl EpochKeeper {
                 .directory
                 .all_counters()
                 .into_iter()
-                .filter(|counter| !counter.slow().holder.has_reported(&counter.cell, number))
+                .filter(|counter| !has_reported(counter, number))
                 .collect();
             if untold.is_empty() {
                 return self.resend_distinct(number, found, identity).await;
@@ -217,6 +215,11 @@ fn check_identity(
     identity: &Identity,
 ) -> Result<(), NoEpoch> {
     if found.borrow().as_ref() == Some(identity) { Ok(()) } else { Err(NoEpoch::Changed) }
+}
+
+/// Whether the epoch knows all that `counter` has to tell it.
+fn has_reported(counter: &Counter, epoch: u64) -> bool {
+    counter.look_at_slow(|slow| slow.holder.has_reported(&counter.cell, epoch))
 }
 
 #[cfg(test)]

@@ -157,14 +157,14 @@ impl Engine {
         let has_left = state.look_at_all_counters(|counter| {
             *live += 1;
             let is_idle = self.is_idle(counter, now);
-            let slow = counter.slow();
-            outstanding.add(slow.holder.outstanding(&counter.cell));
-            // Used again, or to be retired.
-            let is_changed = match is_idle {
-                true => !counter.has_parted(),
-                false => slow.holder.is_retiring(),
-            };
-            drop(slow);
+            let is_changed = counter.look_at_slow(|slow| {
+                outstanding.add(slow.holder.outstanding(&counter.cell));
+                // Used again, or to be retired.
+                match is_idle {
+                    true => !counter.has_parted_by(slow),
+                    false => slow.holder.is_retiring(),
+                }
+            });
             has_done |= is_idle && counter.is_done();
             if is_changed || self.is_next_due(counter, now) {
                 due.push(counter.clone());
@@ -210,7 +210,7 @@ impl Engine {
             }
             counter.part(self.leasing.retentions.of(&counter.key));
         } else {
-            let is_retiring = counter.slow().holder.is_retiring();
+            let is_retiring = counter.look_at_slow(|slow| slow.holder.is_retiring());
             // The process' end retires all, and for good.
             if !is_retiring || is_over || self.check_open().is_err() {
                 return;
@@ -223,7 +223,7 @@ impl Engine {
 
     /// Whether the counter of the window after is to be made, unless it was made before.
     fn is_next_due(&self, counter: &Counter, now: Timestamp) -> bool {
-        let Some(end) = counter.window.end else { return false };
+        let Some(end) = counter.window.end() else { return false };
         let is_near = now < end && end.duration_since(now) <= PREPARED_AHEAD;
         let is_used = || {
             let lately = self.leasing.now().saturating_sub(PREPARED_IF_USED_WITHIN);
@@ -235,7 +235,7 @@ impl Engine {
     /// Makes the counter of the next window ahead of time, where this one is in use and about to
     /// end: a counter that is new to the shared counters needs the ledger, which may be away then.
     fn prepare_next(self: &Arc<Self>, state: &TenantState, counter: &Counter, now: Timestamp) {
-        let Some(end) = counter.window.end else { return };
+        let Some(end) = counter.window.end() else { return };
         if !self.is_next_due(counter, now) || !counter.claim_next() {
             return;
         }
@@ -272,7 +272,7 @@ impl Engine {
 }
 
 fn is_over(counter: &Counter, now: Timestamp) -> bool {
-    counter.window.end.is_some_and(|end| end <= now)
+    counter.window.is_over(now)
 }
 
 #[cfg(test)]

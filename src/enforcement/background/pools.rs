@@ -72,6 +72,6 @@ async fn taken_of(engine: &Engine, pool: &Pool, cell: &PoolCell) -> Option<u64> 
     let counter = state.current_counter(&terms, meter, None, now, usize::MAX).ok()?;
     counter.touch(engine.leasing.now());
     engine.leasing.refresh(&counter, ANSWER_WAIT).await;
-    let Seen { ceiling, taken } = *counter.slow().seen.as_deref()?;
+    let Seen { ceiling, taken } = counter.look_at_slow(|slow| slow.seen.as_deref().copied())?;
     (ceiling.version == pool.version).then_some(taken)
 }

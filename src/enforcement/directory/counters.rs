@@ -10,14 +10,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{live::Live, onlooker::Onlooker};
+use super::{live::Live, meter_names::MeterNames, onlooker::Onlooker};
 use crate::{
-    domain::{
-        cell_key::CellKey,
-        ids::MeterName,
-        one_seed::OneSeed,
-        window::{Bounds, Window},
-    },
+    domain::{cell_key::CellKey, ids::MeterName, one_seed::OneSeed, window::Window},
     enforcement::counter::{Counter, Left},
     leases::{
         dropped::{Dropped, Past},
@@ -38,12 +33,26 @@ pub enum NoCounter {
     TooMany,
 }
 
+/// What all counters of a directory are made with.
+#[derive(Debug)]
+pub struct CounterSeed {
+    holder: Arc<HolderSeed>,
+    names: MeterNames,
+}
+
+impl CounterSeed {
+    /// What counters are made with whose holders are made with `holder`.
+    pub fn new(holder: Arc<HolderSeed>) -> Self {
+        Self { holder, names: MeterNames::default() }
+    }
+}
+
 /// The counters of all windows and subjects.
 #[derive(Debug)]
 pub struct Counters {
     /// Held for a look-up at most.
     kept: RwLock<Kept>,
-    seed: Arc<HolderSeed>,
+    seed: Arc<CounterSeed>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +83,7 @@ impl OfMeters {
 
 impl Counters {
     /// None yet.
-    pub fn new(seed: Arc<HolderSeed>) -> Self {
+    pub fn new(seed: Arc<CounterSeed>) -> Self {
         Self { kept: RwLock::default(), seed }
     }
 
@@ -107,9 +116,10 @@ impl Counters {
         if let Some(dropped) = &mut kept.dropped {
             dropped.resume(key);
         }
+        let (key, holder) = (self.seed.names.shared(key), self.seed.holder.clone());
         let counter = Arc::new(match left {
-            None => Counter::new(key.apart(), window, ceiling(), self.seed.clone()),
-            Some(left) => Counter::resumed(key.apart(), window, ceiling(), self.seed.clone(), left),
+            None => Counter::new(key, window, ceiling(), holder),
+            Some(left) => Counter::resumed(key, window, ceiling(), holder, left),
         });
         kept.insert(counter.clone());
         Ok(counter)
@@ -144,9 +154,8 @@ impl Counters {
     pub fn drop_done(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
         let mut kept = self.write();
         let Kept { live, live_of_meter, dropped } = &mut *kept;
-        let is_over = |window: &Bounds| window.end.is_some_and(|end| end <= now);
         live.retain(|counter| {
-            let is_over = is_over(&counter.window);
+            let is_over = counter.window.is_over(now);
             if counter.onlookers.are_not_alone(|| Arc::strong_count(counter))
                 || !done(counter)
                 || (!is_over && dropped.as_ref().is_some_and(|it| it.len() >= LEFT_MAX))
@@ -158,7 +167,7 @@ impl Counters {
                 of_meter.uncount(&key.meter);
             }
             let dropped = dropped.get_or_insert_default();
-            dropped.leave(key.clone(), counter.window.end, now, counter.left());
+            dropped.leave(key.clone(), counter.window.end(), now, counter.left());
             // Before it is out of `live`, but nobody finds it any more: who could has a share of it,
             // with which it would have been kept.
             counter.onlookers.send_away();
@@ -227,10 +236,8 @@ mod tests {
     const CEILING: Ceiling = Ceiling { units: Some(100), version: 1 };
 
     fn counters() -> Counters {
-        Counters::new(Arc::new(HolderSeed {
-            run: RunId(Uuid::nil()),
-            times: LeaseTimes::default(),
-        }))
+        let holder = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
+        Counters::new(Arc::new(CounterSeed::new(Arc::new(holder))))
     }
 
     /// The key of a subject, in a window of the first minute ever.

@@ -10,6 +10,7 @@ mod known_grant;
 mod live;
 mod loads;
 mod looking;
+mod meter_names;
 mod onlooker;
 mod roster;
 mod settling_pools;
@@ -37,6 +38,7 @@ use tokio::sync::RwLock;
 
 use self::{
     catalogs::CatalogInForce,
+    counters::CounterSeed,
     loads::Loads,
     roster::Roster,
     settling_pools::SettlingPools,
@@ -90,7 +92,7 @@ pub struct Directory {
     catalog_loads: Loads<CatalogName, Arc<CatalogInForce>>,
     settling: SettlingPools,
     source: Source,
-    seed: Arc<HolderSeed>,
+    seed: Arc<CounterSeed>,
     /// Read while a tenant is looked up and put in, written while changes are taken in: a tenant
     /// that was read before a change is in when the change comes, and does not miss it.
     loading: RwLock<()>,
@@ -118,7 +120,7 @@ impl Directory {
             catalog_loads: Loads::default(),
             settling: SettlingPools::default(),
             source,
-            seed,
+            seed: Arc::new(CounterSeed::new(seed)),
             loading: RwLock::new(()),
             cursor: Mutex::new(ChangeCursor::after(0)),
             catalogs_seen: AtomicU64::new(0),

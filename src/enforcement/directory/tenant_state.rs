@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     catalogs::{CatalogInForce, LookedAt},
-    counters::{Counters, NoCounter},
+    counters::{CounterSeed, Counters, NoCounter},
     known_grant::{self, KnownGrant},
     onlooker::Onlooker,
 };
@@ -30,7 +30,7 @@ use crate::{
     enforcement::{
         answer::Figures, counter::Counter, pool_draw::PoolPlace, rates::tenant_rates::TenantRates,
     },
-    leases::{holder::HolderSeed, message::Ceiling, onlookers::Standing},
+    leases::{message::Ceiling, onlookers::Standing},
 };
 
 /// What a tenant may do: replaced whole when anything of it changes.
@@ -210,7 +210,7 @@ pub struct TenantState {
 
 impl TenantState {
     /// A tenant without counters.
-    pub fn new(terms: Terms, seed: Arc<HolderSeed>) -> Self {
+    pub fn new(terms: Terms, seed: Arc<CounterSeed>) -> Self {
         Self {
             terms: ArcSwap::from_pointee(terms),
             counters: Counters::new(seed),
@@ -301,8 +301,10 @@ impl TenantState {
             }
             let counter = self.counter_at(terms, meter, None, now, None)?;
             // Usage of an earlier window is rare, and leaves the current one where it is.
-            let is_newest =
-                slot.load().as_ref().is_none_or(|held| held.window.start <= counter.window.start);
+            let is_newest = slot
+                .load()
+                .as_ref()
+                .is_none_or(|held| held.window.start() <= counter.window.start());
             if is_newest {
                 slot.store(Some(counter.clone()));
             }
