@@ -155,7 +155,7 @@ impl Counter {
         if in_hand == 0 {
             return false;
         }
-        let ceiling = Ceiling::from(self.slow().ceiling).units;
+        let ceiling = self.look_at_slow(|slow| Ceiling::from(slow.ceiling).units);
         let ceiling = ceiling.map_or(i64::MAX, |units| i64::try_from(units).unwrap_or(i64::MAX));
         self.cell.used().saturating_add_unsigned(in_hand) > ceiling
     }

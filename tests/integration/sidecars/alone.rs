@@ -259,3 +259,24 @@ async fn what_a_sidecar_alone_answers_it_decides_in_its_memory() {
     assert_eq!(counted, [""; 0]);
     sidecar.process.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_for_ahead_is_not_spent_once_recorded_usage_has_passed_the_limit() {
+    let alone = Alone::new();
+    let sidecar = alone.start().await;
+    let take = || sidecar.check(Mode::Consume, "acme", "calls", AMOUNT);
+    // As much as makes it ask for all that may be asked for ahead.
+    for _ in 0..200 {
+        assert!(take().await.unwrap().allowed);
+    }
+    sidecar.record(vec![event("acme", "calls", LIMIT, "")]).await.unwrap();
+    let started = Instant::now();
+    let mut admitted = 0;
+    while take().await.unwrap().allowed {
+        admitted += AMOUNT;
+        assert!(started.elapsed() < QUIET_MAX, "{admitted} units beyond the limit");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(admitted < LIMIT / 20, "{admitted} units beyond the limit");
+    sidecar.process.stop();
+}
