@@ -147,7 +147,7 @@ fn alone(scale: &str) -> String {
     format!(
         "## One sidecar by itself\n\n\
          Not beside other servers of the same moment. It runs alone, as above: tenants from files, counters in its own memory (where sidecars share, the counters are in Redis besides). \
-         *Memory* is what is resident after each (tenant, meter) was used once, less what was resident before, \
+         *Memory* is what is resident after each (tenant, meter) was used once, less what was resident before (the allocator gives freed memory back at once: MIMALLOC_PURGE_DELAY=0), \
          by their number: the tenant, the counter, the shared side of it, the store of the journal. *Growth* is by Zipf's law, after every tenant was used; few, many, and few again, \
          with a server that does nothing for the client's own share. \
          *Start* is from the start of the process to the first right answer, the median of several.\n\n{scale}\n"

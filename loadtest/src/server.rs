@@ -54,12 +54,14 @@ pub struct Sidecar {
     pub tenants: usize,
     /// More arguments.
     pub settings: Vec<String>,
+    /// More variables of its environment.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Sidecar {
     /// With the tenants of most scenarios, and as it comes.
     pub fn new(program: PathBuf, catalog: PathBuf) -> Self {
-        Self { program, catalog, tenants: TENANTS, settings: vec![] }
+        Self { program, catalog, tenants: TENANTS, settings: vec![], environment: vec![] }
     }
 }
 
@@ -256,7 +258,7 @@ fn command(
             let mut command = start_of(&sidecar.program, directory, (tcp, http), socket);
             command.arg("--catalog").arg(files.catalog);
             command.arg("--tenants").arg(files.tenants);
-            command.args(&sidecar.settings);
+            command.args(&sidecar.settings).envs(sidecar.environment.iter().copied());
             command
         }
         Kind::Shared { program, ledger_url, redis_url } => {

@@ -25,6 +25,9 @@ const METERS: usize = 20;
 const IDLE: Duration = Duration::from_secs(60);
 /// The same where they are few.
 const IDLE_QUICK: Duration = Duration::from_secs(15);
+/// Has the allocator give freed memory back at once: else the first counters would lie in what
+/// reading the tenants' file has freed, which is resident before as after.
+const AT_ONCE: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "0");
 /// How long the sidecar is left alone before its memory is read: counters settle what they have told
 /// nobody yet, and freed memory goes back.
 const REST: Duration = Duration::from_secs(10);
@@ -75,7 +78,9 @@ fn active(
 ) -> anyhow::Result<(Option<Active>, Finding)> {
     let idle = if scale.is_quick { IDLE_QUICK } else { IDLE };
     let settings = vec!["--enforcement-counter-idle-s".to_owned(), idle.as_secs().to_string()];
-    let sidecar = Sidecar { catalog: catalog.into(), settings, ..scale.sidecar.clone() };
+    let environment = vec![AT_ONCE];
+    let sidecar =
+        Sidecar { catalog: catalog.into(), settings, environment, ..scale.sidecar.clone() };
     let populated = Populated::start(scale, sidecar, tenants)?;
     let before = populated.resident_bytes()?;
     let took = populated.touch_all(&names(meters))?;
