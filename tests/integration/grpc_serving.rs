@@ -27,6 +27,7 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 mod bounds;
+mod http2;
 mod stub;
 use stub::Stub;
 
