@@ -42,7 +42,7 @@ pub(super) struct Bells {
 }
 
 /// All that there is of a slow side while nothing goes on: what is mostly nothing comes last.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Resting {
     ceiling: KeptCeiling,
     is_opened: bool,
@@ -112,5 +112,21 @@ impl Slow {
             self.bells = None;
         }
         taken
+    }
+}
+
+#[cfg(test)]
+impl Resting {
+    /// One whose numbers are all as long as they can be.
+    pub fn longest() -> Self {
+        let ceiling = Ceiling { units: Some(u64::MAX - 2), version: u64::MAX };
+        Self {
+            ceiling: ceiling.into(),
+            is_opened: true,
+            holder: KeptHolder::longest(),
+            parted_at: Some(u64::MAX),
+            refused: u64::MAX,
+            seen: Some(Seen { ceiling, taken: u64::MAX }),
+        }
     }
 }

@@ -242,6 +242,13 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_slow_side_fits() {
+        let longest = Packed::of(&Resting::longest());
+        assert!(matches!(longest, Packed::Long(_)));
+        assert!(longest.read() == Resting::longest());
+    }
+
+    #[test]
     fn whoever_waits_keeps_it_unpacked() {
         let world = World::new();
         let bell = world.lock().bells().called.get_or_insert_default().clone();

@@ -43,9 +43,10 @@ pub struct GrpcConfig {
     pub preface_s: u64,
     /// How long a call's only message may take to arrive, seconds.
     pub message_wait_s: u64,
-    /// How often an open connection is asked whether it still lives, seconds.
+    /// How often it is looked whether anything was heard of a client, seconds; one that was silent is
+    /// asked whether it is still there.
     pub keepalive_interval_s: u64,
-    /// How long that answer may take, seconds.
+    /// How long it may be silent then, seconds.
     pub keepalive_timeout_s: u64,
     /// How long calls in flight may take to finish at shutdown, seconds; then they are cut off.
     pub drain_s: u64,

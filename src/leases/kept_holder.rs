@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+use super::message::Ceiling;
 use super::{demand::Demand, kept_ceiling::KeptCeiling};
 
 /// All that there is of a holder while nothing goes on. It is kept of very many, as bytes: what is
@@ -62,4 +64,32 @@ pub(super) struct Retiring {
     pub retention: Option<Duration>,
     /// No answer has shown yet that the counters were the same when the cell parted.
     pub farewell_due: bool,
+}
+
+#[cfg(test)]
+impl KeptHolder {
+    /// One whose numbers are all as long as they can be.
+    pub fn longest() -> Self {
+        const MAX: u64 = u64::MAX;
+        let mut demand = Demand::default();
+        demand.observe(MAX, Duration::ZERO);
+        Self {
+            sequence: MAX,
+            epoch: MAX,
+            is_told: true,
+            granted: MAX,
+            demand,
+            told: Told { consumed: MAX, recorded: MAX, undone: MAX, returned: MAX },
+            returned: MAX,
+            ceiling: Some(Ceiling { units: Some(MAX - 2), version: MAX }.into()),
+            uncertain: true,
+            queued: true,
+            recalled: true,
+            recall_due: true,
+            look_due: true,
+            turn_due: true,
+            retiring: Some(Retiring { retention: Some(Duration::MAX), farewell_due: true }),
+            fenced: true,
+        }
+    }
 }
