@@ -36,7 +36,16 @@ const REMEMBERED_MAX: usize = 1 << 15;
 /// Bytes of a counter that is remembered: of names as they mostly are.
 const REMEMBERED_BYTES_MAX: usize = 256;
 
-/// Reads the bodies of one journal's records.
+/// What a reader makes of the bodies of one journal's records.
+pub trait Decode: Default {
+    /// One record, as it is made.
+    type Record;
+
+    /// Reads a record's body; `None` for the kind that is the journal's own.
+    fn decode(&mut self, kind: Kind, body: &[u8]) -> Result<Option<Self::Record>, BodyError>;
+}
+
+/// Reads all that there is of each record.
 #[derive(Default)]
 pub struct Decoder {
     /// By the hash of the bytes that they were read from; the latest of those that share a place.
@@ -52,9 +61,10 @@ struct Remembered {
 }
 
 /// What the events of a counter have in common.
-struct Profile {
-    key: CellKey,
-    aggregation: Aggregation,
+#[derive(Debug, PartialEq)]
+pub struct Profile {
+    pub key: CellKey,
+    pub aggregation: Aggregation,
     group_by: Vec<String>,
     event_retention_days: u16,
 }
@@ -73,9 +83,10 @@ impl From<Unread> for BodyError {
     }
 }
 
-impl Decoder {
-    /// Reads a record's body; `None` for the kind that is the journal's own.
-    pub fn decode(&mut self, kind: Kind, body: &[u8]) -> Result<Option<Record>, BodyError> {
+impl Decode for Decoder {
+    type Record = Record;
+
+    fn decode(&mut self, kind: Kind, body: &[u8]) -> Result<Option<Record>, BodyError> {
         Ok(Some(match kind {
             Kind::Start => return Ok(None),
             Kind::CellOpened => {
@@ -84,7 +95,9 @@ impl Decoder {
             Kind::Usage => Record::Usage(self.usage(body)?),
         }))
     }
+}
 
+impl Decoder {
     fn usage(&mut self, body: &[u8]) -> Result<Vec<UsageEvent>, BodyError> {
         let mut usage = Usage::default();
         let mut fields = Fields(body);
@@ -105,7 +118,7 @@ impl Decoder {
     }
 
     /// Reads a `Counter`, unless it was read before.
-    fn profile(&mut self, bytes: &[u8]) -> Result<Arc<Profile>, BodyError> {
+    pub(super) fn profile(&mut self, bytes: &[u8]) -> Result<Arc<Profile>, BodyError> {
         if bytes.len() > REMEMBERED_BYTES_MAX {
             return Ok(Arc::new(Profile::read(bytes)?));
         }
@@ -226,12 +239,12 @@ fn read_key(value: Value<'_>) -> Result<CellKey, BodyError> {
 }
 
 /// A `sint32` or `sint64`.
-fn signed(value: Value<'_>) -> Result<i64, Unread> {
+pub(super) fn signed(value: Value<'_>) -> Result<i64, Unread> {
     let number = value.number()?;
     Ok((number >> 1).cast_signed() ^ -((number & 1).cast_signed()))
 }
 
-fn time(seconds: i64, nanos: i64) -> Result<Timestamp, BodyError> {
+pub(super) fn time(seconds: i64, nanos: i64) -> Result<Timestamp, BodyError> {
     let nanos = i32::try_from(nanos).map_err(|_| BodyError::Missing("time"))?;
     time_from_wire(seconds, nanos)
 }

@@ -216,7 +216,11 @@ mod tests {
             catalog::names::OperationName,
             meter::{Meter, MeterKind},
         },
-        journal::{decode::Decoder, record::Record, samples},
+        journal::{
+            decode::{Decode, Decoder},
+            record::Record,
+            samples,
+        },
     };
 
     fn meter(event: &UsageEvent) -> Meter {

@@ -92,6 +92,15 @@ pub struct Frame<'a> {
     pub bytes: usize,
 }
 
+/// Bytes of the frame at the start of `bytes`, with its padding, as far as its header says so: nothing
+/// is checked. `None` where no header begins.
+pub fn length(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
+    let is_one = header[..4] == MAGIC.to_le_bytes();
+    let body_bytes = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    is_one.then(|| (FRAME_HEADER_BYTES + body_bytes as usize).next_multiple_of(FRAME_ALIGN))
+}
+
 /// Looks for a frame at the start of `bytes`. `room` is how many bytes the segment has from there,
 /// of which `bytes` may be only the first.
 pub fn parse(bytes: &[u8], room: usize, seed: FrameSeed) -> Found<'_> {

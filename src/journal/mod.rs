@@ -79,6 +79,7 @@ mod run_file;
 pub(crate) mod samples;
 pub mod segment;
 pub mod shared;
+pub mod tally;
 mod writer;
 
 pub use self::{journal::Journal, pending::Pending};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    decode::Decoder,
+    decode::{Decode, Decoder},
     error::JournalError,
     files::{Files, OpenFile},
     frame::{self, Found, FrameSeed, Kind},
@@ -14,6 +14,7 @@ use super::{
     record::Record,
     segment::{HEADER_BYTES, check_header, segment_number, segment_path},
     shared::Shared,
+    tally::TallyDecoder,
 };
 use crate::domain::ids::RunId;
 
@@ -30,10 +31,10 @@ pub struct ReadLimit {
 
 /// A record with its place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct Entry<R = Record> {
     /// The record's end: the mark that says that it is dealt with.
     pub position: Position,
-    pub record: Record,
+    pub record: R,
 }
 
 /// Whose journal is read.
@@ -86,7 +87,8 @@ impl Source {
 /// A segment that is being read, and a part of it in memory.
 struct OpenSegment {
     number: u32,
-    path: PathBuf,
+    /// Shared with whoever may have to tell of it.
+    path: Arc<Path>,
     file: Box<dyn OpenFile>,
     bytes: u64,
     buffer: Vec<u8>,
@@ -94,10 +96,13 @@ struct OpenSegment {
     buffer_at: u64,
 }
 
+/// A frame's entry, if it is a record, and its size.
+type Framed<R> = (Option<Entry<R>>, usize);
+
 /// What one step of a reader came to.
-enum Stepped {
+enum Stepped<R> {
     /// Over a frame of so many bytes, with its entry, if it is a record.
-    Read(Option<Entry>, usize),
+    Read(Option<Entry<R>>, usize),
     /// To another segment.
     Over,
     /// The run has none.
@@ -105,12 +110,12 @@ enum Stepped {
 }
 
 /// Reads one run's records, one after the other. All calls block on the disk.
-pub struct Reader {
+pub struct Reader<D = Decoder> {
     source: Source,
     seed: FrameSeed,
     position: Position,
     open: Option<OpenSegment>,
-    decoder: Decoder,
+    decoder: D,
 }
 
 impl Reader {
@@ -120,6 +125,14 @@ impl Reader {
         Self { source, seed, position: from, open: None, decoder: Decoder::default() }
     }
 
+    /// The same, of whose events no more is read than what is added up.
+    pub fn adding_up(self) -> Reader<TallyDecoder> {
+        let Self { source, seed, position, open, decoder: _ } = self;
+        Reader { source, seed, position, open, decoder: TallyDecoder::default() }
+    }
+}
+
+impl<D: Decode> Reader<D> {
     /// Where the next record is looked for.
     pub fn position(&self) -> Position {
         self.position
@@ -133,7 +146,7 @@ impl Reader {
     /// The next records that are synced; none when there are no more for now.
     ///
     /// What lies before a damage is read: the error comes with the call that finds nothing else.
-    pub fn read(&mut self, limit: ReadLimit) -> Result<Vec<Entry>, JournalError> {
+    pub fn read(&mut self, limit: ReadLimit) -> Result<Vec<Entry<D::Record>>, JournalError> {
         let end = self.source.end();
         let mut entries = vec![];
         let mut bytes = 0;
@@ -152,7 +165,7 @@ impl Reader {
         Ok(entries)
     }
 
-    fn step(&mut self, end: Position) -> Result<Stepped, JournalError> {
+    fn step(&mut self, end: Position) -> Result<Stepped<D::Record>, JournalError> {
         if self.open.as_ref().is_none_or(|open| open.number != self.position.segment) {
             // Stepping over a start record may have come to the end.
             return Ok(if self.open_segment(end)? { Stepped::Over } else { Stepped::NoSegment });
@@ -207,7 +220,7 @@ impl Reader {
         check_header(&header[..read], self.source.run(), number).map_err(|error| {
             JournalError::Corrupt { path: path.clone(), offset: 0, problem: error.to_string() }
         })?;
-        Ok(OpenSegment { number, path, file, bytes, buffer: vec![], buffer_at: 0 })
+        Ok(OpenSegment { number, path: path.into(), file, bytes, buffer: vec![], buffer_at: 0 })
     }
 
     /// Steps over the `Start` frame of `open`, which says where the segment before it ended.
@@ -232,15 +245,16 @@ impl Reader {
             }
             _ => "the segment does not begin with its start record".to_owned(),
         };
-        Err(JournalError::Corrupt { path: open.path, offset: u64::from(HEADER_BYTES), problem })
+        Err(JournalError::Corrupt {
+            path: open.path.to_path_buf(),
+            offset: u64::from(HEADER_BYTES),
+            problem,
+        })
     }
 
     /// Reads the frame at the position: its entry, if it is a record, and its size. `None` when the
     /// segment was done and the next one was begun.
-    fn next_frame(
-        &mut self,
-        end: Position,
-    ) -> Result<Option<(Option<Entry>, usize)>, JournalError> {
+    fn next_frame(&mut self, end: Position) -> Result<Option<Framed<D::Record>>, JournalError> {
         let Some(open) = &mut self.open else { return Ok(None) };
         let is_last = end.segment == open.number;
         let room = if is_last { u64::from(end.offset) } else { open.bytes };
@@ -288,17 +302,17 @@ impl OpenSegment {
         let offset = u64::from(offset);
         // Segments are smaller than 4 GiB.
         let left = room.min(self.bytes).saturating_sub(offset) as usize;
-        let mut wanted = frame::FRAME_HEADER_BYTES.min(left);
-        loop {
-            self.fill(offset, wanted, left)?;
-            let at = (offset - self.buffer_at) as usize;
-            match frame::parse(&self.buffer[at..], left, seed) {
-                Found::Partial(more) if more <= left && more > wanted => wanted = more,
-                _ => break,
-            }
+        let header_bytes = frame::FRAME_HEADER_BYTES.min(left);
+        self.fill(offset, header_bytes, left)?;
+        if let Some(bytes) = frame::length(self.from(offset)).filter(|bytes| *bytes <= left) {
+            self.fill(offset, bytes, left)?;
         }
-        let at = (offset - self.buffer_at) as usize;
-        Ok(frame::parse(&self.buffer[at..], left, seed))
+        Ok(frame::parse(self.from(offset), left, seed))
+    }
+
+    /// What the buffer has from `offset` on, which it holds.
+    fn from(&self, offset: u64) -> &[u8] {
+        &self.buffer[(offset - self.buffer_at) as usize..]
     }
 
     /// Makes sure that the buffer holds `wanted` bytes from `offset` on, but never more than
@@ -314,7 +328,7 @@ impl OpenSegment {
         let read = self
             .file
             .read_full_at(&mut self.buffer, offset)
-            .map_err(JournalError::io("read", &self.path))?;
+            .map_err(JournalError::io("read", &*self.path))?;
         self.buffer.truncate(read);
         Ok(())
     }

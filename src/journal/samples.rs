@@ -161,6 +161,26 @@ fn any_event(keys: Vec<CellKey>) -> impl Strategy<Value = UsageEvent> {
     })
 }
 
+/// Usage of which some events, often all, have nothing but units.
+pub fn mostly_plain_usage() -> impl Strategy<Value = Vec<UsageEvent>> {
+    let events = proptest::collection::vec(any_key(), 1..4)
+        .prop_flat_map(|keys| proptest::collection::vec(any_event(keys), 0..6));
+    let are_plain = proptest::collection::vec(proptest::bool::weighted(0.9), 6);
+    (events, are_plain).prop_map(|(events, are_plain)| {
+        let one = |(event, is_plain): (UsageEvent, bool)| match is_plain {
+            true => UsageEvent {
+                amount: event.amount.abs(),
+                distinct_value: None,
+                idempotency_key: None,
+                parts: vec![],
+                ..event
+            },
+            false => event,
+        };
+        events.into_iter().zip(are_plain).map(one).collect()
+    })
+}
+
 /// Any record that the domain allows.
 pub fn any_record() -> impl Strategy<Value = Record> {
     let usage = proptest::collection::vec(any_key(), 1..4)

@@ -11,7 +11,7 @@ use tollgate::{
         Journal,
         config::JournalConfig,
         convert::BodyError,
-        decode::Decoder,
+        decode::{Decode, Decoder},
         disk::Disk,
         encode::encode,
         error::JournalError,

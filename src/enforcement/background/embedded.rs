@@ -17,6 +17,7 @@ use crate::{
         error::JournalError,
         position::Position,
         reader::{ReadLimit, Reader},
+        tally::TallyDecoder,
     },
 };
 
@@ -33,7 +34,7 @@ pub fn take_in_leftovers(
     let mut taken_in = vec![];
     for run in journal.leftover_runs()? {
         let left = journal.recover(run)?;
-        let mut reader = left.reader(store.mark(run));
+        let mut reader = left.reader(store.mark(run)).adding_up();
         loop {
             let entries = reader.read(READ)?;
             if entries.is_empty() {
@@ -57,13 +58,13 @@ pub struct EmbeddedFlusher {
     engine: Arc<Engine>,
     run: RunId,
     store: Arc<Mutex<EmbeddedStore>>,
-    reader: Option<Reader>,
+    reader: Option<Reader<TallyDecoder>>,
 }
 
 impl EmbeddedFlusher {
     /// Begins with an empty journal.
     pub fn new(engine: Arc<Engine>, store: Arc<Mutex<EmbeddedStore>>) -> Self {
-        let reader = Some(engine.journal.reader(Position::START));
+        let reader = Some(engine.journal.reader(Position::START).adding_up());
         Self { run: engine.run(), engine, store, reader }
     }
 

@@ -1,19 +1,24 @@
 //! All that the embedded store knows; changed by records alone, and always the same by the same.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ahash::AHashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     config::EmbeddedConfig,
-    total::longest_window,
+    total::{Addend, longest_window},
     totals::Totals,
     used_keys::{Fate, UsedKeys},
 };
 use crate::{
     domain::{cell_key::CellKey, ids::RunId, share::Share, usage::UsageEvent, window::WindowLabel},
-    journal::{position::Position, reader::Entry, record::Record},
+    journal::{
+        position::Position,
+        reader::Entry,
+        record::Record,
+        tally::{Tally, Units},
+    },
 };
 
 /// What taking in some records came to.
@@ -65,22 +70,29 @@ impl State {
     }
 
     /// Takes in the entries of `run` that lie behind its mark, and moves the mark.
-    pub fn absorb(&mut self, run: RunId, entries: &[Entry], now: Timestamp) -> Absorbed {
+    pub fn absorb(&mut self, run: RunId, entries: &[Entry<Tally>], now: Timestamp) -> Absorbed {
         let mut absorbed = Absorbed::default();
         let mut undone = vec![];
         let mut mark = self.marks.get(&run).copied().unwrap_or(Position::START);
         let mut counts = vec![];
         for entry in entries.iter().filter(|entry| entry.position > mark) {
-            if let Record::Usage(events) = &entry.record {
-                counts.clear();
-                for used in events.chunk_by(UsageEvent::is_of_same_operation) {
-                    let fate = self.used_keys.claim(used, now);
-                    for event in used {
-                        self.absorb_event(run, event, (&fate, now), &mut absorbed, &mut undone);
-                        counts.push(fate == Fate::First);
-                    }
+            match &entry.record {
+                Tally::Plain(units) => {
+                    absorbed.counted += units.len() as u64;
+                    self.add_units(units, now);
                 }
-                self.add(events, &counts, now);
+                Tally::Whole(Record::Usage(events)) => {
+                    counts.clear();
+                    for used in events.chunk_by(UsageEvent::is_of_same_operation) {
+                        let fate = self.used_keys.claim(used, now);
+                        for event in used {
+                            self.absorb_event(run, event, (&fate, now), &mut absorbed, &mut undone);
+                            counts.push(fate == Fate::First);
+                        }
+                    }
+                    self.add(events, &counts, now);
+                }
+                Tally::Whole(Record::CellOpened { .. }) => {}
             }
         }
         if let Some(last) = entries.last() {
@@ -137,6 +149,16 @@ impl State {
         }
     }
 
+    /// Adds events that count as they are. Neighbours are often of one counter.
+    fn add_units(&mut self, units: &[Units], now: Timestamp) {
+        for of_one in units.chunk_by(|one, next| Arc::ptr_eq(&one.counter, &next.counter)) {
+            if let Some(Units { counter, .. }) = of_one.first() {
+                let added = of_one.iter().map(Addend::of_units);
+                self.totals.add(&counter.key, added, now);
+            }
+        }
+    }
+
     /// Adds those of the events that count. Neighbours are often of one counter.
     fn add(&mut self, events: &[UsageEvent], counts: &[bool], now: Timestamp) {
         let mut place = 0;
@@ -145,7 +167,8 @@ impl State {
             place += of_one.len();
             let counting = of_one.iter().zip(counts).filter(|(_, counts)| **counts);
             if let Some(first) = of_one.first() {
-                self.totals.add(&first.key, counting.map(|(event, _)| event), now);
+                let added = counting.map(|(event, _)| Addend::of_event(event));
+                self.totals.add(&first.key, added, now);
             }
         }
     }

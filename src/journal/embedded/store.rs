@@ -25,6 +25,7 @@ use crate::{
         files::{Files, read_file, replace_file},
         position::Position,
         reader::Entry,
+        tally::Tally,
     },
 };
 
@@ -72,7 +73,7 @@ impl EmbeddedStore {
 
     /// Takes in `entries`, read in order from [`EmbeddedStore::mark`]; what lies before the mark
     /// is passed over. `now` is the real time.
-    pub fn absorb(&mut self, run: RunId, entries: &[Entry], now: Timestamp) -> Absorbed {
+    pub fn absorb(&mut self, run: RunId, entries: &[Entry<Tally>], now: Timestamp) -> Absorbed {
         self.state.absorb(run, entries, now)
     }
 

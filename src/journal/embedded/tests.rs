@@ -20,6 +20,8 @@ use crate::{
     journal::{
         Journal,
         config::JournalConfig,
+        decode::Decode,
+        encode::encode,
         error::JournalError,
         faulty::{Death, FaultyDisk},
         files::Files,
@@ -27,7 +29,8 @@ use crate::{
         position::Position,
         reader::{Entry, ReadLimit, Reader},
         record::Record,
-        samples::{event, run},
+        samples::{event, mostly_plain_usage, run},
+        tally::{Tally, TallyDecoder},
     },
     proto::journal::{Checkpoint, UsedKey},
 };
@@ -49,8 +52,9 @@ fn open(disk: &FaultyDisk) -> EmbeddedStore {
     EmbeddedStore::open(&EmbeddedConfig::default(), Path::new("data"), disk.clone()).unwrap()
 }
 
-fn entry(offset: u32, events: Vec<UsageEvent>) -> Entry {
-    Entry { position: Position { segment: 1, offset }, record: Record::Usage(events) }
+fn entry(offset: u32, events: Vec<UsageEvent>) -> Entry<Tally> {
+    let record = Tally::Whole(Record::Usage(events));
+    Entry { position: Position { segment: 1, offset }, record }
 }
 
 #[test]
@@ -272,7 +276,8 @@ fn used_keys(store: &EmbeddedStore) -> Vec<UsedKey> {
     Checkpoint::decode(written.as_slice()).unwrap().used_keys
 }
 
-fn take_in(store: &mut EmbeddedStore, mut reader: Reader) {
+fn take_in(store: &mut EmbeddedStore, reader: Reader) {
+    let mut reader = reader.adding_up();
     loop {
         let entries = reader.read(FEW).unwrap();
         if entries.is_empty() {
@@ -315,6 +320,29 @@ fn restart(disk: &FaultyDisk, number: u128) -> Result<(Journal, EmbeddedStore), 
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #[test]
+    fn what_is_read_plainly_comes_to_what_it_comes_to_in_full(
+        usages in prop::collection::vec(mostly_plain_usage(), 0..8),
+    ) {
+        let (mut plainly, mut in_full) = (open(&disk()), open(&disk()));
+        let mut decoder = TallyDecoder::default();
+        for (offset, events) in (1..).zip(usages) {
+            let mut body = vec![];
+            let kind = encode((&Record::Usage(events.clone())).into(), &mut body);
+            let record = decoder.decode(kind, &body).unwrap().unwrap();
+            let position = Position { segment: 1, offset };
+            let absorbed = plainly.absorb(run(1), &[Entry { position, record }], at(7));
+            prop_assert_eq!(absorbed, in_full.absorb(run(1), &[entry(offset, events)], at(7)));
+        }
+        let totals = |store: &EmbeddedStore| {
+            let totals = store.totals().map(|(key, total)| (key.to_key().unwrap(), total));
+            totals.collect::<BTreeMap<_, _>>()
+        };
+        prop_assert_eq!(totals(&plainly), totals(&in_full));
+    }
 }
 
 proptest! {

@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{
-    distinct::DistinctCount, meter::Aggregation, period::Period, usage::UsageEvent,
+use crate::{
+    domain::{distinct::DistinctCount, meter::Aggregation, period::Period, usage::UsageEvent},
+    journal::tally::Units,
 };
 
 const DAY_HOURS: i64 = 24;
@@ -30,9 +31,32 @@ pub struct Total {
     pub changed_at_second: i64,
 }
 
+/// What a total needs of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Addend<'e> {
+    aggregation: Aggregation,
+    amount: i64,
+    time: Timestamp,
+    distinct_value: Option<&'e str>,
+}
+
+impl<'e> Addend<'e> {
+    /// Of an event that was read whole.
+    pub fn of_event(event: &'e UsageEvent) -> Self {
+        let UsageEvent { aggregation, amount, time, .. } = *event;
+        Self { aggregation, amount, time, distinct_value: event.distinct_value.as_deref() }
+    }
+
+    /// Of one that has nothing but units.
+    pub fn of_units(units: &Units) -> Self {
+        let Units { ref counter, amount, time } = *units;
+        Self { aggregation: counter.aggregation, amount, time, distinct_value: None }
+    }
+}
+
 impl Total {
     /// A total of `event` alone.
-    pub fn of(event: &UsageEvent, now: Timestamp) -> Self {
+    pub fn of(event: Addend<'_>, now: Timestamp) -> Self {
         let mut total = Self {
             aggregation: event.aggregation,
             events: 0,
@@ -49,13 +73,13 @@ impl Total {
     }
 
     /// Adds an event.
-    pub fn add(&mut self, event: &UsageEvent, now: Timestamp) {
+    pub fn add(&mut self, event: Addend<'_>, now: Timestamp) {
         self.aggregation = event.aggregation;
         self.events += 1;
         self.amount_sum = self.amount_sum.saturating_add(event.amount);
         self.amount_max = self.amount_max.max(event.amount);
         self.see_last(event.time, event.amount);
-        if let Some(value) = &event.distinct_value {
+        if let Some(value) = event.distinct_value {
             self.distinct.get_or_insert_default().insert(value);
         }
         self.changed_at_second = self.changed_at_second.max(now.as_second());

@@ -3,11 +3,10 @@
 use ahash::AHashMap;
 use jiff::Timestamp;
 
-use super::total::Total;
+use super::total::{Addend, Total};
 use crate::domain::{
     cell_key::{CellKey, KeyParts},
     packed_map::PackedMap,
-    usage::UsageEvent,
 };
 
 /// Totals by their keys.
@@ -24,7 +23,7 @@ impl Totals {
     pub fn add<'e>(
         &mut self,
         key: &CellKey,
-        events: impl IntoIterator<Item = &'e UsageEvent>,
+        events: impl IntoIterator<Item = Addend<'e>>,
         now: Timestamp,
     ) {
         let mut events = events.into_iter();

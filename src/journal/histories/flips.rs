@@ -20,6 +20,7 @@ use crate::journal::{
     record::Record,
     samples::{event, run},
     segment::segment_path,
+    tally::Tally,
 };
 
 const RECORDS: i64 = 12;
@@ -130,7 +131,7 @@ fn a_flipped_bit_in_a_checkpoint_is_told() {
     let open =
         |disk: FaultyDisk| EmbeddedStore::open(&EmbeddedConfig::default(), Path::new("data"), disk);
     let mut store = open(disk.clone()).unwrap();
-    let record = Record::Usage(vec![event("acme", Some("k"), 9)]);
+    let record = Tally::Whole(Record::Usage(vec![event("acme", Some("k"), 9)]));
     let position = Position { segment: 1, offset: 100 };
     let _ = store.absorb(run(1), &[Entry { position, record }], Timestamp::UNIX_EPOCH);
     store.checkpoint(Timestamp::UNIX_EPOCH).unwrap();
