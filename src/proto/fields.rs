@@ -7,21 +7,27 @@ use std::io::Write;
 
 use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
-use super::wire::{put_key, put_varint};
+use super::wire::{put_key, put_key_and, put_varint};
 
 /// Appends a message's fields to a buffer.
 pub struct Fields<'b>(pub &'b mut Vec<u8>);
 
 impl Fields<'_> {
     /// A `uint32` or `uint64`, or an enum's value.
+    #[inline]
     pub fn uint(&mut self, tag: u32, value: u64) {
-        if value != 0 {
-            put_key(tag, WireType::Varint, self.0);
-            put_varint(value, self.0);
+        match value {
+            0 => {}
+            1..0x80 => put_key_and(value as u8, tag, WireType::Varint, self.0),
+            _ => {
+                put_key(tag, WireType::Varint, self.0);
+                put_varint(value, self.0);
+            }
         }
     }
 
     /// An `int32` or `int64`.
+    #[inline]
     pub fn int(&mut self, tag: u32, value: i64) {
         self.uint(tag, value.cast_unsigned());
     }
@@ -47,34 +53,45 @@ impl Fields<'_> {
 
     /// `bytes`.
     pub fn bytes(&mut self, tag: u32, bytes: &[u8]) {
-        put_key(tag, WireType::LengthDelimited, self.0);
-        put_varint(bytes.len() as u64, self.0);
+        match bytes.len() {
+            length @ 0..0x80 => {
+                put_key_and(length as u8, tag, WireType::LengthDelimited, self.0);
+            }
+            length => {
+                put_key(tag, WireType::LengthDelimited, self.0);
+                put_varint(length as u64, self.0);
+            }
+        }
         self.0.extend_from_slice(bytes);
     }
 
     /// A message.
+    #[inline]
     pub fn message(&mut self, tag: u32, write: impl FnOnce(&mut Fields<'_>)) {
         self.delimited(tag, |buffer| write(&mut Fields(buffer)));
     }
 
     /// What is preceded by its length. There is room for a length of one byte, as most are; what
     /// turns out to be longer is moved.
+    #[inline]
     fn delimited(&mut self, tag: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        put_key(tag, WireType::LengthDelimited, self.0);
-        let place = self.0.len();
-        self.0.push(0);
+        put_key_and(0, tag, WireType::LengthDelimited, self.0);
         let start = self.0.len();
         write(self.0);
-        let end = self.0.len();
-        let length = (end - start) as u64;
-        let more = encoded_len_varint(length) - 1;
-        if more == 0 {
-            self.0[place] = length as u8;
-            return;
+        match self.0.len() - start {
+            length @ 0..0x80 => self.0[start - 1] = length as u8,
+            length => self.make_room(start, length),
         }
+    }
+
+    /// Puts the length of what begins at `start` before it, where there is room for one byte.
+    #[cold]
+    fn make_room(&mut self, start: usize, length: usize) {
+        let end = self.0.len();
+        let more = encoded_len_varint(length as u64) - 1;
         self.0.resize(end + more, 0);
         self.0.copy_within(start..end, start + more);
-        encode_varint(length, &mut &mut self.0[place..=place + more]);
+        encode_varint(length as u64, &mut &mut self.0[start - 1..start + more]);
     }
 }
 

@@ -84,15 +84,48 @@ impl<'m> Fields<'m> {
     }
 }
 
+/// Bytes of a number at most.
+const VARINT_BYTES_MAX: usize = 10;
+
 /// Appends a number.
 #[inline]
-pub fn put_varint(mut value: u64, to: &mut Vec<u8>) {
-    while value >= 0x80 {
-        // The lowest seven bits, and that more follow.
-        to.push(value as u8 | 0x80);
-        value >>= 7;
+pub fn put_varint(value: u64, to: &mut Vec<u8>) {
+    match value {
+        0..0x80 => to.push(value as u8),
+        _ => put_long_varint(value, to),
     }
-    to.push(value as u8);
+}
+
+/// As many bytes as there may be are appended and cut to those that there are: so it is looked once
+/// whether there is room.
+fn put_long_varint(mut value: u64, to: &mut Vec<u8>) {
+    let mut bytes = [0; VARINT_BYTES_MAX];
+    let mut length = to.len();
+    for byte in &mut bytes {
+        length += 1;
+        // The lowest seven bits, and whether more follow.
+        *byte = value as u8 & 0x7f;
+        value >>= 7;
+        if value == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    to.extend_from_slice(&bytes);
+    to.truncate(length);
+}
+
+/// Appends what comes before a field's value, and the first byte after it.
+#[inline]
+pub fn put_key_and(byte: u8, tag: u32, kind: WireType, to: &mut Vec<u8>) {
+    match tag {
+        // Keys of one byte: both in one piece.
+        0..16 => to.extend_from_slice(&[(tag << 3) as u8 | kind as u8, byte]),
+        _ => {
+            put_key(tag, kind, to);
+            to.push(byte);
+        }
+    }
 }
 
 /// Appends what comes before a field's value.
