@@ -6,6 +6,7 @@
 // L0: types and rules, no IO, no async.
 pub mod clock;
 pub mod domain;
+pub mod lanes;
 pub mod proto;
 
 // L1: pure machines, the journal on disk, and how tasks live and end.

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         catalog::features::FeatureValue,
         features::{access::FeatureAccess, offered::OfferedFeature},
+        ids::FeatureName,
         quota::QuotaAnswer,
         rate::{RateAnswer, RateStanding},
     },
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Puts the fields of a `CheckQuotaResponse`.
-pub fn put_quota(answer: QuotaAnswer, to: &mut Fields<'_>) {
+pub fn put_quota(answer: &QuotaAnswer, to: &mut Fields<'_>) {
     const ALLOWED: u32 = 1;
     const REASON: u32 = 2;
     const DECIDED_BY: u32 = 3;
@@ -41,7 +42,7 @@ pub fn put_quota(answer: QuotaAnswer, to: &mut Fields<'_>) {
     if answer.reservation.is_some() || !answer.remedies.is_empty() {
         let rest = v1::CheckQuotaResponse {
             reservation: answer.reservation.map(quota::reservation),
-            remedies: remedies(answer.remedies),
+            remedies: remedies(answer.remedies.clone()),
             ..Default::default()
         };
         rest.encode_raw(to.0);
@@ -85,12 +86,12 @@ pub fn put_rate(answer: &RateAnswer, to: &mut Fields<'_>) {
 }
 
 /// Puts the fields of a `FeatureAccess`.
-pub fn put_feature(offered: OfferedFeature, to: &mut Fields<'_>) {
+pub fn put_feature(offered: &OfferedFeature<&FeatureName>, to: &mut Fields<'_>) {
     const FEATURE: u32 = 1;
     const ENABLED: u32 = 2;
     const REASON: u32 = 3;
     const TYPE: u32 = 9;
-    match &offered {
+    match offered {
         // Most features say no more than this.
         OfferedFeature {
             access:
@@ -109,7 +110,7 @@ pub fn put_feature(offered: OfferedFeature, to: &mut Fields<'_>) {
             to.int(REASON, i32::from(feature::reason(access.reason)).into());
             to.int(TYPE, i32::from(feature::kind(access.kind)).into());
         }
-        _ => feature::feature_access(offered).encode_raw(to.0),
+        _ => feature::feature_access(offered.clone().owned()).encode_raw(to.0),
     }
 }
 
@@ -246,6 +247,22 @@ mod tests {
             })
     }
 
+    /// The same, by a name that lies elsewhere.
+    fn borrowed(offered: &OfferedFeature) -> OfferedFeature<&FeatureName> {
+        let OfferedFeature { access, available_in_plan } = offered.clone();
+        let FeatureAccess { kind, value, reason, override_expires_at, .. } = access;
+        let access = FeatureAccess {
+            feature: &offered.access.feature,
+            kind,
+            value,
+            reason,
+            override_expires_at,
+            sunset_at: access.sunset_at,
+            sunset_notice: access.sunset_notice,
+        };
+        OfferedFeature { access, available_in_plan }
+    }
+
     fn standings() -> impl Strategy<Value = RateStanding> {
         (any::<u32>(), 0..3_u32, any::<u32>(), any::<Duration>(), any::<Duration>()).prop_map(
             |(limit, burst, remaining, period, reset_after)| RateStanding {
@@ -262,14 +279,14 @@ mod tests {
         #[test]
         fn what_is_put_of_a_quota_is_its_message(answer in quotas()) {
             let mut put = vec![];
-            put_quota(answer.clone(), &mut Fields(&mut put));
+            put_quota(&answer, &mut Fields(&mut put));
             prop_assert_eq!(put, quota_response(answer).encode_to_vec());
         }
 
         #[test]
         fn what_is_put_of_a_feature_is_its_message(offered in features()) {
             let mut put = vec![];
-            put_feature(offered.clone(), &mut Fields(&mut put));
+            put_feature(&borrowed(&offered), &mut Fields(&mut put));
             prop_assert_eq!(put, feature::feature_access(offered).encode_to_vec());
         }
 

@@ -1,7 +1,5 @@
 //! Checks that are decided at once, from the bytes of their messages.
 
-use std::sync::Arc;
-
 use http::Extensions;
 use prost::Message;
 use tonic::Status;
@@ -16,6 +14,7 @@ use crate::{
         glance::{Glance, Glances},
         operation_at_once::{Operated, PlainOperation},
     },
+    lanes::Shares,
     proto::{
         borrowed::{PlainCheck, PlainQuota},
         fields::Fields,
@@ -71,7 +70,7 @@ pub type MayConsume = Result<Consumed, EngineError>;
 pub type MayOperate = Result<Operated<Vec<u8>>, EngineError>;
 
 /// Decides a CONSUME with `engine`.
-pub fn consume_with(engine: &Arc<Engine>, plain: &PlainQuota<'_>) -> Option<MayConsume> {
+pub fn consume_with(engine: &Shares<Engine>, plain: &PlainQuota<'_>) -> Option<MayConsume> {
     let PlainQuota { tenant, meter, amount, mode, idempotency_key, durability } = *plain;
     if mode != Mode::Consume {
         return None;
@@ -82,7 +81,7 @@ pub fn consume_with(engine: &Arc<Engine>, plain: &PlainQuota<'_>) -> Option<MayC
 
 /// Decides an operation with `engine`, and appends its answer's message to `answer`.
 pub fn operate_with(
-    engine: &Arc<Engine>,
+    engine: &Shares<Engine>,
     plain: &PlainCheck<'_>,
     mut answer: Vec<u8>,
 ) -> Option<MayOperate> {

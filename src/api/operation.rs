@@ -100,28 +100,27 @@ pub fn encoded_response(mut answer: OperationAnswer) -> Vec<u8> {
     let (rates, quotas) = (take(&mut answer.rates), take(&mut answer.quotas));
     let mut encoded = Vec::with_capacity(ANSWER_BYTES);
     without_maps(answer).encode_raw(&mut encoded);
-    put_maps(rates, quotas, &mut Fields(&mut encoded));
+    put_maps(&rates, &quotas, &mut Fields(&mut encoded));
     encoded
 }
 
 /// Puts the same of an operation that was allowed from memory.
-pub fn put_allowed(allowed: AllowedOperation<'_>, to: &mut Fields<'_>) {
+pub fn put_allowed(allowed: &AllowedOperation<'_>, to: &mut Fields<'_>) {
     const ALLOWED: u32 = 1;
     const FEATURES: u32 = 3;
     const DECIDED_BY: u32 = 8;
-    let AllowedOperation { features, rates, quotas } = allowed;
     to.uint(ALLOWED, true.into());
-    for feature in features {
+    for feature in allowed.features {
         to.message(FEATURES, |to| put_feature(feature, to));
     }
-    put_maps(rates, quotas, to);
+    put_maps(allowed.rates, allowed.quotas, to);
     to.int(DECIDED_BY, i32::from(v1::DecidedBy::Memory).into());
 }
 
 /// Puts what the rates and the quotas of an answer say.
-fn put_maps<M: Borrow<MeterName>>(
-    rates: impl IntoIterator<Item = (RateName, RateAnswer)>,
-    quotas: impl IntoIterator<Item = (M, QuotaAnswer)>,
+fn put_maps<R: Borrow<RateName>, M: Borrow<MeterName>>(
+    rates: &[(R, RateAnswer)],
+    quotas: &[(M, QuotaAnswer)],
     fields: &mut Fields<'_>,
 ) {
     const RATE_LIMITS: u32 = 4;
@@ -130,8 +129,8 @@ fn put_maps<M: Borrow<MeterName>>(
     const ANSWER: u32 = 2;
     for (name, rate) in rates {
         fields.message(RATE_LIMITS, |entry| {
-            entry.text(NAME, name.as_str());
-            entry.message(ANSWER, |fields| put_rate(&rate, fields));
+            entry.text(NAME, name.borrow().as_str());
+            entry.message(ANSWER, |fields| put_rate(rate, fields));
         });
     }
     for (meter, quota) in quotas {
@@ -227,7 +226,7 @@ mod tests {
     fn what_is_put_of_an_operation_allowed_from_memory_is_its_message() {
         let (tokens, queries) = (MeterName::new("tokens").unwrap(), MeterName::new("q").unwrap());
         let from_memory = |used| QuotaAnswer { decided_by: DecidedBy::Memory, ..quota(used) };
-        let rate = || RateAnswer {
+        let rate = RateAnswer {
             allowed: true,
             reason: RateReason::WithinLimit,
             decided_by: DecidedBy::Memory,
@@ -236,7 +235,7 @@ mod tests {
         };
         let feature = |name| OfferedFeature {
             access: FeatureAccess {
-                feature: FeatureName::new(name).unwrap(),
+                feature: name,
                 kind: FeatureType::Boolean,
                 value: Some(FeatureValue::Boolean(true)),
                 reason: FeatureReason::InPlan,
@@ -246,15 +245,17 @@ mod tests {
             },
             available_in_plan: None,
         };
-        let allowed = || AllowedOperation {
-            features: vec![feature("chat"), feature("search")],
-            rates: vec![(RateName::new("api").unwrap(), rate())],
-            quotas: [(&queries, from_memory(1)), (&tokens, from_memory(20))].into_iter().collect(),
+        let names = ["chat", "search"].map(|name| FeatureName::new(name).unwrap());
+        let api = RateName::new("api").unwrap();
+        let allowed = AllowedOperation {
+            features: &[feature(&names[0]), feature(&names[1])],
+            rates: &[(&api, rate)],
+            quotas: &[(&queries, from_memory(1)), (&tokens, from_memory(20))],
         };
         let mut put = vec![];
-        put_allowed(allowed(), &mut Fields(&mut put));
+        put_allowed(&allowed, &mut Fields(&mut put));
         let read = v1::CheckResponse::decode(put.as_slice());
-        assert_eq!(read, Ok(operation_response(allowed().answer())));
+        assert_eq!(read, Ok(operation_response(allowed.answer())));
     }
 
     #[test]

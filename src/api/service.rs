@@ -28,6 +28,7 @@ use super::{
 use crate::{
     domain::{invalid::Problems, operation::OperationAnswer},
     enforcement::{engine::Engine, error::EngineError},
+    lanes::Shares,
     proto::borrowed::{PlainCheck, PlainQuota},
     proto::v1::{
         AnyCheck, AnyCheckResult, CheckBatchRequest, CheckBatchResponse, CheckFeatureRequest,
@@ -45,7 +46,7 @@ use crate::{
 /// The engine behind the faces.
 #[derive(Clone)]
 pub struct EngineService {
-    engine: Arc<Engine>,
+    engine: Arc<Shares<Engine>>,
     /// Ends streams, which otherwise last as long as their callers like.
     shutdown: CancellationToken,
 }
@@ -53,7 +54,7 @@ pub struct EngineService {
 impl EngineService {
     /// Serves `engine`; streams end at `shutdown`.
     pub fn new(engine: Arc<Engine>, shutdown: CancellationToken) -> Self {
-        Self { engine, shutdown }
+        Self { engine: Arc::new(Shares::new(engine)), shutdown }
     }
 
     async fn answer_operation(

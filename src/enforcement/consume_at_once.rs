@@ -3,7 +3,7 @@
 //! Like [`super::glance`], and for the same checks. What the journal has to keep is waited for
 //! afterwards; anything else is for [`Engine::check_quota`], which answers the same where both can.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     engine::{Engine, effective_durability},
@@ -20,6 +20,7 @@ use crate::{
         usage::Durability,
     },
     journal::{Pending, position::RecordPlace, record::RecordRef},
+    lanes::{Share, Shares},
 };
 
 /// A CONSUME for the whole tenant, by names that need not be any.
@@ -47,7 +48,7 @@ pub enum Consumed {
 pub struct OwedAnswer {
     began: Duration,
     answer: QuotaAnswer,
-    owed: Owed<Arc<Engine>>,
+    owed: Owed<Share<Engine>>,
 }
 
 impl OwedAnswer {
@@ -68,11 +69,11 @@ struct Both<'t> {
     claim: Option<Claim<RecordPlace>>,
 }
 
-impl Engine {
+impl Shares<Engine> {
     /// Decides a CONSUME, if nobody has to be waited for to allow it. `None`: nothing was taken, and
     /// nothing is said about it.
     pub fn consume_at_once(
-        self: &Arc<Self>,
+        &self,
         plain: PlainConsume<'_>,
     ) -> Option<Result<Consumed, EngineError>> {
         let began = self.leasing.now();
@@ -93,6 +94,31 @@ impl Engine {
         Some(handed_over.map(|pending| self.count_at_once(part, both, pending, began)))
     }
 
+    /// Counts what the journal now has.
+    fn count_at_once(
+        &self,
+        part: PlainPart<'_>,
+        both: Both<'_>,
+        pending: Pending,
+        began: Duration,
+    ) -> Consumed {
+        let Both { taken, claim } = both;
+        let answer = taken.spend(pending.position(), began);
+        let mut settling = Settling::new(claim);
+        let remembered = || Some(Remembered::Quota(answer.clone()));
+        settling.answered(remembered, Some(pending.place()));
+        if pending.is_resolved() {
+            settling.kept(pending.place());
+            self.count_consumed(&answer, self.leasing.now().saturating_sub(began));
+            return Consumed::Answered(answer);
+        }
+        settling.counted([part.counted()]);
+        let owed = Owed::new(self.share(), pending, settling, 1);
+        Consumed::Owed(OwedAnswer { began, answer, owed })
+    }
+}
+
+impl Engine {
     /// Claims the key, if there is one, and takes what has to be in hand. `None`: neither.
     fn take_at_once<'t>(&'t self, part: PlainPart<'t>, idempotency_key: &str) -> Option<Both<'t>> {
         if !part.is_in_hand() {
@@ -131,29 +157,6 @@ impl Engine {
             Ok(Begun::Fresh(claim)) => Some(claim),
             Ok(Begun::Repeat(_) | Begun::Conflict(_)) | Err(_) => None,
         }
-    }
-
-    /// Counts what the journal now has.
-    fn count_at_once(
-        self: &Arc<Self>,
-        part: PlainPart<'_>,
-        both: Both<'_>,
-        pending: Pending,
-        began: Duration,
-    ) -> Consumed {
-        let Both { taken, claim } = both;
-        let answer = taken.spend(pending.position(), began);
-        let mut settling = Settling::new(claim);
-        let remembered = || Some(Remembered::Quota(answer.clone()));
-        settling.answered(remembered, Some(pending.place()));
-        if pending.is_resolved() {
-            settling.kept(pending.place());
-            self.count_consumed(&answer, self.leasing.now().saturating_sub(began));
-            return Consumed::Answered(answer);
-        }
-        settling.counted([part.counted()]);
-        let owed = Owed::new(self.clone(), pending, settling, 1);
-        Consumed::Owed(OwedAnswer { began, answer, owed })
     }
 
     fn count_consumed(&self, answer: &QuotaAnswer, took: Duration) {

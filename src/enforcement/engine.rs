@@ -29,6 +29,7 @@ use crate::{
         window::{Window, WindowLabel},
     },
     journal::{Journal, error::AppendError, position::RecordPlace},
+    lanes::Lanes,
     leases::holds::Holds,
 };
 
@@ -51,7 +52,7 @@ pub struct Engine {
     /// Bounds how many streams watch usage at a time.
     pub(super) watchers: Arc<Semaphore>,
     /// Where the latest acknowledged event is in the journal, or a later place.
-    pub(super) handed_over: AtomicU64,
+    pub(super) handed_over: Lanes<AtomicU64>,
     /// Where the ledger's mark of this run stands.
     pub(super) flushed_to: AtomicU64,
     is_closed: AtomicBool,
@@ -80,7 +81,7 @@ impl Engine {
             watchers: Arc::new(Semaphore::new(config.watchers_max)),
             alerts: Arc::new(Alerts::new(directory.ledger().is_some())),
             metrics: EngineMetrics::register(),
-            handed_over: AtomicU64::new(0),
+            handed_over: Lanes::default(),
             flushed_to: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             config,
@@ -115,7 +116,8 @@ impl Engine {
     /// Where the latest event is in the journal that is, or may yet be, acknowledged; or a later
     /// place. What the journal has refused is not there.
     pub(super) fn handed_over(&self) -> u64 {
-        self.handed_over.load(Ordering::Acquire).min(self.journal.tail().into())
+        let places = self.handed_over.all().map(|place| place.load(Ordering::Acquire));
+        places.max().unwrap_or(0).min(self.journal.tail().into())
     }
 
     /// Refuses when the intake is closed, or this run has been closed by someone else.

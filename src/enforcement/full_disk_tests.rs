@@ -48,6 +48,7 @@ use crate::{
         record::Record,
         samples,
     },
+    lanes::Shares,
     leases::{
         holder::{HolderSeed, LeaseTimes},
         message::Epoch,
@@ -85,6 +86,11 @@ struct World {
 }
 
 impl World {
+    /// The engine as the faces hold it.
+    fn shares(&self) -> Shares<Engine> {
+        Shares::new(self.engine.clone())
+    }
+
     fn new() -> Self {
         let (disk, run) = (FaultyDisk::new(1), RunId(Uuid::from_u128(1)));
         let data_dir = Path::new("/data");
@@ -377,7 +383,7 @@ async fn an_operation_that_was_decided_at_once_and_refused_leaves_nothing() {
             idempotency_key: "once",
             durability: Some(Durability::Sync),
         };
-        let decided = world.engine.operate_at_once(plain, |allowed| allowed.answer());
+        let decided = world.shares().operate_at_once(plain, |allowed| allowed.answer());
         let Some(Ok(Operated::Owed(owed))) = decided else { panic!("it is not decided at once") };
         // What was used before is of the world's beginning.
         assert_eq!((world.used("calls").await, world.used("free").await), (7, 14));
@@ -407,7 +413,7 @@ async fn an_operation_that_cannot_be_decided_at_once_takes_nothing() {
         idempotency_key,
         durability: None,
     };
-    let at_once = |plain| world.engine.operate_at_once(plain, |allowed| allowed.answer());
+    let at_once = |plain| world.shares().operate_at_once(plain, |allowed| allowed.answer());
     assert!(at_once(ask(&[], "")).is_none(), "nothing of the limit is in hand");
     in_time(world.engine.check_operation(&operation("before"))).await.unwrap();
     world.have_in_hand().await;

@@ -16,10 +16,10 @@ use super::{
     engine::{Engine, effective_durability},
     error::EngineError,
     operation::{PERMITS, definition},
-    operation_parts::{Part, parts},
+    operation_parts::{Part, for_each_part},
     owed::Owed,
     plain_part::{PlainPart, PlainTaken},
-    rates::{RateAdmission, RatesAsked},
+    rates::{RatesAsked, RatesInHand},
     repeats::{Claim, ContentRef, Remembered},
     settling::Settling,
 };
@@ -33,7 +33,7 @@ use crate::{
             compiled::Attributes,
             offered::{OfferedFeature, TenantFeatures},
         },
-        ids::MeterName,
+        ids::{FeatureName, MeterName},
         operation::OperationAnswer,
         quota::QuotaAnswer,
         rate::{RateAnswer, RateMode},
@@ -44,13 +44,14 @@ use crate::{
         position::RecordPlace,
         record::{PlainEvent, RecordRef},
     },
+    lanes::{Share, Shares},
 };
 
-/// Meters of an operation that is decided so, at most.
-const METERS_MAX: usize = 8;
+/// Meters, and features, of an operation that is decided so, at most.
+const OF_EACH_MAX: usize = 8;
 
-/// Of each of an operation's meters. It lies on the stack, and is not to be moved.
-type OfEach<T> = ArrayVec<T, METERS_MAX>;
+/// Of each of an operation's meters, or features. It lies on the stack, and is not to be moved.
+type OfEach<T> = ArrayVec<T, OF_EACH_MAX>;
 
 /// A CONSUME of an operation for the whole tenant, by names that need not be any.
 #[derive(Clone, Copy, Debug)]
@@ -65,21 +66,24 @@ pub struct PlainOperation<'m> {
     pub durability: Option<Durability>,
 }
 
-/// What the parts of an operation said that was allowed from memory.
+/// What the parts of an operation said that was allowed from memory. The names are the catalog's:
+/// all cores would count their holders in one place.
 #[derive(Debug)]
 pub struct AllowedOperation<'t> {
-    pub features: Vec<OfferedFeature>,
-    pub rates: Vec<(RateName, RateAnswer)>,
-    pub quotas: Vec<(&'t MeterName, QuotaAnswer)>,
+    pub features: &'t [OfferedFeature<&'t FeatureName>],
+    pub rates: &'t [(&'t RateName, RateAnswer)],
+    pub quotas: &'t [(&'t MeterName, QuotaAnswer)],
 }
 
 impl AllowedOperation<'_> {
     /// The same, to be kept.
     pub fn answer(&self) -> OperationAnswer {
+        let feature = |feature: &OfferedFeature<&FeatureName>| feature.clone().owned();
+        let rate = |(name, rate): &(&RateName, RateAnswer)| ((*name).clone(), rate.clone());
         let quota = |(meter, quota): &(&MeterName, QuotaAnswer)| ((*meter).clone(), quota.clone());
         OperationAnswer {
-            features: self.features.clone(),
-            rates: self.rates.clone(),
+            features: self.features.iter().map(feature).collect(),
+            rates: self.rates.iter().map(rate).collect(),
             quotas: self.quotas.iter().map(quota).collect(),
             ..OperationAnswer::empty()
         }
@@ -97,7 +101,7 @@ pub enum Operated<A> {
 /// An answer that tells of a record which is not as durable yet as was asked.
 pub struct OwedOperation<A> {
     answer: A,
-    owed: Owed<Arc<Engine>>,
+    owed: Owed<Share<Engine>>,
 }
 
 impl<A> OwedOperation<A> {
@@ -132,22 +136,32 @@ struct OfMeter<'t> {
 }
 
 /// All that was taken: let go, given back and free again unless it is counted.
+#[derive(Default)]
 struct All<'t> {
-    features: Vec<OfferedFeature>,
-    rates: RateAdmission,
-    taken: Vec<PlainTaken<'t>>,
+    features: OfEach<OfferedFeature<&'t FeatureName>>,
+    rates: RatesInHand<'t>,
+    taken: OfEach<PlainTaken<'t>>,
     /// Of the key, if there is one.
     claim: Option<Claim<RecordPlace>>,
 }
 
-impl Engine {
+/// What is asked of each meter. `None`: something is wrong about it, or they are too many.
+fn asked<'d>(definition: &'d OperationDef, amounts: &[(&str, i64)]) -> Option<OfEach<Part<'d>>> {
+    let mut asked = OfEach::new();
+    let mut are_too_many = false;
+    let take = |part| are_too_many |= asked.try_push(part).is_err();
+    for_each_part(definition, amounts.iter().copied(), take).ok()?;
+    (!are_too_many).then_some(asked)
+}
+
+impl Shares<Engine> {
     /// Decides a CONSUME of an operation, if nobody has to be waited for to allow it. `None`:
     /// nothing was taken, and nothing is said about it. `answer` makes of what the parts said what
     /// is to be sent.
     pub fn operate_at_once<A>(
-        self: &Arc<Self>,
+        &self,
         plain: PlainOperation<'_>,
-        answer: impl FnOnce(AllowedOperation<'_>) -> A,
+        answer: impl FnOnce(&AllowedOperation<'_>) -> A,
     ) -> Option<Result<Operated<A>, EngineError>> {
         let began = self.leasing.now();
         self.check_open().ok()?;
@@ -155,7 +169,7 @@ impl Engine {
         let terms = &**state.look_at_terms();
         let catalog = &*terms.look_at_catalog();
         let definition = definition(terms, catalog, plain.operation)?;
-        let asked = &*parts(definition, plain.amounts.iter().copied()).ok()?;
+        let asked = &asked(definition, plain.amounts)?;
         let now = self.clock.now();
         let operation = Operation { plain, definition, state, terms, catalog, asked, now };
         let (mut of_meters, mut parts) = (OfEach::new(), OfEach::new());
@@ -166,39 +180,76 @@ impl Engine {
         let is_bounded = parts.iter().any(PlainPart::is_bounded);
         let durability =
             effective_durability(plain.durability, self.config.durability, is_bounded).ok()?;
-        let all = self.take_all(&operation, &parts)?;
+        let mut all = All::default();
+        self.take_all(&operation, &parts, &mut all)?;
         let operation = Some(&definition.name);
         let mut events = OfEach::new();
         for part in &parts {
             events.push(PlainEvent { operation, ..part.event(now, plain.idempotency_key) });
         }
         let handed_over = self.hand_over(RecordRef::Plain(&events), durability);
-        Some(handed_over.map(|pending| self.count_all(&parts, all, pending, began, answer)))
+        Some(handed_over.map(|pending| self.count_all(&parts, &mut all, pending, began, answer)))
     }
 
-    /// Takes all that the operation needs. `None`: nothing.
+    /// Counts what the journal now has.
+    fn count_all<A>(
+        &self,
+        parts: &[PlainPart<'_>],
+        all: &mut All<'_>,
+        pending: Pending,
+        began: Duration,
+        answer: impl FnOnce(&AllowedOperation<'_>) -> A,
+    ) -> Operated<A> {
+        // The counters' own names: all cores would count the holders of the plan's in one place.
+        let names = parts.iter().map(|part| &part.counter.key.meter);
+        let mut quotas = OfEach::new();
+        for (meter, taken) in names.zip(all.taken.drain(..)) {
+            quotas.push((meter, taken.spend(pending.position(), began)));
+        }
+        let mut settling = Settling::new(all.claim.take());
+        let All { features, rates, .. } = &*all;
+        let allowed = AllowedOperation { features, rates: &rates.answers, quotas: &quotas };
+        let remembered = || Some(Remembered::Operation(Arc::new(allowed.answer())));
+        settling.answered(remembered, Some(pending.place()));
+        let answer = answer(&allowed);
+        all.rates.keep();
+        let count = parts.len() as u64;
+        if pending.is_resolved() {
+            settling.kept(pending.place());
+            self.metrics.events_recorded.increment(count);
+            return Operated::Answered(answer);
+        }
+        settling.counted(parts.iter().map(PlainPart::counted));
+        let owed = Owed::new(self.share(), pending, settling, count);
+        Operated::Owed(OwedOperation { answer, owed })
+    }
+}
+
+impl Engine {
+    /// Takes all that the operation needs, into `all`. `None`: nothing that `all` does not give back.
     fn take_all<'t>(
         &'t self,
-        operation: &Operation<'_>,
+        operation: &Operation<'t>,
         parts: &[PlainPart<'t>],
-    ) -> Option<All<'t>> {
+        all: &mut All<'t>,
+    ) -> Option<()> {
         // Looked at before anything is held: others may miss what is given back a moment later.
         if parts.is_empty() || !parts.iter().all(PlainPart::is_in_hand) {
             return None;
         }
-        let features = operation.features()?;
+        operation.find_features(&mut all.features)?;
         // Before the rates: a repeat takes nothing of them.
-        let claim = match operation.plain.idempotency_key.is_empty() {
-            true => None,
-            false => Some(self.claim_operation(operation)?),
-        };
+        if !operation.plain.idempotency_key.is_empty() {
+            all.claim = Some(self.claim_operation(operation)?);
+        }
         let Operation { definition, state, terms, .. } = operation;
         let asked = RatesAsked { subject: None, permits: PERMITS, mode: RateMode::Consume };
-        let rates = self.hold_rates_in_hand(state, terms, &definition.rates, asked)?;
-        let taken = parts.iter().map(|part| part.take(&self.leasing));
-        let taken = taken.collect::<Option<_>>()?;
-        self.count_rates(&rates);
-        Some(All { features, rates, taken, claim })
+        self.hold_rates_in_hand(state, terms, &definition.rates, asked, &mut all.rates)?;
+        for part in parts {
+            all.taken.push(part.take(&self.leasing)?);
+        }
+        self.count_rates(&all.rates);
+        Some(())
     }
 
     /// Claims the operation's key, if nobody has used it.
@@ -209,40 +260,6 @@ impl Engine {
         let content = ContentRef::Operation { operation: name, subject: None, amounts: &amounts };
         let tenant = &operation.terms.tenant.id;
         self.claim_unused(tenant, operation.plain.idempotency_key, content)
-    }
-
-    /// Counts what the journal now has.
-    fn count_all<A>(
-        self: &Arc<Self>,
-        parts: &[PlainPart<'_>],
-        all: All<'_>,
-        pending: Pending,
-        began: Duration,
-        answer: impl FnOnce(AllowedOperation<'_>) -> A,
-    ) -> Operated<A> {
-        let All { features, mut rates, taken, claim } = all;
-        let spent = taken.into_iter().map(|taken| taken.spend(pending.position(), began));
-        // The counters' own: all cores would count the holders of the plan's in one place.
-        let names = parts.iter().map(|part| &part.counter.key.meter);
-        let allowed = AllowedOperation {
-            features,
-            rates: rates.take_answers(),
-            quotas: names.zip(spent).collect(),
-        };
-        rates.keep();
-        let mut settling = Settling::new(claim);
-        let remembered = || Some(Remembered::Operation(Arc::new(allowed.answer())));
-        settling.answered(remembered, Some(pending.place()));
-        let answer = answer(allowed);
-        let count = parts.len() as u64;
-        if pending.is_resolved() {
-            settling.kept(pending.place());
-            self.metrics.events_recorded.increment(count);
-            return Operated::Answered(answer);
-        }
-        settling.counted(parts.iter().map(PlainPart::counted));
-        let owed = Owed::new(self.clone(), pending, settling, count);
-        Operated::Owed(OwedOperation { answer, owed })
     }
 }
 
@@ -259,17 +276,23 @@ impl<'t> Operation<'t> {
         Some(())
     }
 
-    /// What it needs of features. `None`: one of them will not do.
-    fn features(&self) -> Option<Vec<OfferedFeature>> {
-        let attributes = &Attributes::new();
+    /// Finds what it needs of features. `None`: one of them will not do, or is not the catalog's any
+    /// more; or they are too many.
+    fn find_features(&self, found: &mut OfEach<OfferedFeature<&'t FeatureName>>) -> Option<()> {
+        static NONE: Attributes = Attributes::new();
+
         let Self { terms, catalog, now, .. } = *self;
         let (tenant, plan) = (&*terms.tenant, &*terms.plan);
-        let features = TenantFeatures { tenant, plan, catalog, subject: None, attributes, now };
-        let offered = self.definition.features.iter().map(|needed| {
-            let feature = features.find(needed.feature.as_str())?;
-            needed.will_do(feature.access.value.as_ref()).then_some(feature)
-        });
-        offered.collect()
+        let features =
+            TenantFeatures { tenant, plan, catalog, subject: None, attributes: &NONE, now };
+        for needed in &self.definition.features {
+            let feature = features.of_catalog(needed.feature.as_str())?;
+            if !needed.will_do(feature.access.value.as_ref()) {
+                return None;
+            }
+            found.try_push(feature).ok()?;
+        }
+        Some(())
     }
 }
 

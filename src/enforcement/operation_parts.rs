@@ -21,6 +21,17 @@ pub fn parts<'d, 'a>(
     definition: &'d OperationDef,
     amounts: impl Iterator<Item = (&'a str, i64)> + Clone,
 ) -> Result<Vec<Part<'d>>, Problems> {
+    let mut parts = Vec::with_capacity(definition.meters.len());
+    for_each_part(definition, amounts, |part| parts.push(part))?;
+    Ok(parts)
+}
+
+/// As [`parts`], each of which goes to `take`.
+pub fn for_each_part<'d, 'a>(
+    definition: &'d OperationDef,
+    amounts: impl Iterator<Item = (&'a str, i64)> + Clone,
+    mut take: impl FnMut(Part<'d>),
+) -> Result<(), Problems> {
     let mut problems = Problems::default();
     for (meter, _) in amounts.clone() {
         if !definition.meters.iter().any(|taken| taken.meter.as_str() == meter) {
@@ -31,7 +42,6 @@ pub fn parts<'d, 'a>(
             ));
         }
     }
-    let mut parts = Vec::with_capacity(definition.meters.len());
     for (number, taken) in definition.meters.iter().enumerate() {
         if definition.meters.iter().take(number).any(|before| before.meter == taken.meter) {
             continue;
@@ -39,9 +49,9 @@ pub fn parts<'d, 'a>(
         let Some(amount) = problems.keep(amount(definition, amounts.clone(), &taken.meter)) else {
             continue;
         };
-        parts.push(Part { meter: &taken.meter, amount });
+        take(Part { meter: &taken.meter, amount });
     }
-    problems.into_result().map(|()| parts)
+    problems.into_result()
 }
 
 /// What the catalog fixes of a meter, and what the caller says where it leaves something open.

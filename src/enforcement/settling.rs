@@ -120,7 +120,7 @@ impl Engine {
         durability: Durability,
     ) -> Result<Pending, EngineError> {
         let pending = self.journal.enqueue(events, durability)?;
-        self.handed_over.fetch_max(pending.position().into(), Ordering::AcqRel);
+        self.handed_over.own().fetch_max(pending.position().into(), Ordering::AcqRel);
         Ok(pending)
     }
 

@@ -145,7 +145,7 @@ impl Answers {
         const RESULTS: u32 = 1;
         const QUOTA: u32 = 1;
         Fields(&mut self.bytes)
-            .message(RESULTS, |result| result.message(QUOTA, |quota| put_quota(answer, quota)));
+            .message(RESULTS, |result| result.message(QUOTA, |quota| put_quota(&answer, quota)));
         self.count += 1;
     }
 

@@ -194,7 +194,7 @@ fn with_message<M>(request: &mut Request<Bytes>, message: M) -> tonic::Request<M
 /// A quota's answer with its prefix.
 fn framed_quota(answer: QuotaAnswer) -> Bytes {
     let mut message = unframed(QUOTA_BYTES);
-    put_quota(answer, &mut Fields(&mut message));
+    put_quota(&answer, &mut Fields(&mut message));
     framed(message)
 }
 

@@ -155,7 +155,10 @@ impl Intake {
             self.begin_segment(&mut state, frame_bytes, synced)?;
         }
         let position = self.place(&mut state, bytes, level, done);
-        self.has_chunks.store(true, Ordering::SeqCst);
+        // Changed under the lock alone: what says so already need not be told to all cores again.
+        if !self.has_chunks.load(Ordering::Relaxed) {
+            self.has_chunks.store(true, Ordering::SeqCst);
+        }
         if state.records >= self.records_max / 2 || state.bytes >= self.bytes_max / 2 {
             self.is_half_full.store(true, Ordering::SeqCst);
         }

@@ -30,7 +30,10 @@ use super::{
     shared::{Health, Shared},
     writer::Writer,
 };
-use crate::domain::{ids::RunId, usage::Durability};
+use crate::{
+    domain::{ids::RunId, usage::Durability},
+    lanes::Shares,
+};
 
 /// Largest buffer that a thread keeps for its next record.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
@@ -47,7 +50,7 @@ pub struct Journal {
 
 struct Handle {
     shared: Arc<Shared>,
-    pen: Arc<Pen>,
+    pen: Shares<Pen>,
     /// Guards the thread's handle, taken by the first who closes.
     writer: Mutex<Option<JoinHandle<()>>>,
     lock: Arc<dyn Any + Send + Sync>,
@@ -96,6 +99,7 @@ impl Journal {
             .spawn(move || writer.run())
             .map_err(JournalError::io("start the writer of", &config.data_dir))?;
         let writer = Mutex::new(Some(writer));
+        let pen = Shares::new(pen);
         Ok(Self { handle: Arc::new(Handle { shared, pen, writer, lock, boot_id }) })
     }
 
@@ -132,7 +136,7 @@ impl Journal {
             (None, None)
         } else {
             let (done, outcome) = oneshot::channel();
-            (Some(done), Some(Waits { pen: self.handle.pen.clone(), outcome, has_yielded: false }))
+            (Some(done), Some(Waits { pen: self.handle.pen.share(), outcome, has_yielded: false }))
         };
         let pushed = shared.intake.push(&mut bytes, level, synced, done);
         if bytes.capacity() <= SCRATCH_BYTES_MAX {

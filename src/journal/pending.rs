@@ -3,7 +3,6 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -14,6 +13,7 @@ use super::{
     pen::Pen,
     position::{Position, RecordPlace},
 };
+use crate::lanes::Share;
 
 /// A record on its way: resolves once it has reached the level that was asked for.
 #[must_use = "an acknowledgement may only leave once this has resolved"]
@@ -24,7 +24,7 @@ pub struct Pending {
 
 /// What is waited for.
 pub(super) struct Waits {
-    pub pen: Arc<Pen>,
+    pub pen: Share<Pen>,
     pub outcome: oneshot::Receiver<Result<Position, AppendError>>,
     pub has_yielded: bool,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::HistogramFn;
 
-use super::lanes::Lanes;
+use crate::lanes::Lanes;
 
 /// Upper bounds of the buckets at most; beyond them a lane's counts would not be a fixed array.
 pub const BOUNDS_MAX: usize = 20;

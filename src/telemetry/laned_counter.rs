@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, CounterFn};
 
-use super::lanes::Lanes;
+use crate::lanes::Lanes;
 
 /// Counts in lanes, until that is told to the counter that is shown.
 pub struct LanedCounter {

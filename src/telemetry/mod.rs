@@ -3,7 +3,6 @@
 mod described;
 mod histogram;
 mod laned_counter;
-mod lanes;
 pub mod logging;
 pub mod metrics;
 mod recorder;

@@ -7,10 +7,10 @@ use crate::domain::{
     ids::FeatureName,
 };
 
-/// One feature as one tenant has it.
+/// One feature as one tenant has it; its name is the catalog's where it is borrowed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FeatureAccess {
-    pub feature: FeatureName,
+pub struct FeatureAccess<N = FeatureName> {
+    pub feature: N,
     pub kind: FeatureType,
     /// Absent: the tenant has no value of it.
     pub value: Option<FeatureValue>,
@@ -54,9 +54,27 @@ pub enum FeatureReason {
     SubscriptionInactive,
 }
 
-impl FeatureAccess {
+impl<N> FeatureAccess<N> {
     /// Whether the tenant has it: on, or with any value.
     pub fn is_enabled(&self) -> bool {
         self.value.as_ref().is_some_and(FeatureValue::is_on)
+    }
+}
+
+impl FeatureAccess<&FeatureName> {
+    /// The same, to be kept.
+    pub fn owned(self) -> FeatureAccess {
+        let Self { feature, kind, value, reason, .. } = self;
+        let Self { override_expires_at, sunset_at, sunset_notice, .. } = self;
+        let feature = feature.clone();
+        FeatureAccess {
+            feature,
+            kind,
+            value,
+            reason,
+            override_expires_at,
+            sunset_at,
+            sunset_notice,
+        }
     }
 }

@@ -116,13 +116,13 @@ impl CompiledFeature {
     }
 
     /// The feature as the asker has it.
-    pub fn evaluate(&self, asker: &Asker<'_>) -> FeatureAccess {
+    pub fn evaluate(&self, asker: &Asker<'_>) -> FeatureAccess<&FeatureName> {
         let (value, reason, decided) = self.decide(asker);
         let announced = self.sunset.as_ref().filter(|sunset| {
             asker.now < sunset.at && sunset.told_from.is_some_and(|from| from <= asker.now)
         });
         FeatureAccess {
-            feature: self.definition.name.clone(),
+            feature: &self.definition.name,
             kind: self.definition.kind,
             value,
             reason,

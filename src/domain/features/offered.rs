@@ -11,17 +11,25 @@ use crate::domain::{
     catalog::{
         compiled_catalog::CompiledCatalog, compiled_plan::CompiledPlan, features::FeatureValue,
     },
-    ids::{PlanName, Subject},
+    ids::{FeatureName, PlanName, Subject},
     tenant::Tenant,
 };
 
 /// A feature as a tenant has it, and how it could come to have it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OfferedFeature {
-    pub access: FeatureAccess,
+pub struct OfferedFeature<N = FeatureName> {
+    pub access: FeatureAccess<N>,
     /// The lowest plan above the tenant's that has it; absent when the tenant has it, or no such
     /// plan does.
     pub available_in_plan: Option<PlanName>,
+}
+
+impl OfferedFeature<&FeatureName> {
+    /// The same, to be kept.
+    pub fn owned(self) -> OfferedFeature {
+        let Self { access, available_in_plan } = self;
+        OfferedFeature { access: access.owned(), available_in_plan }
+    }
 }
 
 /// What a tenant's features are read from.
@@ -39,24 +47,29 @@ pub struct TenantFeatures<'a> {
     pub now: Timestamp,
 }
 
-impl TenantFeatures<'_> {
+impl<'a> TenantFeatures<'a> {
     /// The feature called `name`; `None` when neither the catalog nor the tenant's plan has it.
     pub fn find(&self, name: &str) -> Option<OfferedFeature> {
-        match self.catalog.feature(name) {
-            Some(feature) => Some(self.offered(feature)),
+        match self.of_catalog(name) {
+            Some(offered) => Some(offered.owned()),
             None => {
                 let mut of_plan = self.only_in_plan();
                 let found = of_plan.find(|feature| feature.definition.name.as_str() == name)?;
-                Some(self.offered(&found))
+                Some(self.offered(&found).owned())
             }
         }
+    }
+
+    /// The catalog's feature called `name`.
+    pub fn of_catalog(&self, name: &str) -> Option<OfferedFeature<&'a FeatureName>> {
+        self.catalog.feature(name).map(|feature| self.offered(feature))
     }
 
     /// Every feature in the catalog's order; then those that only the plan still has.
     pub fn all(&self) -> Vec<OfferedFeature> {
         let of_plan: Vec<_> = self.only_in_plan().collect();
         let features = self.catalog.features.iter().chain(&of_plan);
-        features.map(|feature| self.offered(feature)).collect()
+        features.map(|feature| self.offered(feature).owned()).collect()
     }
 
     /// What the catalog has given up and the subscriber keeps.
@@ -68,7 +81,7 @@ impl TenantFeatures<'_> {
             .filter_map(|one| CompiledFeature::compile(&one.definition(), &TimeZone::UTC).ok())
     }
 
-    fn offered(&self, feature: &CompiledFeature) -> OfferedFeature {
+    fn offered<'f>(&self, feature: &'f CompiledFeature) -> OfferedFeature<&'f FeatureName> {
         let name = &feature.definition.name;
         let subscription = &self.tenant.subscription;
         let access = feature.evaluate(&Asker {

@@ -58,7 +58,7 @@ impl World {
     }
 
     fn ask(&self) -> FeatureAccess {
-        self.feature.evaluate(&Asker {
+        let asker = Asker {
             tenant: &TenantId::new("acme").unwrap(),
             subject: None,
             attributes: &self.attributes,
@@ -67,7 +67,8 @@ impl World {
             feature_override: self.feature_override.as_ref(),
             is_served: self.is_served,
             now: self.now,
-        })
+        };
+        self.feature.evaluate(&asker).owned()
     }
 
     fn decided(&self) -> (Option<Value>, FeatureReason) {

@@ -1,5 +1,7 @@
 //! Several rates together, and together with other limits: all or nothing.
 
+use arrayvec::ArrayVec;
+
 use super::{
     check::{AskedRate, counted_subject, rate_of},
     decided::Want,
@@ -41,6 +43,25 @@ impl RateAdmission {
     /// Takes what was held for good.
     pub fn keep(mut self) {
         self.holds.drain(..).for_each(Held::keep);
+    }
+}
+
+/// Rates that are asked at once, at most.
+const RATES_AT_ONCE_MAX: usize = 4;
+
+/// As [`RateAdmission`], of rates that all allow it at once; where it stays on the stack.
+#[derive(Debug, Default)]
+#[must_use = "dropped, it takes nothing"]
+pub struct RatesInHand<'r> {
+    /// What each rate said, in the order asked.
+    pub answers: ArrayVec<(&'r RateName, RateAnswer), RATES_AT_ONCE_MAX>,
+    holds: ArrayVec<Held, RATES_AT_ONCE_MAX>,
+}
+
+impl RatesInHand<'_> {
+    /// Takes what was held for good.
+    pub fn keep(&mut self) {
+        self.holds.drain(..).for_each(Held::keep_at_once);
     }
 }
 
@@ -87,21 +108,25 @@ impl Engine {
         Ok(None)
     }
 
-    /// As [`Engine::admit_rates`] for `Consume`, if all allow it by what this sidecar has in hand.
-    /// `None`: nothing is held, and nothing is said. The answers are not counted yet
-    /// ([`Engine::count_rates`]).
-    pub fn hold_rates_in_hand(
+    /// As [`Engine::admit_rates`] for `Consume`, if all allow it by what this sidecar has in hand; put
+    /// into `held`. `None`: nothing is held that `held` does not let go, and nothing is said. The
+    /// answers are not counted yet ([`Engine::count_rates`]).
+    pub fn hold_rates_in_hand<'r>(
         &self,
         state: &TenantState,
         terms: &Terms,
-        rates: &[RateName],
+        rates: &'r [RateName],
         asked: RatesAsked<'_>,
-    ) -> Option<RateAdmission> {
+        held: &mut RatesInHand<'r>,
+    ) -> Option<()> {
         let one = |name| {
             let rate = terms.plan.rate(name)?;
             let subject = counted_subject(rate, asked.subject).ok()?;
             Some(AskedRate { rate, subject, permits: asked.permits })
         };
+        if rates.len() > RATES_AT_ONCE_MAX {
+            return None;
+        }
         if let [_, _, ..] = rates {
             // Looked at first: what is held of one until another denies is missing to others.
             let is_met = |name| one(name).is_some_and(|it| self.is_met_offhand(state, terms, &it));
@@ -109,22 +134,17 @@ impl Engine {
                 return None;
             }
         }
-        let mut admission = RateAdmission {
-            answers: Vec::with_capacity(rates.len()),
-            holds: Vec::with_capacity(rates.len()),
-        };
         for name in rates {
-            let (answer, held) = self.hold_rate_in_hand(state, terms, &one(name)?)?;
-            admission.holds.extend(held);
-            admission.answers.push((name.clone(), answer));
+            let (answer, hold) = self.hold_rate_in_hand(state, terms, &one(name)?)?;
+            held.holds.extend(hold);
+            held.answers.push((name, answer));
         }
-        Some(admission)
+        Some(())
     }
 
     /// Counts the answers of what was held.
-    pub fn count_rates(&self, admission: &RateAdmission) {
-        let answers = admission.answers.iter();
-        answers.for_each(|(_, answer)| self.rates.metrics.answered(answer));
+    pub fn count_rates(&self, held: &RatesInHand<'_>) {
+        held.answers.iter().for_each(|(_, answer)| self.rates.metrics.answered(answer));
     }
 
     /// Asks `rates` for `permits` each, on behalf of an operation: `Consume` holds them until the

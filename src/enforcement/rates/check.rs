@@ -113,6 +113,7 @@ impl Engine {
     }
 
     /// Holds what is asked for, if this sidecar has it in hand.
+    #[inline]
     pub(super) fn hold_rate_in_hand(
         &self,
         state: &TenantState,
@@ -121,9 +122,15 @@ impl Engine {
     ) -> Option<(RateAnswer, Option<Held>)> {
         match self.rate_key(state, terms, asked) {
             Ok(key) => {
-                let outcome = Outcome::Met(Some(key.hold_in_hand(asked.permits)?));
-                let decided = Decided { outcome, decided_by: DecidedBy::Memory };
-                self.answer(decided, &key, asked, Want::Hold).ok()
+                let (held, windows) = key.hold_in_hand(asked.permits)?;
+                let answer = RateAnswer {
+                    allowed: true,
+                    reason: RateReason::WithinLimit,
+                    decided_by: DecidedBy::Memory,
+                    windows,
+                    retry_after: None,
+                };
+                Some((answer, Some(held)))
             }
             Err(reason) => reason.is_allowed().then(|| (plain(reason, asked.rate), None)),
         }

@@ -35,7 +35,22 @@ impl Held {
     /// Takes them for good.
     pub fn keep(self) {
         match self {
-            Self::Own(hold) => hold.keep(),
+            Self::Own(hold) => {
+                let now_ns = hold.clock.steady_ns();
+                hold.keep(now_ns);
+            }
+            Self::Shared(hold) => hold.keep(),
+        }
+    }
+
+    /// The same, where nobody was waited for since they were held: they count from then, and no clock
+    /// is asked.
+    pub fn keep_at_once(self) {
+        match self {
+            Self::Own(hold) => {
+                let held_at_ns = hold.held_at_ns;
+                hold.keep(held_at_ns);
+            }
             Self::Shared(hold) => hold.keep(),
         }
     }
@@ -46,13 +61,14 @@ impl Held {
 pub struct OwnHold {
     stack: Arc<RateStack>,
     clock: Clock,
+    held_at_ns: u64,
     /// 0 once they are kept.
     permits: u32,
 }
 
 impl OwnHold {
-    fn keep(mut self) {
-        self.stack.keep(self.permits, self.clock.steady_ns());
+    fn keep(mut self, now_ns: u64) {
+        self.stack.keep(self.permits, now_ns);
         self.permits = 0;
     }
 }
@@ -124,11 +140,20 @@ impl RateKey {
         }
     }
 
-    /// Holds permits that are in hand. `None`: they are not, and nobody has asked for them.
-    pub fn hold_in_hand(&self, permits: u32) -> Option<Held> {
+    /// Holds permits that are in hand; and where the windows stand with them. `None`: they are not,
+    /// and nobody has asked for them.
+    pub fn hold_in_hand(self, permits: u32) -> Option<(Held, RateStandings)> {
         match self {
-            Self::Own { stack, clock } => take_own(stack, clock, permits, Want::Hold).ok()?,
-            Self::Shared(key) => key.hold_in_hand(permits).map(Held::Shared),
+            Self::Own { stack, clock } => {
+                let held_at_ns = clock.steady_ns();
+                stack.hold(permits, held_at_ns).ok()?;
+                let windows = stack.standings(held_at_ns);
+                Some((Held::Own(OwnHold { stack, clock, held_at_ns, permits }), windows))
+            }
+            Self::Shared(key) => {
+                let held = key.hold_in_hand(permits)?;
+                Some((Held::Shared(held), key.standings()))
+            }
         }
     }
 
@@ -166,7 +191,7 @@ fn take_own(
         Want::Hold => {
             stack.hold(permits, now_ns)?;
             let (stack, clock) = (stack.clone(), clock.clone());
-            Ok(Some(Held::Own(OwnHold { stack, clock, permits })))
+            Ok(Some(Held::Own(OwnHold { stack, clock, held_at_ns: now_ns, permits })))
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     store::counters::Counters,
 };
 
-pub use self::admission::{RateAdmission, RatesAsked};
+pub use self::admission::{RateAdmission, RatesAsked, RatesInHand};
 
 /// What all rates of a sidecar share.
 pub struct Rates {

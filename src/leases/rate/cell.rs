@@ -6,7 +6,8 @@
 //!
 //! *Invariant*: after each operation at `now`, `max(tat − now, 0) + held ≤ capacity`. Taking and
 //! holding check it; keeping moves the same amount from one side to the other; time and letting go
-//! only lower the left side. Permits count from when they are *kept*, so what is kept within any
+//! only lower the left side. Permits count from when they are *kept* (or were held, where that is a
+//! moment before), so what is kept within any
 //! interval of length `t` costs at most `t + capacity`: at most `rate × t + burst`. A hold that is
 //! let go never was, whatever happened meanwhile; that could not be said if it were subtracted from
 //! an arrival time that it had been added to, since part of it may have been paid off.

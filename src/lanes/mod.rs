@@ -3,6 +3,8 @@
 //! A place that several cores write to travels from cache to cache at every write, which costs far
 //! more than counting does. Each thread writes to a lane; who reads adds them up.
 
+mod shares;
+
 use std::{
     sync::{
         LazyLock,
@@ -10,6 +12,8 @@ use std::{
     },
     thread::available_parallelism,
 };
+
+pub use self::shares::{Share, Shares};
 
 /// Lanes for each core: threads that are busy at the same time rarely meet in one.
 const LANES_PER_CORE: usize = 4;
@@ -41,11 +45,16 @@ struct Lane<T>(T);
 
 impl<T: Default> Default for Lanes<T> {
     fn default() -> Self {
-        Self { lanes: (0..*LANES).map(|_| Lane::default()).collect() }
+        Self::of(T::default)
     }
 }
 
 impl<T> Lanes<T> {
+    /// Each as `make` makes it.
+    pub fn of(mut make: impl FnMut() -> T) -> Self {
+        Self { lanes: (0..*LANES).map(|_| Lane(make())).collect() }
+    }
+
     /// That of this thread.
     #[inline]
     pub fn own(&self) -> &T {
