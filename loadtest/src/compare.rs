@@ -10,6 +10,7 @@ use clap::Parser;
 use serde::Serialize;
 
 use crate::{
+    disk::median_sync_us,
     document::{Parts, aims, document, table},
     noop::Shape,
     provenance::version,
@@ -102,6 +103,7 @@ pub fn main(mut args: Args) -> anyhow::Result<()> {
     let wants = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only));
     let mut scenarios = scenarios(args.seconds);
     scenarios.retain(|it| wants(it.name));
+    let sync_us = median_sync_us(args.directory.as_deref())?;
     let mut runs = vec![];
     for round in 1..=args.rounds {
         for kind in servers.iter().filter(|kind| scenarios.iter().any(|it| kind.suits(it))) {
@@ -118,7 +120,7 @@ pub fn main(mut args: Args) -> anyhow::Result<()> {
         _ => vec![],
     };
     let parts = Parts {
-        aims: sidecar.map_or(String::new(), |it| aims(&scenarios, it.name(), &runs)),
+        aims: sidecar.map_or(String::new(), |it| aims(&scenarios, it.name(), &runs, sync_us)),
         scale: scale::table(&findings),
         figures: table(&scenarios, &servers, &runs),
         is_quick: args.quick,

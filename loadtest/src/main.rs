@@ -7,6 +7,7 @@ use clap::Parser;
 mod calls;
 mod compare;
 mod connection;
+mod disk;
 mod document;
 mod http2;
 mod naive;
