@@ -30,18 +30,23 @@ use crate::{
     clock::Clock,
     domain::{
         any_check::AnyCheck,
-        catalog::{Catalog, names::OperationName},
+        catalog::{
+            Catalog,
+            names::{OperationName, RateName},
+        },
         features::compiled::Attributes,
         ids::{IdempotencyKey, MeterName, RunId, TenantId},
         operation::OperationRequest,
         properties::Properties,
         quota::{DecidedBy, QuotaAnswer, QuotaMode, QuotaRequest},
+        rate::{RateAnswer, RateMode, RateRequest},
         usage::{Durability, UsageReport},
     },
     journal::{
         Journal,
         config::{JournalConfig, SEGMENT_BYTES_MIN},
         embedded::{EmbeddedConfig, EmbeddedStore},
+        error::AppendError,
         faulty::{FaultyDisk, Operation},
         position::Position,
         reader::ReadLimit,
@@ -63,18 +68,31 @@ currency: USD
 meters:
   - { name: calls, title: Calls, kind: counter, unit: call, period: month }
   - { name: free, title: Free calls, kind: counter, unit: call, period: month }
+features:
+  - { name: chat, title: Chat, type: boolean }
+rates:
+  - { name: questions, title: Questions }
+  - { name: bursts, title: Bursts }
 operations:
   - name: ask
     title: A question
+    features: [chat]
+    rates: [questions, bursts]
     meters: [{ meter: calls, amount: 7 }, { meter: free, amount: 7 }]
 plans:
   - name: basic
     title: Basic
     prices: { monthly: 0 }
     limits: { calls: 1000, free: { limit: 1000, enforcement: soft } }
+    features: { chat: true }
+    rate_limits:
+      questions: [{ requests: 100, per: day }]
+      bursts: [{ requests: 50, per: day }]
 tenants:
   - { id: acme, plan: basic }
 ";
+
+const DATA_DIR: &str = "/data";
 
 /// Nothing in these tests takes that long.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -92,13 +110,21 @@ impl World {
     }
 
     fn new() -> Self {
+        Self::of(CATALOG, JournalConfig::new(DATA_DIR).disk_budget_bytes)
+    }
+
+    /// One of this catalog, whose journal takes so much of the disk at most.
+    fn of(catalog: &str, disk_budget_bytes: u64) -> Self {
         let (disk, run) = (FaultyDisk::new(1), RunId(Uuid::from_u128(1)));
-        let data_dir = Path::new("/data");
-        let config =
-            JournalConfig { segment_bytes: SEGMENT_BYTES_MIN, ..JournalConfig::new(data_dir) };
+        let data_dir = Path::new(DATA_DIR);
+        let config = JournalConfig {
+            segment_bytes: SEGMENT_BYTES_MIN,
+            disk_budget_bytes,
+            ..JournalConfig::new(data_dir)
+        };
         let journal = Journal::open(config, run, disk.clone()).unwrap();
         let store = EmbeddedStore::open(&EmbeddedConfig::default(), data_dir, disk.clone());
-        let source = FileSource::of(&Catalog::parse("full-disk", CATALOG).unwrap());
+        let source = FileSource::of(&Catalog::parse("full-disk", catalog).unwrap());
         let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
         let directory = Arc::new(Directory::new(Source::File(Arc::new(source)), seed, None));
         let config = EnforcementConfig::default();
@@ -229,6 +255,20 @@ impl World {
         let looks = request(meter, None, Durability::Sync);
         let looks = QuotaRequest { mode: QuotaMode::Check, ..looks };
         in_time(self.engine.check_quota(looks)).await.unwrap().used
+    }
+
+    /// Permits that the rate has left.
+    async fn permits(&self, rate: &str) -> u32 {
+        let rate = RateName::new(rate).unwrap();
+        let looks = RateRequest {
+            tenant: tenant(),
+            rate,
+            subject: None,
+            permits: 1,
+            mode: RateMode::Check,
+        };
+        let answer = in_time(self.engine.check_rate(looks)).await.unwrap();
+        answer.windows.tightest().unwrap().remaining
     }
 
     /// How many synced events have `key`.
@@ -404,6 +444,35 @@ async fn an_operation_that_was_decided_at_once_and_refused_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_that_the_journal_refuses_at_once_gives_all_of_it_back() {
+    let world = World::of(CATALOG, 2 * u64::from(SEGMENT_BYTES_MIN));
+    world.have_in_hand().await;
+    let ask = PlainOperation {
+        tenant: "acme",
+        operation: "ask",
+        amounts: &[],
+        idempotency_key: "once",
+        durability: None,
+    };
+    in_time(world.engine.check_operation(&operation("before"))).await.unwrap();
+    world.have_in_hand().await;
+    let full = samples::numbered(0, 900);
+    let error = loop {
+        match in_time(world.journal.append(&full, Durability::Sync)).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, AppendError::BudgetFull { .. }), "{error}");
+    let decided = world.shares().operate_at_once(ask, |allowed| allowed.answer());
+    let Some(Err(_)) = decided else { panic!("it is not handed over") };
+    assert_eq!((world.used("calls").await, world.used("free").await), (7, 7));
+    assert_eq!((world.permits("questions").await, world.permits("bursts").await), (99, 49));
+    let again = in_time(world.engine.check_operation(&operation("once"))).await;
+    assert!(again.is_err(), "its key is free, so it is not told what came of it before: {again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_that_cannot_be_decided_at_once_takes_nothing() {
     let world = World::new();
     let ask = |amounts, idempotency_key| PlainOperation {
@@ -424,12 +493,97 @@ async fn an_operation_that_cannot_be_decided_at_once_takes_nothing() {
     let elsewhere = PlainOperation { operation: "answer", ..ask(&[], "") };
     assert!(at_once(elsewhere).is_none());
     assert_eq!((world.used("calls").await, world.used("free").await), (7, 7));
+    assert_eq!((world.permits("questions").await, world.permits("bursts").await), (99, 49));
     let decided = at_once(ask(&[], "then"));
     let Some(Ok(Operated::Owed(owed))) = decided else { panic!("it is not decided at once") };
     let answer = in_time(owed.acknowledged()).await.unwrap();
+    assert_eq!((world.permits("questions").await, world.permits("bursts").await), (98, 48));
+    let left = |(name, it): &(RateName, RateAnswer)| {
+        (name.to_string(), it.windows.tightest().map(|window| window.remaining))
+    };
+    let left: Vec<_> = answer.rates.iter().map(left).collect();
+    assert_eq!(left, [("questions".to_owned(), Some(98)), ("bursts".to_owned(), Some(48))]);
+    assert_eq!(answer.features.len(), 1);
+    assert!(answer.features[0].access.is_enabled());
     let used: Vec<_> = answer.quotas.iter().map(|(meter, it)| (meter.as_str(), it.used)).collect();
     assert_eq!(used, [("calls", 14), ("free", 14)]);
     assert_eq!((answer.denied_by, answer.decided_by), (None, DecidedBy::Memory));
+}
+
+/// A catalog with operations of many features, rates and meters: of so many each, and of one more.
+fn catalog_of_many(features: usize, rates: usize, meters: usize) -> String {
+    let each = |letter: char, count: usize, entry: &str| -> String {
+        (0..count).map(|n| entry.replace('@', &format!("{letter}{n}"))).collect()
+    };
+    let named = |letter: char, count: usize| {
+        (0..count).map(|n| format!("{letter}{n}")).collect::<Vec<_>>().join(", ")
+    };
+    let taken = |count: usize| {
+        let one = |n| format!("{{ meter: m{n}, amount: 1 }}");
+        (0..count).map(one).collect::<Vec<_>>().join(", ")
+    };
+    let operation = |name: &str, features: usize, rates: usize, meters: usize| {
+        format!(
+            "  - {{ name: {name}, title: Many, features: [{}], rates: [{}], meters: [{}] }}\n",
+            named('f', features),
+            named('r', rates),
+            taken(meters)
+        )
+    };
+    let operations = [
+        operation("all", features, rates, meters),
+        operation("features", features + 1, rates, meters),
+        operation("rates", features, rates + 1, meters),
+        operation("meters", features, rates, meters + 1),
+    ];
+    format!(
+        "catalog: full-disk\ntitle: Many\ncurrency: USD\nmeters:\n{}features:\n{}rates:\n{}\
+         operations:\n{}plans:\n  - name: basic\n    title: Basic\n    prices: {{ monthly: 0 }}\n\
+         \x20   limits:\n{}    features:\n{}    rate_limits:\n{}tenants:\n  - {{ id: acme, plan: basic }}\n",
+        each(
+            'm',
+            meters + 1,
+            "  - { name: @, title: M, kind: counter, unit: call, period: month }\n"
+        ),
+        each('f', features + 1, "  - { name: @, title: F, type: boolean }\n"),
+        each('r', rates + 1, "  - { name: @, title: R }\n"),
+        operations.concat(),
+        each('m', meters + 1, "      @: { limit: 1000, enforcement: soft }\n"),
+        each('f', features + 1, "      @: true\n"),
+        each('r', rates + 1, "      @: [{ requests: 100, per: day }]\n"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_of_very_many_parts_are_left_to_those_who_have_time() {
+    let catalog = catalog_of_many(8, 4, 8);
+    let world = World::of(&catalog, JournalConfig::new(DATA_DIR).disk_budget_bytes);
+    for (name, is_at_once) in
+        [("all", true), ("features", false), ("rates", false), ("meters", false)]
+    {
+        // The first makes the counters.
+        let typed = OperationRequest {
+            operation: OperationName::new(name).unwrap(),
+            idempotency_key: None,
+            ..operation(name)
+        };
+        let answer = in_time(world.engine.check_operation(&typed)).await.unwrap();
+        assert_eq!(answer.denied_by, None, "{name}");
+        let before = (world.permits("r0").await, world.used("m0").await);
+        let plain = PlainOperation {
+            tenant: "acme",
+            operation: name,
+            amounts: &[],
+            idempotency_key: "",
+            durability: None,
+        };
+        let decided = world.shares().operate_at_once(plain, |allowed| allowed.answer());
+        assert_eq!(decided.is_some(), is_at_once, "{name}");
+        drop(decided);
+        let taken = u32::from(is_at_once);
+        let after = (before.0 - taken, before.1 + u64::from(taken));
+        assert_eq!((world.permits("r0").await, world.used("m0").await), after, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

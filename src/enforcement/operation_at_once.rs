@@ -66,8 +66,8 @@ pub struct PlainOperation<'m> {
     pub durability: Option<Durability>,
 }
 
-/// What the parts of an operation said that was allowed from memory. The names are the catalog's:
-/// all cores would count their holders in one place.
+/// What the parts of an operation said that was allowed from memory. The names lie elsewhere: all cores
+/// would count the holders of the catalog's in one place.
 #[derive(Debug)]
 pub struct AllowedOperation<'t> {
     pub features: &'t [OfferedFeature<&'t FeatureName>],

@@ -195,6 +195,7 @@ mod tests {
             let synced = Position { segment, offset };
             let bytes = frame(&body, synced, 1);
             prop_assert_eq!(bytes.len() % FRAME_ALIGN, 0);
+            prop_assert_eq!(length(&bytes), Some(bytes.len()));
             let Found::Frame(found) = parse(&bytes, bytes.len(), seed(1)) else {
                 panic!("no frame")
             };

@@ -336,6 +336,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn records_that_are_larger_than_what_is_read_at_once_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = JournalConfig { segment_bytes: 8 << 20, ..JournalConfig::new(dir.path()) };
+        let journal = Journal::open(config, run(1), Disk).unwrap();
+        // The third begins in the first piece that is read, and ends behind it.
+        for (n, kilobytes) in [(0, 1_500), (1, 700), (2, 700), (3, 0), (4, 3_000)] {
+            journal.append(&numbered(n, kilobytes << 10), Durability::Sync).await.unwrap();
+        }
+        let mut reader = journal.reader(Position::START);
+        assert_eq!(numbers(&reader.read(ALL).unwrap()), [0, 1, 2, 3, 4]);
+        let mut adding_up = journal.reader(Position::START).adding_up();
+        assert_eq!(adding_up.read(ALL).unwrap().len(), 5);
+        assert_eq!(reader.position(), adding_up.position());
+    }
+
+    #[tokio::test]
     async fn weaker_records_are_synced_within_the_longest_delay() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(small(dir.path()), run(1), Disk).unwrap();

@@ -161,23 +161,30 @@ fn any_event(keys: Vec<CellKey>) -> impl Strategy<Value = UsageEvent> {
     })
 }
 
-/// Usage of which some events, often all, have nothing but units.
+/// Usage of which some events, often all, have nothing but units, and others one of two keys.
 pub fn mostly_plain_usage() -> impl Strategy<Value = Vec<UsageEvent>> {
     let events = proptest::collection::vec(any_key(), 1..4)
         .prop_flat_map(|keys| proptest::collection::vec(any_event(keys), 0..6));
-    let are_plain = proptest::collection::vec(proptest::bool::weighted(0.9), 6);
-    (events, are_plain).prop_map(|(events, are_plain)| {
-        let one = |(event, is_plain): (UsageEvent, bool)| match is_plain {
-            true => UsageEvent {
-                amount: event.amount.abs(),
-                distinct_value: None,
-                idempotency_key: None,
-                parts: vec![],
-                ..event
-            },
-            false => event,
+    let keys = prop_oneof![8 => Just(None), 1 => Just(Some("first")), 1 => Just(Some("second"))];
+    let keys = proptest::collection::vec((keys, proptest::bool::weighted(0.9)), 6);
+    (events, keys).prop_map(|(events, keys)| {
+        let one = |(event, (key, is_plain)): (UsageEvent, (Option<&str>, bool))| {
+            // Of one tenant, so that keys are used again, and of few amounts: for the same.
+            let key_of = CellKey { tenant: TenantId::new("acme").unwrap(), ..event.key.clone() };
+            let idempotency_key = key.map(|key| IdempotencyKey::new(key).unwrap());
+            let event = UsageEvent { key: key_of, idempotency_key, ..event };
+            match is_plain {
+                true => UsageEvent {
+                    amount: event.amount.abs() % 2,
+                    distinct_value: None,
+                    parts: vec![],
+                    operation: None,
+                    ..event
+                },
+                false => event,
+            }
         };
-        events.into_iter().zip(are_plain).map(one).collect()
+        events.into_iter().zip(keys).map(one).collect()
     })
 }
 

@@ -35,6 +35,9 @@ pub struct Units {
     pub time: Timestamp,
 }
 
+/// Counters for which room is kept.
+const COUNTERS_KEPT_MAX: usize = 1 << 10;
+
 /// Reads tallies.
 #[derive(Default)]
 pub struct TallyDecoder {
@@ -51,6 +54,7 @@ impl Decode for TallyDecoder {
             let mut counters = mem::take(&mut self.counters);
             let plain = self.plain(body, &mut counters);
             counters.clear();
+            counters.shrink_to(COUNTERS_KEPT_MAX);
             self.counters = counters;
             if let Some(units) = plain? {
                 return Ok(Some(Tally::Plain(units)));
@@ -92,11 +96,12 @@ impl TallyDecoder {
 fn units(event: &[u8], counters: &[Arc<Profile>]) -> Result<Option<Units>, BodyError> {
     const COUNTER: u32 = 1;
     const AMOUNT: u32 = 2;
+    const FROM_LEASE: u32 = 3;
     const SECONDS: u32 = 4;
     const NANOS: u32 = 5;
-    const IDEMPOTENCY_KEY: u32 = 6;
-    const DISTINCT_VALUE: u32 = 7;
-    const PART: u32 = 10;
+    const PROPERTY: u32 = 8;
+    const RESERVATION: u32 = 9;
+    const OPERATION: u32 = 11;
     let (mut counter, mut amount, mut seconds, mut nanos) = (0, 0, 0, 0);
     let mut fields = Fields(event);
     while let Some((tag, value)) = fields.read()? {
@@ -105,9 +110,10 @@ fn units(event: &[u8], counters: &[Arc<Profile>]) -> Result<Option<Units>, BodyE
             AMOUNT => amount = signed(value)?,
             SECONDS => seconds = signed(value)?,
             NANOS => nanos = signed(value)?,
-            IDEMPOTENCY_KEY | DISTINCT_VALUE | PART => return Ok(None),
-            // Whoever adds up has no use for the rest.
-            _ => {}
+            // Whoever adds up has no use for these.
+            FROM_LEASE | PROPERTY | RESERVATION | OPERATION => {}
+            // A key, a value, a part; or what a later version knows of.
+            _ => return Ok(None),
         }
     }
     let counter = usize::try_from(counter).ok().and_then(|place| counters.get(place));

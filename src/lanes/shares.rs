@@ -17,7 +17,7 @@ pub struct Shares<T> {
 impl<T> Shares<T> {
     /// Of what others hold, too.
     pub fn new(value: Arc<T>) -> Self {
-        let lanes = Lanes::of(|| Share(Arc::new(value.clone())));
+        let lanes = Lanes::of(|| Share(Arc::new(Apart(value.clone()))));
         Self { value, lanes }
     }
 
@@ -36,10 +36,14 @@ impl<T> Deref for Shares<T> {
     }
 }
 
-/// What holds the value. A copy of it is counted where it is.
+/// What holds the value. A copy of it is counted with those of its lane.
 #[derive(Debug)]
-#[allow(clippy::redundant_allocation)] // The outer one is what is counted apart.
-pub struct Share<T>(Arc<Arc<T>>);
+pub struct Share<T>(Arc<Apart<T>>);
+
+/// The counts of who shares it lie before it, and with it on no cache lines of others.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<T>(Arc<T>);
 
 impl<T> Clone for Share<T> {
     #[inline]
@@ -52,13 +56,24 @@ impl<T> Deref for Share<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        let Apart(value) = &*self.0;
+        value
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_lanes_are_counted_on_the_same_cache_lines() {
+        let shares = Shares::new(Arc::new(7));
+        let mut places: Vec<_> =
+            shares.lanes.all().map(|Share(share)| Arc::as_ptr(share).addr()).collect();
+        places.sort_unstable();
+        let apart = size_of::<Apart<i32>>();
+        assert!(apart >= 128 && places.windows(2).all(|two| two[1] - two[0] >= 2 * apart));
+    }
 
     #[test]
     fn the_value_lives_as_long_as_any_share_of_it() {

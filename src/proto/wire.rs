@@ -154,6 +154,11 @@ mod tests {
             proptest::prop_assert_eq!(&own, &prosts);
             let mut rest = own.as_slice();
             proptest::prop_assert_eq!(take_varint(&mut rest), Ok(value));
+            let byte = value as u8 & 0x7f;
+            put_key_and(byte, tag, WireType::Varint, &mut own);
+            encode_key(tag, WireType::Varint, &mut prosts);
+            encode_varint(byte.into(), &mut prosts);
+            proptest::prop_assert_eq!(own, prosts);
         }
     }
 

@@ -19,6 +19,7 @@ use tollgate::{
         position::Position,
         reader::ReadLimit,
         record::Record,
+        tally::{Tally, TallyDecoder, Units},
     },
 };
 use tollgate_fuzz::{Answer, Target};
@@ -39,6 +40,23 @@ fn decode(input: &[u8]) -> Option<Result<Option<Record>, BodyError>> {
     Some(Decoder::default().decode(kind, body))
 }
 
+/// Whoever adds up reads of a record what it says.
+fn assert_tally(record: &Record, input: &[u8]) {
+    let kind = match record {
+        Record::CellOpened { .. } => Kind::CellOpened,
+        Record::Usage(_) => Kind::Usage,
+    };
+    let tally = TallyDecoder::default().decode(kind, &input[1..]).expect("it can be read whole");
+    match (tally.expect("it is a record"), record) {
+        (Tally::Plain(units), Record::Usage(events)) => {
+            let added = |units: &Units| (units.counter.key.clone(), units.amount, units.time);
+            let told = events.iter().map(|event| (event.key.clone(), event.amount, event.time));
+            assert!(units.iter().map(added).eq(told), "{units:?} {events:?}");
+        }
+        (tally, record) => assert_eq!(tally, Tally::Whole(record.clone())),
+    }
+}
+
 #[test]
 fn bodies_of_records() {
     // An event of two bytes becomes a struct of 400, and each copy of its meter's names.
@@ -55,6 +73,7 @@ fn bodies_of_records() {
         }
         Some(Ok(None)) => "start".into(),
         Some(Ok(Some(record))) => {
+            assert_tally(&record, input);
             let mut body = vec![];
             let kind = encode((&record).into(), &mut body);
             let again =

@@ -200,6 +200,8 @@ mod tests {
         Hold(u32),
         /// The hold of that number, if there is one.
         Keep(usize),
+        /// The same, to count from when it was held.
+        KeepAsHeld(usize),
         LetGo(usize),
     }
 
@@ -209,6 +211,7 @@ mod tests {
             (1..4_u32).prop_map(Act::Take),
             (1..4_u32).prop_map(Act::Hold),
             (0..4_usize).prop_map(Act::Keep),
+            (0..4_usize).prop_map(Act::KeepAsHeld),
             (0..4_usize).prop_map(Act::LetGo),
         ]
     }
@@ -228,18 +231,26 @@ mod tests {
                     Act::Take(n) => if cell.take(&window, n, now_ns).is_ok() {
                         kept.push((now_ns, n));
                     },
-                    Act::Hold(n) => if cell.hold(&window, n, now_ns).is_ok() { holds.push(n) },
+                    Act::Hold(n) => if cell.hold(&window, n, now_ns).is_ok() {
+                        holds.push((now_ns, n));
+                    },
                     Act::Keep(which) if which < holds.len() => {
-                        let n = holds.remove(which);
+                        let (_, n) = holds.remove(which);
                         cell.keep(&window, n, now_ns);
                         kept.push((now_ns, n));
                     }
-                    Act::LetGo(which) if which < holds.len() => {
-                        cell.let_go(&window, holds.remove(which));
+                    Act::KeepAsHeld(which) if which < holds.len() => {
+                        let (held_at_ns, n) = holds.remove(which);
+                        cell.keep(&window, n, held_at_ns);
+                        kept.push((held_at_ns, n));
                     }
-                    Act::Keep(_) | Act::LetGo(_) => {}
+                    Act::LetGo(which) if which < holds.len() => {
+                        cell.let_go(&window, holds.remove(which).1);
+                    }
+                    Act::Keep(_) | Act::KeepAsHeld(_) | Act::LetGo(_) => {}
                 }
             }
+            kept.sort_unstable();
             for (from, (begin_ns, _)) in kept.iter().enumerate() {
                 let mut sum = 0;
                 for (end_ns, n) in &kept[from..] {
