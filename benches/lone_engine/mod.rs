@@ -98,11 +98,12 @@ pub fn engine(dir: &Path, clock: Clock, others: &[TenantId]) -> Arc<Engine> {
     }
     let granted = granted(acme);
     source.tenants.insert(granted.id.clone(), granted.into());
-    let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
+    let seed = HolderSeed { run, times: LeaseTimes::default() };
     let (_, epoch) = watch::channel(Some(Epoch { number: 1, recovered: true }));
     let config = EnforcementConfig::default();
-    let directory = Arc::new(Directory::new(Source::File(Arc::new(source)), seed, None));
+    let directory = Arc::new(Directory::new(Source::File(Arc::new(source)), None));
     let leasing = Arc::new(Leasing {
+        seed,
         counters: Counters::Local(LocalCounters::new()),
         floors: Floors::Embedded {
             totals: EmbeddedTotals::default(),

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use loom::sync::atomic;
-pub use loom::sync::{Mutex, atomic::Ordering};
+pub use loom::sync::atomic::Ordering;
 
 /// A mistake in the code that uses the atomics, made by the atomics in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use loom::{
 
 use crate::{
     cell::{Basis, Cell, GivenBack, Take},
-    denials::{Denials, Denied},
+    denials::Denied,
     onlookers::{Onlookers, Standing},
     seat::Seat,
 };
@@ -294,22 +294,23 @@ pub fn looked_outside_the_lock() {
 /// gives a unit back.
 fn denied_while_a_unit_comes_back(decide: fn(&Cell) -> (Basis, u64)) {
     let cell = Arc::new(Cell::new());
-    let denials = Arc::new(Denials::default());
+    let kept = Arc::new(Mutex::new(None));
     cell.refill(1);
     assert_eq!(cell.take(1), Take::Taken);
     let driver = {
-        let (cell, denials) = (cell.clone(), denials.clone());
+        let (cell, kept) = (cell.clone(), kept.clone());
         thread::spawn(move || {
             let (basis, remaining) = decide(&cell);
             if remaining == 0 {
-                denials.remember(Denied { remaining, basis, until: Duration::MAX });
+                *kept.lock().unwrap() = Some(Denied { remaining, basis, until: Duration::MAX });
             }
         })
     };
     let _ = cell.give_back(1);
     driver.join().unwrap();
     assert_eq!(cell.available(), 1);
-    let repeated = denials.repeated(&cell, 1, Duration::ZERO);
+    let denied = kept.lock().unwrap().filter(|denied| !denied.is_over(&cell, Duration::ZERO));
+    let repeated = denied.and_then(|denied| denied.repeated(1));
     assert_eq!(repeated, None, "a denial is repeated though there is enough again");
 }
 

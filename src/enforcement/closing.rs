@@ -314,13 +314,10 @@ fn accepted(answer: Result<CloseAnswer, StoreError>) -> Result<Told, CloseRunErr
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::{
         domain::ids::{MeterName, TenantId},
         enforcement::directory::Source,
-        leases::holder::{HolderSeed, LeaseTimes},
         ledger::config::LedgerConfig,
         store::LocalCounters,
     };
@@ -331,9 +328,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("postgres://nobody@localhost/none?host={}", dir.path().display());
         let ledger = Ledger::new(&LedgerConfig { url, ..LedgerConfig::default() }).unwrap();
-        let run = RunId(Uuid::from_u128(1));
-        let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
-        let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), seed, None));
+        let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), None));
         let closer = RunCloser {
             ledger: &ledger,
             counters: &Counters::Local(LocalCounters::new()),

@@ -2,10 +2,7 @@
 //! a driver works for it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -20,8 +17,7 @@ use crate::{
     domain::{bounds::Bounds, cell_key::CellKey, window::Window},
     leases::{
         cell::Cell,
-        denials::{Denials, Denied},
-        holder::{Holder, HolderSeed},
+        holder::Holder,
         message::{Ceiling, Totals},
         onlookers::Onlookers,
         seat::Seat,
@@ -31,9 +27,9 @@ use crate::{
 /// One (tenant, meter, subject, window) of a summed meter.
 ///
 /// In this order: what a look reads of a counter, from the window's start to the figures of the cell,
-/// takes two cache lines, and only the second of them is written to by every CONSUME; the first, by
-/// who begins or ends to look on, and by the driver, some times a second. The count of those who share
-/// the counter, which each of them writes to, is elsewhere.
+/// takes two cache lines, and only the second of them is written to by every CONSUME, nothing else of
+/// the counter is; the first, by who begins or ends to look on, and by the driver, some times a second.
+/// The count of those who share the counter, which each of them writes to, is elsewhere.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Counter {
@@ -51,12 +47,10 @@ pub struct Counter {
     answered_at_ms: AtomicU64,
     /// Units held by reservations, for display.
     pub reserved: AtomicU64,
-    seed: Arc<HolderSeed>,
     pub cell: Cell,
-    denials: Denials,
-    slow: SlowSide,
     /// Journal position of its latest event, as the ledger's mark counts.
     journalled_to: AtomicU64,
+    slow: SlowSide,
 }
 
 /// What a counter that was dropped in mid-window leaves behind.
@@ -70,24 +64,17 @@ pub struct Left {
 
 impl Counter {
     /// A counter with nothing in hand.
-    pub fn new(key: CellKey, window: Window, ceiling: Ceiling, seed: Arc<HolderSeed>) -> Self {
-        let holder = Holder::new(seed.clone());
-        Self::with(key, window, Cell::new(), Slow::new(holder, ceiling), seed)
+    pub fn new(key: CellKey, window: Window, ceiling: Ceiling) -> Self {
+        Self::with(key, window, Cell::new(), Slow::new(Holder::new(), ceiling))
     }
 
     /// The counter of a key that this run has had before.
-    pub fn resumed(
-        key: CellKey,
-        window: Window,
-        ceiling: Ceiling,
-        seed: Arc<HolderSeed>,
-        left: Left,
-    ) -> Self {
+    pub fn resumed(key: CellKey, window: Window, ceiling: Ceiling, left: Left) -> Self {
         let cell = Cell::new();
-        let holder = Holder::resumed(seed.clone(), &cell, left.totals);
+        let holder = Holder::resumed(&cell, left.totals);
         let mut slow = Slow::new(holder, ceiling);
         (slow.refused, slow.is_opened) = (left.refused, left.is_opened);
-        Self::with(key, window, cell, slow, seed)
+        Self::with(key, window, cell, slow)
     }
 
     /// What has to be kept of it when it is dropped in mid-window.
@@ -99,14 +86,12 @@ impl Counter {
         })
     }
 
-    fn with(key: CellKey, window: Window, cell: Cell, slow: Slow, seed: Arc<HolderSeed>) -> Self {
+    fn with(key: CellKey, window: Window, cell: Cell, slow: Slow) -> Self {
         Self {
             key,
             window: window.bounds(),
             cell,
             slow: SlowSide::new(slow),
-            seed,
-            denials: Denials::default(),
             seat: Seat::default(),
             onlookers: Onlookers::default(),
             answered_at_ms: AtomicU64::new(0),
@@ -120,12 +105,12 @@ impl Counter {
 
     /// The slow side, to be changed.
     pub fn slow(&self) -> SlowGuard<'_> {
-        self.slow.lock(&self.seed)
+        self.slow.lock()
     }
 
     /// What `look` says of the slow side, which stays as it is.
     pub fn look_at_slow<R>(&self, look: impl FnOnce(&Slow) -> R) -> R {
-        self.slow.look(&self.seed, look)
+        self.slow.look(look)
     }
 
     /// Takes over a newer ceiling; whether it was newer.
@@ -139,14 +124,9 @@ impl Counter {
         is_newer
     }
 
-    /// Remembers that more cannot be had, as the answer to the last call says.
-    pub fn remember_denial(&self, denied: Denied) {
-        self.denials.remember(denied);
-    }
-
     /// What a remembered denial left remaining, if it still holds for `amount` at `now`.
     pub fn remembered_denial(&self, amount: u64, now: Duration) -> Option<u64> {
-        self.denials.repeated(&self.cell, amount, now)
+        self.slow.repeated_denial(&self.cell, amount, now)
     }
 
     /// Whether more is in hand than the limit leaves, as far as this sidecar knows.
@@ -379,10 +359,8 @@ mod tests {
 
     use futures::{FutureExt, poll};
     use jiff::Timestamp;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::{domain::ids::RunId, leases::holder::LeaseTimes};
 
     fn counter() -> Counter {
         let label = "day:0:1".parse().unwrap();
@@ -394,14 +372,13 @@ mod tests {
         };
         let window = Window { label, start: Timestamp::UNIX_EPOCH, end: None };
         let ceiling = Ceiling { units: Some(100), version: 1 };
-        let seed = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
-        Counter::new(key, window, ceiling, Arc::new(seed))
+        Counter::new(key, window, ceiling)
     }
 
     #[test]
-    fn a_counter_and_those_who_share_it_take_no_more_than_256_bytes() {
-        // Beyond, the allocator's next size is 320.
-        assert!(size_of::<Counter>() + 2 * size_of::<usize>() <= 256);
+    fn a_counter_and_those_who_share_it_take_no_more_than_224_bytes() {
+        // Beyond, the allocator's next size is 256.
+        assert!(size_of::<Counter>() + 2 * size_of::<usize>() <= 224);
     }
 
     #[test]
@@ -419,9 +396,10 @@ mod tests {
             offset_of!(Counter, reserved),
         ];
         assert_eq!(known.map(at), [1; 6]);
-        // Its figures, of eight bytes each, come first in it.
-        let cell = offset_of!(Counter, cell);
-        assert_eq!([cell, cell + 6 * 8 - 1].map(at), [2; 2]);
+        let figures = offset_of!(Counter, cell) + Cell::FIGURES.start;
+        let journalled_to = offset_of!(Counter, journalled_to);
+        let written = [figures, figures + Cell::FIGURES.len() - 1, journalled_to];
+        assert_eq!(written.map(at), [2; 3]);
     }
 
     #[tokio::test]

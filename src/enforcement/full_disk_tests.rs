@@ -125,10 +125,11 @@ impl World {
         let journal = Journal::open(config, run, disk.clone()).unwrap();
         let store = EmbeddedStore::open(&EmbeddedConfig::default(), data_dir, disk.clone());
         let source = FileSource::of(&Catalog::parse("full-disk", catalog).unwrap());
-        let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
-        let directory = Arc::new(Directory::new(Source::File(Arc::new(source)), seed, None));
+        let seed = HolderSeed { run, times: LeaseTimes::default() };
+        let directory = Arc::new(Directory::new(Source::File(Arc::new(source)), None));
         let config = EnforcementConfig::default();
         let leasing = Arc::new(Leasing {
+            seed,
             counters: Counters::Local(LocalCounters::new()),
             floors: Floors::Embedded {
                 totals: EmbeddedTotals::default(),

@@ -21,7 +21,7 @@ use crate::{
     leases::{
         cell::Take,
         denials::Denied,
-        holder::{Denial, Step, Surroundings},
+        holder::{Denial, HolderSeed, Step, Surroundings},
         message::{Answer, Call, Epoch},
         seen::Seen,
     },
@@ -40,6 +40,7 @@ const FRESH_ENOUGH: Duration = Duration::from_secs(1);
 
 /// What all drivers of a run share.
 pub struct Leasing {
+    pub seed: HolderSeed,
     pub counters: Counters,
     pub floors: Floors,
     /// Journals which keys this run touches, so that whoever closes it knows. Not needed where the
@@ -167,7 +168,7 @@ impl Leasing {
         let around = Surroundings { epoch, ceiling: slow.ceiling.into(), now: self.now() };
         let returned_before = slow.holder.totals(&counter.cell).returned;
         let basis = counter.cell.basis();
-        let step = slow.holder.next(&counter.cell, waiting, &around);
+        let step = slow.holder.next(&self.seed, &counter.cell, waiting, &around);
         if let Step::Send(call) = &step {
             self.metrics.returning(call.totals.returned - returned_before);
             slow.waiters.call_built(basis);
@@ -198,11 +199,11 @@ impl Leasing {
         let mut slow = counter.slow();
         let basis = slow.waiters.call_basis();
         let denied = slow.waiters.take_denied(remaining);
-        drop(slow);
         if let (Denial::Exhausted, Some(basis)) = (why, basis) {
             let until = self.now() + self.denial_cache;
-            counter.remember_denial(Denied { remaining, basis, until });
+            slow.denied = Some(Denied { remaining, basis, until });
         }
+        drop(slow);
         self.metrics.denied(why, denied.len());
         for waiter in denied {
             let _ = waiter.verdict.send(Verdict::Denied { why, remaining, at_hand });
@@ -219,7 +220,7 @@ impl Leasing {
         let mut slow = counter.slow();
         match answer {
             Some(answer) => {
-                slow.holder.answered(&counter.cell, &call, &answer, self.now());
+                slow.holder.answered(&self.seed, &counter.cell, &call, &answer, self.now());
                 if let Answer::Counted(counted) = &answer
                     && counter.key.tenant.pool().is_some()
                     && let Some(seen) = Seen::of(counted)
@@ -230,7 +231,7 @@ impl Leasing {
                     self.epoch_doubt.notify_one();
                 }
             }
-            None => slow.holder.failed(self.now()),
+            None => slow.holder.failed(&self.seed, self.now()),
         }
         drop(slow);
         counter.called(is_answered.then(|| self.now()));
@@ -357,7 +358,7 @@ impl Drop for Seated<'_> {
         }
         let mut slow = self.counter.slow();
         // It may be on its way, and be answered yet.
-        slow.holder.failed(self.leasing.now());
+        slow.holder.failed(&self.leasing.seed, self.leasing.now());
         answer_all_unavailable(&mut slow);
         self.counter.abandon(&mut slow);
         drop(slow);

@@ -7,11 +7,8 @@ use tokio::sync::Notify;
 
 use super::waiters::Waiters;
 use crate::leases::{
-    holder::{Holder, HolderSeed},
-    kept_ceiling::KeptCeiling,
-    kept_holder::KeptHolder,
-    message::Ceiling,
-    seen::Seen,
+    denials::Denied, holder::Holder, kept_ceiling::KeptCeiling, kept_holder::KeptHolder,
+    message::Ceiling, seen::Seen,
 };
 
 /// The slow side: the holder and those who wait.
@@ -28,6 +25,8 @@ pub struct Slow {
     pub(super) parted_at: Option<u64>,
     /// Units of what is undone of which the ledger knows nothing.
     pub(super) refused: u64,
+    /// The last denial, unless it was found to be over.
+    pub(super) denied: Option<Denied>,
     /// Absent while nobody waits for either.
     bells: Option<Box<Bells>>,
 }
@@ -63,11 +62,12 @@ impl Slow {
             is_opened: false,
             parted_at: None,
             refused: 0,
+            denied: None,
             bells: None,
         }
     }
 
-    /// All that there is of it, unless something goes on.
+    /// All that there is of it but what was denied, unless something goes on.
     pub(super) fn at_rest(&self) -> Option<Resting> {
         let is_awaited = !self.waiters.is_empty() || self.bells.is_some();
         let holder = self.holder.at_rest(self.ceiling).filter(|_| !is_awaited)?;
@@ -77,16 +77,17 @@ impl Slow {
     }
 
     /// One that goes on from where it came to rest.
-    pub(super) fn from_rest(seed: &Arc<HolderSeed>, resting: Resting) -> Self {
+    pub(super) fn from_rest(resting: Resting) -> Self {
         let Resting { ceiling, is_opened, holder, parted_at, refused, seen } = resting;
         Self {
-            holder: Holder::of(seed.clone(), holder),
+            holder: Holder::of(holder),
             ceiling,
             waiters: Waiters::default(),
             seen: seen.map(Box::new),
             is_opened,
             parted_at,
             refused,
+            denied: None,
             bells: None,
         }
     }

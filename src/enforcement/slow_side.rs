@@ -10,15 +10,16 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
 use super::slow::{Bells, Resting, Slow};
-use crate::leases::holder::HolderSeed;
+use crate::leases::{cell::Cell, denials::Denied};
 
 /// Bytes that lie in the counter itself: those of nearly all.
-const SHORT_BYTES: usize = 31;
+const SHORT_BYTES: usize = 23;
 /// More than any takes: two dozen numbers, of at most ten bytes each.
 const BYTES_MAX: usize = 256;
 
@@ -36,6 +37,8 @@ pub(super) struct SlowSide {
 #[derive(Debug)]
 enum Kept {
     Resting(Packed),
+    /// As `Resting`, and somebody was denied. Most counters deny nothing.
+    Denying(Box<(Denied, Packed)>),
     Moving(Box<Slow>),
 }
 
@@ -62,21 +65,48 @@ impl SlowSide {
         Self { kept: Mutex::new(kept) }
     }
 
-    /// The slow side, to be changed. `seed` is its holder's.
-    pub fn lock(&self, seed: &Arc<HolderSeed>) -> SlowGuard<'_> {
+    /// The slow side, to be changed.
+    pub fn lock(&self) -> SlowGuard<'_> {
         let mut kept = self.kept();
-        if let Kept::Resting(packed) = &*kept {
-            *kept = Kept::Moving(Box::new(Slow::from_rest(seed, packed.read())));
-        }
+        let (packed, denied) = match &*kept {
+            Kept::Resting(packed) => (packed, None),
+            Kept::Denying(denying) => (&denying.1, Some(denying.0)),
+            Kept::Moving(_) => return SlowGuard { kept },
+        };
+        let mut slow = Slow::from_rest(packed.read());
+        slow.denied = denied;
+        *kept = Kept::Moving(Box::new(slow));
         SlowGuard { kept }
     }
 
     /// What `look` says of it. Nothing is packed anew.
-    pub fn look<R>(&self, seed: &Arc<HolderSeed>, look: impl FnOnce(&Slow) -> R) -> R {
+    pub fn look<R>(&self, look: impl FnOnce(&Slow) -> R) -> R {
         match &*self.kept() {
-            Kept::Resting(packed) => look(&Slow::from_rest(seed, packed.read())),
+            Kept::Resting(packed) => look(&Slow::from_rest(packed.read())),
+            Kept::Denying(denying) => look(&Slow::from_rest(denying.1.read())),
             Kept::Moving(slow) => look(slow),
         }
+    }
+
+    /// What the last denial left remaining, if it still holds for `amount` at `now`. Nothing is unpacked
+    /// for it; one that is over is forgotten.
+    pub fn repeated_denial(&self, cell: &Cell, amount: u64, now: Duration) -> Option<u64> {
+        let mut kept = self.kept();
+        let denied = match &*kept {
+            Kept::Resting(_) => None,
+            Kept::Denying(denying) => Some(denying.0),
+            Kept::Moving(slow) => slow.denied,
+        };
+        let denied = denied?;
+        if denied.is_over(cell, now) {
+            match &mut *kept {
+                Kept::Resting(_) => {}
+                Kept::Denying(denying) => *kept = Kept::Resting(std::mem::take(&mut denying.1)),
+                Kept::Moving(slow) => slow.denied = None,
+            }
+            return None;
+        }
+        denied.repeated(amount)
     }
 
     /// Takes one of the bells away. There is none where nothing goes on.
@@ -86,7 +116,7 @@ impl SlowSide {
     ) -> Option<Arc<Notify>> {
         let kept = self.kept();
         match *kept {
-            Kept::Resting(_) => None,
+            Kept::Resting(_) | Kept::Denying(_) => None,
             Kept::Moving(_) => SlowGuard { kept }.take_bell(take),
         }
     }
@@ -94,6 +124,12 @@ impl SlowSide {
     /// Nothing that holds the lock panics half way through a change.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Packed {
+    fn default() -> Self {
+        Self::Short([0; SHORT_BYTES])
     }
 }
 
@@ -130,7 +166,7 @@ impl Deref for SlowGuard<'_> {
     fn deref(&self) -> &Slow {
         match &*self.kept {
             Kept::Moving(slow) => slow,
-            Kept::Resting(_) => unreachable!("{GUARDED}"),
+            Kept::Resting(_) | Kept::Denying(_) => unreachable!("{GUARDED}"),
         }
     }
 }
@@ -139,7 +175,7 @@ impl DerefMut for SlowGuard<'_> {
     fn deref_mut(&mut self) -> &mut Slow {
         match &mut *self.kept {
             Kept::Moving(slow) => slow,
-            Kept::Resting(_) => unreachable!("{GUARDED}"),
+            Kept::Resting(_) | Kept::Denying(_) => unreachable!("{GUARDED}"),
         }
     }
 }
@@ -147,23 +183,24 @@ impl DerefMut for SlowGuard<'_> {
 impl Drop for SlowGuard<'_> {
     fn drop(&mut self) {
         if let Some(resting) = self.at_rest() {
-            *self.kept = Kept::Resting(Packed::of(&resting));
+            let packed = Packed::of(&resting);
+            *self.kept = match self.denied {
+                None => Kept::Resting(packed),
+                Some(denied) => Kept::Denying(Box::new((denied, packed))),
+            };
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use uuid::Uuid;
 
     use super::*;
     use crate::{
         domain::ids::RunId,
         leases::{
-            cell::Cell,
-            holder::{Holder, LeaseTimes, Step, Surroundings},
+            holder::{Holder, HolderSeed, LeaseTimes, Step, Surroundings},
             key::KeyState,
             message::{Answer, Call, Ceiling, Epoch, Floor},
         },
@@ -176,7 +213,7 @@ mod tests {
     };
 
     struct World {
-        seed: Arc<HolderSeed>,
+        seed: HolderSeed,
         side: SlowSide,
         cell: Cell,
         key: Option<KeyState>,
@@ -185,13 +222,12 @@ mod tests {
     impl World {
         fn new() -> Self {
             let seed = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
-            let seed = Arc::new(seed);
-            let slow = Slow::new(Holder::new(seed.clone()), AROUND.ceiling);
+            let slow = Slow::new(Holder::new(), AROUND.ceiling);
             Self { seed, side: SlowSide::new(slow), cell: Cell::new(), key: None }
         }
 
         fn lock(&self) -> SlowGuard<'_> {
-            self.side.lock(&self.seed)
+            self.side.lock()
         }
 
         fn is_packed(&self) -> bool {
@@ -210,21 +246,22 @@ mod tests {
         assert!(world.is_packed());
         world.lock().holder.look();
         assert!(world.is_packed(), "a note is not lost with the one who made it");
-        let Step::Send(call) = world.lock().holder.next(&world.cell, None, &AROUND) else {
+        let Step::Send(call) = world.lock().holder.next(&world.seed, &world.cell, None, &AROUND)
+        else {
             panic!("nobody looks")
         };
         assert!(!world.is_packed(), "a call is under way");
         let answer = world.answer(&call);
-        world.lock().holder.answered(&world.cell, &call, &answer, AROUND.now);
+        world.lock().holder.answered(&world.seed, &world.cell, &call, &answer, AROUND.now);
         assert!(world.is_packed());
         let totals = |slow: &Slow| slow.holder.totals(&world.cell);
-        let told = world.side.look(&world.seed, totals);
+        let told = world.side.look(totals);
         assert_eq!(told.granted, 0);
         let is_told = |slow: &Slow| slow.holder.has_reported(&world.cell, 1);
         world.cell.record(7);
-        assert!(world.side.look(&world.seed, is_told), "it forgot that it was answered");
+        assert!(world.side.look(is_told), "it forgot that it was answered");
         let rest = Step::Rest { until: Some(AROUND.now + LeaseTimes::default().settle) };
-        assert_eq!(world.lock().holder.next(&world.cell, None, &AROUND), rest);
+        assert_eq!(world.lock().holder.next(&world.seed, &world.cell, None, &AROUND), rest);
     }
 
     #[test]
@@ -246,6 +283,30 @@ mod tests {
         let longest = Packed::of(&Resting::longest());
         assert!(matches!(longest, Packed::Long(_)));
         assert!(longest.read() == Resting::longest());
+    }
+
+    #[test]
+    fn a_denial_is_repeated_while_nothing_goes_on_and_forgotten_once_it_is_over() {
+        let world = World::new();
+        let (basis, until) = (world.cell.basis(), AROUND.now);
+        let repeated = |amount, now| world.side.repeated_denial(&world.cell, amount, now);
+        let before = until - Duration::from_nanos(1);
+        assert_eq!(repeated(1, before), None, "nobody was denied");
+        world.lock().denied = Some(Denied { remaining: 3, basis, until });
+        assert!(matches!(&*world.side.kept(), Kept::Denying(_)));
+        assert_eq!((repeated(4, before), repeated(3, before)), (Some(3), None));
+        // Through the hands of one who changes something else, and while something goes on.
+        let bell = world.lock().bells().called.get_or_insert_default().clone();
+        assert_eq!((world.is_packed(), repeated(4, before)), (false, Some(3)));
+        drop((bell, world.side.take_bell(|bells| bells.called.take())));
+        assert_eq!(world.side.look(|slow| slow.ceiling), AROUND.ceiling.into());
+        assert_eq!(repeated(4, before), Some(3));
+        assert_eq!(repeated(4, until), None);
+        assert!(world.is_packed(), "it has expired");
+        world.lock().denied = Some(Denied { remaining: 3, basis, until });
+        world.cell.renew();
+        assert_eq!(repeated(4, before), None, "more may be allowed by now");
+        assert!(world.is_packed() && world.lock().denied.is_none());
     }
 
     #[test]

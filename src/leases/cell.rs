@@ -26,10 +26,13 @@ use super::atomics::{
 
 /// The lock-free side of a lease. Shared by all requests on one key.
 ///
-/// In this order: what every look reads comes first, and lies on one cache line in a counter.
+/// In this order: the figures that every look reads lie on one cache line in a counter, and what only
+/// answers write to, on the line before.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Cell {
+    /// Below this a refill is worth asking for.
+    low_water: AtomicU64,
     /// Escrow in hand that nobody has taken.
     available: AtomicU64,
     consumed: AtomicU64,
@@ -39,8 +42,6 @@ pub struct Cell {
     used_elsewhere: AtomicI64,
     /// Forfeited units as of the last answer.
     forfeited: AtomicU64,
-    /// Below this a refill is worth asking for.
-    low_water: AtomicU64,
     /// Grows when more may be allowed than before; a remembered denial is over when it has. Begins
     /// anew after as many changes as nobody makes while a denial is remembered.
     generation: AtomicU32,
@@ -83,6 +84,13 @@ pub struct CellCounts {
 /// The state that something was decided on, or an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Basis(u32);
+
+#[cfg(test)]
+impl Cell {
+    /// Which of its bytes are the figures.
+    pub const FIGURES: std::ops::Range<usize> =
+        std::mem::offset_of!(Self, available)..std::mem::offset_of!(Self, generation);
+}
 
 impl Cell {
     /// An empty cell.

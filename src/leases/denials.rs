@@ -7,10 +7,7 @@
 
 use std::time::Duration;
 
-use super::{
-    atomics::Mutex,
-    cell::{Basis, Cell},
-};
+use super::cell::{Basis, Cell};
 
 /// More than `remaining` units cannot be had.
 #[derive(Clone, Copy, Debug)]
@@ -22,31 +19,14 @@ pub struct Denied {
     pub until: Duration,
 }
 
-/// The last denial of one counter.
-#[derive(Debug, Default)]
-pub struct Denials {
-    /// Guards the denial; only requests that found too little look at it. Boxed: most counters deny
-    /// nothing.
-    last: Mutex<Option<Box<Denied>>>,
-}
-
-impl Denials {
-    /// Remembers a denial, in place of the one before.
-    pub fn remember(&self, denied: Denied) {
-        // Nothing that holds the lock panics.
-        let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match &mut *last {
-            Some(last) => **last = denied,
-            None => *last = Some(Box::new(denied)),
-        }
+impl Denied {
+    /// Whether it must not be repeated any more. Once it is over it stays so.
+    pub fn is_over(&self, cell: &Cell, now: Duration) -> bool {
+        self.basis != cell.basis() || now >= self.until
     }
 
-    /// What the remembered denial left remaining, if it still holds for `amount` at `now`.
-    pub fn repeated(&self, cell: &Cell, amount: u64, now: Duration) -> Option<u64> {
-        let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let denied = **last.as_ref()?;
-        drop(last);
-        let holds = denied.basis == cell.basis() && now < denied.until && amount > denied.remaining;
-        holds.then_some(denied.remaining)
+    /// What it left remaining, if it holds for `amount`. For one that is not over.
+    pub fn repeated(&self, amount: u64) -> Option<u64> {
+        (amount > self.remaining).then_some(self.remaining)
     }
 }

@@ -5,7 +5,7 @@
 //! knows of the key from the last answer. It has no clock: `now` is the time since the start of
 //! the run on a monotonic clock.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 pub use super::step::{Denial, HolderSeed, LeaseTimes, Step, Surroundings, Waiting};
 use super::{
@@ -15,24 +15,26 @@ use super::{
     kept_holder::{KeptHolder, Retiring, Told},
     message::{Answer, Ask, Call, Ceiling, Counted, Outcome, Recall, Totals},
 };
+use crate::domain::ids::RunId;
 
 /// The slow side of one key.
-#[derive(Debug)]
+///
+/// What it shares with all holders of its run it is handed at each step: there are very many.
+#[derive(Debug, Default)]
 pub struct Holder {
-    seed: Arc<HolderSeed>,
     kept: KeptHolder,
     pub(super) passing: Passing,
 }
 
 impl Holder {
     /// The slow side of a key that the run has never had before.
-    pub fn new(seed: Arc<HolderSeed>) -> Self {
-        Self::of(seed, KeptHolder::default())
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// What was kept of a holder while nothing went on.
-    pub fn of(seed: Arc<HolderSeed>, kept: KeptHolder) -> Self {
-        Self { seed, kept, passing: Passing::default() }
+    pub fn of(kept: KeptHolder) -> Self {
+        Self { kept, passing: Passing::default() }
     }
 
     /// All that is known of it, unless something goes on. The next step is told of `ceiling` again.
@@ -44,14 +46,20 @@ impl Holder {
 
     /// The slow side of a key whose cell the run has dropped: `cell` is new, `totals` are those
     /// that the dropped one left behind (see [`Holder::totals`]).
-    pub fn resumed(seed: Arc<HolderSeed>, cell: &Cell, totals: Totals) -> Self {
+    pub fn resumed(cell: &Cell, totals: Totals) -> Self {
         let Totals { granted, returned, consumed, recorded, undone } = totals;
         cell.resume(CellCounts { consumed, recorded, undone });
-        Self::of(seed, KeptHolder { granted, returned, ..KeptHolder::default() })
+        Self::of(KeptHolder { granted, returned, ..KeptHolder::default() })
     }
 
     /// What to do next. The driver has just tried [`Cell::take`] for the waiting requests.
-    pub fn next(&mut self, cell: &Cell, waiting: Option<Waiting>, around: &Surroundings) -> Step {
+    pub fn next(
+        &mut self,
+        seed: &HolderSeed,
+        cell: &Cell,
+        waiting: Option<Waiting>,
+        around: &Surroundings,
+    ) -> Step {
         if self.kept.fenced {
             return Step::Fenced;
         }
@@ -60,8 +68,8 @@ impl Holder {
         }
         self.enter(around);
         match waiting {
-            Some(waiting) => self.next_waiting(cell, waiting, around),
-            None => self.next_idle(cell, around),
+            Some(waiting) => self.next_waiting(seed, cell, waiting, around),
+            None => self.next_idle(seed, cell, around),
         }
     }
 
@@ -69,7 +77,14 @@ impl Holder {
     ///
     /// An answer to any other call is ignored: it may tell of escrow that the counters have
     /// forgotten since.
-    pub fn answered(&mut self, cell: &Cell, call: &Call, answer: &Answer, now: Duration) {
+    pub fn answered(
+        &mut self,
+        seed: &HolderSeed,
+        cell: &Cell,
+        call: &Call,
+        answer: &Answer,
+        now: Duration,
+    ) {
         let Some(flight) = self.passing.end(|flight| flight.sequence == call.sequence) else {
             return;
         };
@@ -82,25 +97,25 @@ impl Holder {
             }
             // Refused before anything happened; the driver mends the epoch or the floor.
             Answer::NeedFloor { .. } | Answer::StaleEpoch { .. } | Answer::EpochLost => {
-                self.unavailable(&flight, now);
+                self.unavailable(seed, &flight, now);
             }
         }
     }
 
     /// The call under way failed: it may or may not have happened, or happen yet.
-    pub fn failed(&mut self, now: Duration) {
+    pub fn failed(&mut self, seed: &HolderSeed, now: Duration) {
         if let Some(flight) = self.passing.end(|_| true) {
             self.kept.uncertain = true;
-            self.unavailable(&flight, now);
+            self.unavailable(seed, &flight, now);
         }
     }
 
-    /// Takes in a recall hint about this key.
-    pub fn hint(&mut self, recall: &Recall) {
-        if recall.by == self.seed.run {
+    /// Takes in a recall hint about this key; `run` is the holder's.
+    pub fn hint(&mut self, run: RunId, recall: &Recall) {
+        if recall.by == run {
             return;
         }
-        if recall.first == Some(self.seed.run) {
+        if recall.first == Some(run) {
             self.kept.turn_due = true;
         } else if recall.ticket > self.passing.answered() {
             self.kept.recall_due = true;
@@ -228,11 +243,17 @@ impl Holder {
         }
     }
 
-    fn next_waiting(&mut self, cell: &Cell, waiting: Waiting, around: &Surroundings) -> Step {
+    fn next_waiting(
+        &mut self,
+        seed: &HolderSeed,
+        cell: &Cell,
+        waiting: Waiting,
+        around: &Surroundings,
+    ) -> Step {
         // While the counters are away, who waits is answered before a return is tried again.
         let is_away = self.passing.verdict().is_some_and(|verdict| verdict.is_unavailable());
         if self.return_due(cell) && !is_away {
-            return self.send(cell, Some(waiting), around);
+            return self.send(seed, cell, Some(waiting), around);
         }
         if cell.available() >= waiting.head {
             return Step::Retry;
@@ -248,15 +269,15 @@ impl Holder {
             && !self.kept.turn_due
             && want.head <= waiting.head
         {
-            let until = (called_at + self.seed.times.poll).min(self.deadline(want)).max(called_at);
+            let until = (called_at + seed.times.poll).min(deadline(seed, want)).max(called_at);
             if around.now < until {
                 return Step::Wait { until };
             }
         }
-        self.send(cell, Some(waiting), around)
+        self.send(seed, cell, Some(waiting), around)
     }
 
-    fn next_idle(&mut self, cell: &Cell, around: &Surroundings) -> Step {
+    fn next_idle(&mut self, seed: &HolderSeed, cell: &Cell, around: &Surroundings) -> Step {
         self.passing.set_verdict(None);
         self.passing.forget_want();
         let reported = self.has_reported(cell, self.kept.epoch);
@@ -272,14 +293,14 @@ impl Holder {
             return if done { Step::Retired } else { Step::Rest { until: None } };
         }
         let due = match self.kept.called_at() {
-            Some(called_at) if !urgent && !parting => called_at + self.seed.times.settle,
+            Some(called_at) if !urgent && !parting => called_at + seed.times.settle,
             _ => Duration::ZERO,
         };
         let due = due.max(Duration::from_micros(self.passing.paused_until_us()));
         if around.now < due {
             return Step::Rest { until: Some(due) };
         }
-        self.send(cell, None, around)
+        self.send(seed, cell, None, around)
     }
 
     /// Whether something has to go back, or be said to have gone back, before anything else.
@@ -288,13 +309,13 @@ impl Holder {
         self.kept.recall_due || (closed && cell.available() > 0)
     }
 
-    /// When a want is given up.
-    fn deadline(&self, want: &Want) -> Duration {
-        let in_queue = want.raised_at + self.seed.times.queue_wait_max;
-        want.first_since.map_or(in_queue, |since| since + self.seed.times.recall_wait)
-    }
-
-    fn send(&mut self, cell: &Cell, waiting: Option<Waiting>, around: &Surroundings) -> Step {
+    fn send(
+        &mut self,
+        seed: &HolderSeed,
+        cell: &Cell,
+        waiting: Option<Waiting>,
+        around: &Surroundings,
+    ) -> Step {
         let now = around.now;
         let closed = self.kept.recall_due || self.kept.recalled || self.kept.retiring.is_some();
         let spent = self.kept.granted.saturating_sub(self.kept.returned + cell.available());
@@ -307,19 +328,19 @@ impl Holder {
         }
         let in_hand = if closed { 0 } else { cell.available() };
         self.kept.sequence = micros(now).max(self.kept.sequence + 1);
-        let last = self.passing.want().is_some_and(|want| now >= self.deadline(want));
+        let last = self.passing.want().is_some_and(|want| now >= deadline(seed, want));
         let depose = self
             .passing
             .want()
             .and_then(|want| want.behind)
-            .filter(|(_, since)| now.saturating_sub(*since) >= self.seed.times.depose_after);
+            .filter(|(_, since)| now.saturating_sub(*since) >= seed.times.depose_after);
         let call = Call {
-            run: self.seed.run,
+            run: seed.run,
             sequence: self.kept.sequence,
             epoch: around.epoch,
             totals: self.totals(cell),
             ceiling: self.ceiling().unwrap_or(around.ceiling),
-            ask: self.ask(waiting, in_hand, closed, now, last),
+            ask: Ask { last, ..self.ask(&seed.times, waiting, in_hand, closed, now) },
             closed,
             depose: depose.map(|(ticket, _)| ticket),
             retention: self.kept.retiring.as_ref().and_then(|retiring| retiring.retention),
@@ -345,23 +366,24 @@ impl Holder {
     /// Sizes what to ask for. A closed cell asks exactly; the key cuts what is asked in advance.
     fn ask(
         &mut self,
+        times: &LeaseTimes,
         waiting: Option<Waiting>,
         in_hand: u64,
         closed: bool,
         now: Duration,
-        last: bool,
     ) -> Ask {
         let granted = self.kept.granted;
         let total = waiting.map_or(0, |waiting| waiting.total);
         let to = |wanted: u64| granted.saturating_add(wanted.saturating_sub(in_hand));
-        let mut ask = Ask { want: 0, need_to: granted, wanted_to: granted, target: granted, last };
+        let mut ask =
+            Ask { want: 0, need_to: granted, wanted_to: granted, target: granted, last: false };
         if let Some(Waiting { head, total }) = waiting {
             let sequence = self.kept.sequence;
             let want = self.passing.want_or(Want::new(sequence, head, now));
             want.head = head;
             ask = Ask { want: want.id, need_to: to(head), wanted_to: to(total), ..ask };
         }
-        let ahead_ms = u64::try_from(self.seed.times.prefetch.as_millis()).unwrap_or(u64::MAX);
+        let ahead_ms = u64::try_from(times.prefetch.as_millis()).unwrap_or(u64::MAX);
         let ahead = self.kept.demand.per_second().saturating_mul(ahead_ms) / 1000;
         let limited = self.ceiling().is_some_and(|ceiling| ceiling.units.is_some());
         let worthwhile = limited && !closed;
@@ -451,12 +473,18 @@ impl Holder {
         self.passing.set_verdict(verdict);
     }
 
-    fn unavailable(&mut self, flight: &Flight, now: Duration) {
+    fn unavailable(&mut self, seed: &HolderSeed, flight: &Flight, now: Duration) {
         self.kept.queued |= flight.waiting.is_some();
         self.kept.recall_due |= flight.closed;
-        self.passing.pause(micros(now + self.seed.times.retry));
+        self.passing.pause(micros(now + seed.times.retry));
         self.settle_wait(flight, Ruling::Unavailable);
     }
+}
+
+/// When a want is given up.
+fn deadline(HolderSeed { times, .. }: &HolderSeed, want: &Want) -> Duration {
+    let in_queue = want.raised_at + times.queue_wait_max;
+    want.first_since.map_or(in_queue, |since| since + times.recall_wait)
 }
 
 fn micros(time: Duration) -> u64 {

@@ -106,15 +106,15 @@
 //! ```text
 //! loop {
 //!     for each queued request in order: cell.take(n) → Taken/TakenLow: answer it, drop it
-//!     match holder.next(&cell, waiting of those left, &surroundings) {
+//!     match holder.next(&seed, &cell, waiting of those left, &surroundings) {
 //!         Send(call)   → remember how many requests are queued;
 //!                        counters.call(&key, &call):
 //!                          Ok(NeedFloor)  → read the floor from the ledger (one snapshot, which must
 //!                                           also say that call.epoch is still the newest), put it
 //!                                           into call.floor and call again, a few times at most
-//!                          Ok(answer)     → holder.answered(&cell, &call, &answer, now)
+//!                          Ok(answer)     → holder.answered(&seed, &cell, &call, &answer, now)
 //!                          StaleEpoch | EpochLost → the same, and start epoch recovery
-//!                          Err            → holder.failed(now)
+//!                          Err            → holder.failed(&seed, now)
 //!         Retry        → continue
 //!         Deny{remaining} → deny the head, and those of the remembered ones that want more than
 //!                        `remaining`
@@ -132,7 +132,7 @@
 //! **Settle.** A timer calls the loop for each cell about once a second; `next` knows whether a
 //! call is due. After a flush: `cell.undo(units taken back)`.
 //!
-//! **Hints.** `holder.hint(&recall)`, then wake the driver.
+//! **Hints.** `holder.hint(run, &recall)`, then wake the driver.
 //!
 //! **Epoch.** When the counters' identity changes (a watch of `store` tells; `EpochLost` leads to it): ask
 //! the ledger for the identity's epoch, bind the store to it if it is the latest, put

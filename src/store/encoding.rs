@@ -283,23 +283,23 @@ mod tests {
         ) {
             let run = RunId(Uuid::nil());
             let seed = HolderSeed { run, times: LeaseTimes::default() };
-            let (cell, mut holder) = (Cell::new(), Holder::new(seed.into()));
+            let (cell, mut holder) = (Cell::new(), Holder::new());
             let ceiling = Ceiling { units: Some(10), version: 1 };
             let epoch = Epoch { number: 1, recovered: true };
             let waiting = Some(Waiting { head: wanted, total: wanted });
             for (second, value) in (0..).zip(values) {
                 let now = Duration::from_secs(second);
                 let around = Surroundings { epoch, ceiling, now };
-                let Step::Send(call) = holder.next(&cell, waiting, &around) else { continue };
+                let Step::Send(call) = holder.next(&seed, &cell, waiting, &around) else { continue };
                 match lease_answer(&value) {
                     Ok(answer) => {
                         if let Answer::Counted(counted) = &answer {
                             let amounts = counted.totals;
                             prop_assert!(i64::try_from(amounts.granted).is_ok(), "{amounts:?}");
                         }
-                        holder.answered(&cell, &call, &answer, now);
+                        holder.answered(&seed, &cell, &call, &answer, now);
                     }
-                    Err(_) => holder.failed(now),
+                    Err(_) => holder.failed(&seed, now),
                 }
                 let _ = (holder.unsettled(&cell), holder.outstanding(&cell), cell.used());
             }

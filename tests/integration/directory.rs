@@ -5,14 +5,12 @@ use std::{sync::Arc, time::Duration};
 use sqlx::PgPool;
 use tokio::{task::JoinSet, time::timeout};
 use tollgate::{
-    domain::ids::{RunId, TenantId},
+    domain::ids::TenantId,
     enforcement::{
         directory::{Directory, Source},
         error::EngineError,
     },
-    leases::holder::{HolderSeed, LeaseTimes},
 };
-use uuid::Uuid;
 
 use crate::overages::world::{World, at};
 
@@ -42,8 +40,7 @@ async fn until_one_waits(pool: &PgPool) {
 }
 
 fn directory(world: &World) -> Arc<Directory> {
-    let seed = Arc::new(HolderSeed { run: RunId(Uuid::new_v4()), times: LeaseTimes::default() });
-    Arc::new(Directory::new(Source::Ledger(world.ledger.clone()), seed, None))
+    Arc::new(Directory::new(Source::Ledger(world.ledger.clone()), None))
 }
 
 /// Looks each tenant up many times, all at once.

@@ -5,21 +5,15 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::bail;
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use crate::{
     cli::{
         counters::{Reached, reach},
         values::no_tenant,
     },
-    domain::{
-        cell_key::CellKey,
-        ids::{RunId, TenantId},
-        invalid::Invalid,
-    },
+    domain::{cell_key::CellKey, ids::TenantId, invalid::Invalid},
     enforcement::directory::{Directory, Source},
     jobs::overages::{plans::Plans, recheck::Recheck},
-    leases::holder::{HolderSeed, LeaseTimes},
     ledger::{
         Ledger,
         reconcile::{OWNERS_PAGE_MAX, Scope},
@@ -153,8 +147,7 @@ impl Look<'_> {
             );
         }
         let reached: Reached = reach(self.redis.clone(), self.ledger).await?;
-        let seed = Arc::new(HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() });
-        let directory = Arc::new(Directory::new(Source::Ledger(self.ledger.clone()), seed, None));
+        let directory = Arc::new(Directory::new(Source::Ledger(self.ledger.clone()), None));
         let look = CounterLook {
             ledger: self.ledger,
             counters: &reached.counters,

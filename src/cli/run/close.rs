@@ -19,7 +19,6 @@ use crate::{
         closing::{Closed, RunCloser},
         directory::{Directory, Source},
     },
-    leases::holder::{HolderSeed, LeaseTimes},
     ledger::runs::{ClosedHow, Closing},
     store::{counters::Counters, keys::counter_name},
 };
@@ -100,8 +99,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     let reached = reach(settings.redis, &ledger).await?;
-    let seed = Arc::new(HolderSeed { run, times: LeaseTimes::default() });
-    let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), seed, None));
+    let directory = Arc::new(Directory::new(Source::Ledger(ledger.clone()), None));
     let closer = RunCloser {
         ledger: &ledger,
         counters: &reached.counters,

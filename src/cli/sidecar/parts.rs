@@ -34,7 +34,7 @@ pub struct Base {
     pub journal: Journal,
     pub run: RunId,
     pub clock: Clock,
-    pub seed: Arc<HolderSeed>,
+    pub seed: HolderSeed,
     pub values: Arc<Values>,
 }
 
@@ -57,7 +57,7 @@ pub fn build(
     let Backing { source, counters, floors, epoch, journals_keys } = backing;
     let snapshot = matches!(source, Source::Ledger(_))
         .then(|| base.settings.journal.data_dir.join("tenants.json"));
-    let directory = Arc::new(Directory::new(source, base.seed.clone(), snapshot));
+    let directory = Arc::new(Directory::new(source, snapshot));
     directory.restore();
     let retentions = KeyRetentions {
         directory: directory.clone(),
@@ -65,6 +65,7 @@ pub fn build(
         is_local: matches!(counters, Counters::Local(_)),
     };
     let leasing = Arc::new(Leasing {
+        seed: base.seed,
         counters,
         floors,
         opened_keys: journals_keys.then(|| base.journal.clone()),

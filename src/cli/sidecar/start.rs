@@ -108,7 +108,7 @@ pub async fn start(
         Mode::Alone(_) => times.alone(),
         Mode::Shared => times,
     };
-    let seed = Arc::new(HolderSeed { run, times });
+    let seed = HolderSeed { run, times };
     let base = Base {
         settings: settings.clone(),
         journal,

@@ -15,7 +15,7 @@ pub async fn listen(directory: Arc<Directory>, leasing: Arc<Leasing>, stop: Canc
     let on_recall = |key: CellKey, recall: Recall| {
         let state = directory.known(&key.tenant);
         if let Some(counter) = state.and_then(|state| state.counter(&key)) {
-            counter.slow().holder.hint(&recall);
+            counter.slow().holder.hint(leasing.seed.run, &recall);
             leasing.wake(&counter);
         }
     };

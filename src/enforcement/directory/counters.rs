@@ -16,7 +16,6 @@ use crate::{
     enforcement::counter::{Counter, Left},
     leases::{
         dropped::{Dropped, Past},
-        holder::HolderSeed,
         message::Ceiling,
     },
 };
@@ -33,26 +32,12 @@ pub enum NoCounter {
     TooMany,
 }
 
-/// What all counters of a directory are made with.
-#[derive(Debug)]
-pub struct CounterSeed {
-    holder: Arc<HolderSeed>,
-    names: MeterNames,
-}
-
-impl CounterSeed {
-    /// What counters are made with whose holders are made with `holder`.
-    pub fn new(holder: Arc<HolderSeed>) -> Self {
-        Self { holder, names: MeterNames::default() }
-    }
-}
-
 /// The counters of all windows and subjects.
 #[derive(Debug)]
 pub struct Counters {
     /// Held for a look-up at most.
     kept: RwLock<Kept>,
-    seed: Arc<CounterSeed>,
+    names: Arc<MeterNames>,
 }
 
 #[derive(Debug, Default)]
@@ -82,9 +67,9 @@ impl OfMeters {
 }
 
 impl Counters {
-    /// None yet.
-    pub fn new(seed: Arc<CounterSeed>) -> Self {
-        Self { kept: RwLock::default(), seed }
+    /// None yet; they will go by these names of their meters.
+    pub fn new(names: Arc<MeterNames>) -> Self {
+        Self { kept: RwLock::default(), names }
     }
 
     /// The counter of `key`, if it is live.
@@ -116,10 +101,10 @@ impl Counters {
         if let Some(dropped) = &mut kept.dropped {
             dropped.resume(key);
         }
-        let (key, holder) = (self.seed.names.shared(key), self.seed.holder.clone());
+        let key = self.names.shared(key);
         let counter = Arc::new(match left {
-            None => Counter::new(key, window, ceiling(), holder),
-            Some(left) => Counter::resumed(key, window, ceiling(), holder, left),
+            None => Counter::new(key, window, ceiling()),
+            Some(left) => Counter::resumed(key, window, ceiling(), left),
         });
         kept.insert(counter.clone());
         Ok(counter)
@@ -221,23 +206,18 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use jiff::ToSpan;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::{
-        domain::{
-            ids::{RunId, Subject, TenantId},
-            period::Period,
-            window::WindowLabel,
-        },
-        leases::holder::LeaseTimes,
+    use crate::domain::{
+        ids::{Subject, TenantId},
+        period::Period,
+        window::WindowLabel,
     };
 
     const CEILING: Ceiling = Ceiling { units: Some(100), version: 1 };
 
     fn counters() -> Counters {
-        let holder = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
-        Counters::new(Arc::new(CounterSeed::new(Arc::new(holder))))
+        Counters::new(Arc::default())
     }
 
     /// The key of a subject, in a window of the first minute ever.

@@ -58,20 +58,18 @@ mod tests {
     use std::sync::Arc;
 
     use jiff::ToSpan;
-    use uuid::Uuid;
 
     use super::*;
     use crate::{
         domain::{
             catalog::{Catalog, compiled_plan::CompiledPlan},
-            ids::{RunId, TenantId},
+            ids::TenantId,
             tenant::{SubscriptionStatus, Tenant},
         },
         enforcement::directory::{
             FileSource, Source,
             tenant_state::{TenantState, Terms},
         },
-        leases::holder::{HolderSeed, LeaseTimes},
     };
 
     const CATALOG: &str = "\
@@ -96,8 +94,7 @@ tenants:
             let id = TenantId::new(name).unwrap();
             source.tenants.insert(id.clone(), Arc::new(Tenant { id, ..acme.clone() }));
         }
-        let seed = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
-        Directory::new(Source::File(Arc::new(source)), Arc::new(seed), None)
+        Directory::new(Source::File(Arc::new(source)), None)
     }
 
     /// The tenant's state, with a counter of `meter` of which `used` is told.

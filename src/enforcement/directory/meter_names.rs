@@ -19,7 +19,7 @@ const NAMES_MAX: usize = 10_000;
 
 /// Copies of the names of meters.
 #[derive(Debug)]
-pub(super) struct MeterNames {
+pub struct MeterNames {
     /// Each guards the names that some of the tenants share, and is held for a look-up.
     copies: Box<[Mutex<HashSet<MeterName, OneSeed>>]>,
 }

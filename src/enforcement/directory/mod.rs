@@ -38,8 +38,8 @@ use tokio::sync::RwLock;
 
 use self::{
     catalogs::CatalogInForce,
-    counters::CounterSeed,
     loads::Loads,
+    meter_names::MeterNames,
     roster::Roster,
     settling_pools::SettlingPools,
     snapshot::{Snapshot, SnapshotParts},
@@ -62,7 +62,6 @@ use crate::{
         pool::Pool,
         tenant::{PlanVersion, Tenant},
     },
-    leases::holder::HolderSeed,
     ledger::{Ledger, tenants::ChangeCursor},
 };
 
@@ -92,7 +91,7 @@ pub struct Directory {
     catalog_loads: Loads<CatalogName, Arc<CatalogInForce>>,
     settling: SettlingPools,
     source: Source,
-    seed: Arc<CounterSeed>,
+    names: Arc<MeterNames>,
     /// Read while a tenant is looked up and put in, written while changes are taken in: a tenant
     /// that was read before a change is in when the change comes, and does not miss it.
     loading: RwLock<()>,
@@ -107,7 +106,7 @@ pub struct Directory {
 
 impl Directory {
     /// An empty directory, filled from `source` as tenants are asked for.
-    pub fn new(source: Source, seed: Arc<HolderSeed>, snapshot_path: Option<PathBuf>) -> Self {
+    pub fn new(source: Source, snapshot_path: Option<PathBuf>) -> Self {
         Self {
             number: DirectoryNumber::next(),
             tenants: DashMap::with_hasher(RandomState::new()),
@@ -120,7 +119,7 @@ impl Directory {
             catalog_loads: Loads::default(),
             settling: SettlingPools::default(),
             source,
-            seed: Arc::new(CounterSeed::new(seed)),
+            names: Arc::default(),
             loading: RwLock::new(()),
             cursor: Mutex::new(ChangeCursor::after(0)),
             catalogs_seen: AtomicU64::new(0),
@@ -190,7 +189,7 @@ impl Directory {
 
     async fn admit(&self, tenant: Arc<Tenant>) -> Result<Arc<TenantState>, EngineError> {
         let id = tenant.id.clone();
-        let state = TenantState::new(self.terms(tenant).await?, self.seed.clone());
+        let state = TenantState::new(self.terms(tenant).await?, self.names.clone());
         self.is_unsaved.store(true, Ordering::Relaxed);
         Ok(self.tenants.entry(id).or_insert_with(|| self.enrolled(state)).clone())
     }
@@ -363,7 +362,7 @@ impl Directory {
         self.is_unsaved.store(true, Ordering::Relaxed);
         let known = match self.tenants.entry(terms.tenant.id.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(self.enrolled(TenantState::new(terms, self.seed.clone())));
+                vacant.insert(self.enrolled(TenantState::new(terms, self.names.clone())));
                 return Ok(vec![]);
             }
             Entry::Occupied(known) => known.get().clone(),
@@ -416,7 +415,7 @@ impl Directory {
 
     fn put(&self, terms: Terms) {
         let id = terms.tenant.id.clone();
-        let state = Arc::new(TenantState::new(terms, self.seed.clone()));
+        let state = Arc::new(TenantState::new(terms, self.names.clone()));
         match self.tenants.insert(id, state.clone()) {
             Some(before) => {
                 self.roster.replace(&before, state);

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 
 use super::{
     catalogs::{CatalogInForce, LookedAt},
-    counters::{CounterSeed, Counters, NoCounter},
+    counters::{Counters, NoCounter},
     known_grant::{self, KnownGrant},
+    meter_names::MeterNames,
     onlooker::Onlooker,
 };
 use crate::{
@@ -210,10 +211,10 @@ pub struct TenantState {
 
 impl TenantState {
     /// A tenant without counters.
-    pub fn new(terms: Terms, seed: Arc<CounterSeed>) -> Self {
+    pub fn new(terms: Terms, names: Arc<MeterNames>) -> Self {
         Self {
             terms: ArcSwap::from_pointee(terms),
-            counters: Counters::new(seed),
+            counters: Counters::new(names),
             rates: TenantRates::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! How long what was answered about a counter is good enough.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -18,13 +18,13 @@ use crate::{
 
 #[test]
 fn only_what_others_may_change_is_asked_after_again() {
-    let seed = Arc::new(HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() });
+    let seed = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
     let (_, epoch) = watch::channel(None);
     let way = Way::new(|_| Box::pin(async { Ok(()) }));
-    let mut leasing = parts::leasing(way, epoch, seed.clone(), &SimulatedTime::default());
+    let mut leasing = parts::leasing(way, epoch, seed, &SimulatedTime::default());
     let (key, window) = parts::cell();
     let ceiling = Ceiling { units: Some(1), version: 1 };
-    let counter = Counter::new(key, window, ceiling, seed);
+    let counter = Counter::new(key, window, ceiling);
     let at = Duration::from_millis;
     assert!(!leasing.is_fresh(&counter, at(500)), "nobody has answered");
     counter.called(Some(at(500)));

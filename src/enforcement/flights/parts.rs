@@ -39,12 +39,13 @@ use crate::{
 pub(super) fn leasing(
     way: Way,
     epoch: watch::Receiver<Option<Epoch>>,
-    seed: Arc<HolderSeed>,
+    seed: HolderSeed,
     time: &SimulatedTime,
 ) -> Leasing {
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-    let directory = Arc::new(Directory::new(Source::File(Arc::default()), seed, None));
+    let directory = Arc::new(Directory::new(Source::File(Arc::default()), None));
     Leasing {
+        seed,
         counters: Counters::Local(LocalCounters::far(way)),
         floors: floors(),
         opened_keys: None,

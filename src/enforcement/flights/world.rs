@@ -142,16 +142,15 @@ impl World {
                     world.way(half, is_rough).await
                 })
             };
-            let seed =
-                Arc::new(HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() });
+            let seed = HolderSeed { run: RunId(Uuid::nil()), times: LeaseTimes::default() };
             let (key, window) = parts::cell();
             let ceiling = Ceiling { units: Some(units), version: 1 };
             Self {
                 planted,
                 is_told: std::env::var_os("FLIGHT_SEED").is_some(),
                 time: time.clone(),
-                leasing: Arc::new(parts::leasing(Way::new(way), epochs, seed.clone(), &time)),
-                counter: Arc::new(Counter::new(key, window, ceiling, seed)),
+                leasing: Arc::new(parts::leasing(Way::new(way), epochs, seed, &time)),
+                counter: Arc::new(Counter::new(key, window, ceiling)),
                 random: Mutex::new(random),
                 epoch,
                 ceiling: AtomicU64::new(units),
@@ -397,7 +396,7 @@ impl World {
                 if self.calls.under_way.load(Relaxed) == 1 =>
             {
                 let mut slow = counter.slow();
-                slow.holder.failed(self.leasing.now());
+                slow.holder.failed(&self.leasing.seed, self.leasing.now());
                 counter.abandon(&mut slow);
                 drop(slow);
                 self.leasing.wake(counter);

@@ -1,6 +1,6 @@
 //! The driver of a cell, as `leases` documents it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     event::Event,
@@ -25,6 +25,16 @@ const FLOORS_MAX: u32 = 3;
 /// Steps that a driver may take without waiting for anything.
 const STEPS_MAX: u32 = 1_000;
 
+/// What the holders of `run` are handed.
+fn seed(run: RunId) -> HolderSeed {
+    let times = LeaseTimes {
+        settle: Duration::from_millis(50),
+        retry: Duration::from_millis(10),
+        ..LeaseTimes::default()
+    };
+    HolderSeed { run, times }
+}
+
 impl World {
     /// Opens a cell of a key, unless its window is past.
     pub(super) fn open(&mut self, run: RunId, key: usize) -> bool {
@@ -40,16 +50,10 @@ impl World {
             return false;
         }
         let Ok(left) = sidecar.left.look(&key, &window) else { return false };
-        let times = LeaseTimes {
-            settle: Duration::from_millis(50),
-            retry: Duration::from_millis(10),
-            ..LeaseTimes::default()
-        };
-        let seed = Arc::new(HolderSeed { run, times });
         let cell = Cell::new();
         let (holder, returned) = match left {
-            None => (Holder::new(seed), 0),
-            Some(left) => (Holder::resumed(seed, &cell, *left), left.returned),
+            None => (Holder::new(), 0),
+            Some(left) => (Holder::resumed(&cell, *left), left.returned),
         };
         sidecar.left.resume(&key);
         let epoch = sidecar.epoch.map_or(0, |(epoch, _)| epoch.number);
@@ -77,6 +81,7 @@ impl World {
             now: self.clock(),
         };
         let spoil = self.is_planted(Planted::ReturnedBeforeClosed);
+        let seed = seed(run);
         for _ in 0..STEPS_MAX {
             if !self.has_cell(run, key) {
                 return;
@@ -87,7 +92,7 @@ impl World {
                 head: head.amount,
                 total: slot.queue.iter().map(|request| request.amount).sum(),
             });
-            match slot.holder.next(&slot.cell, waiting, &around) {
+            match slot.holder.next(&seed, &slot.cell, waiting, &around) {
                 Step::Retry => {}
                 Step::Send(call) => {
                     let totals = &call.totals;
@@ -232,7 +237,7 @@ impl World {
         if ours.is_some() {
             slot.unspoil();
         }
-        slot.holder.answered(&slot.cell, call, answer, now);
+        slot.holder.answered(&seed(run), &slot.cell, call, answer, now);
         self.drive(run, key);
         if matches!(answer, Answer::EpochLost | Answer::StaleEpoch { .. }) {
             self.discover(run);
@@ -252,7 +257,7 @@ impl World {
             let now = self.clock();
             let slot = self.slot(run, key);
             slot.unspoil();
-            slot.holder.answered(&slot.cell, &call, &Answer::Fenced, now);
+            slot.holder.answered(&seed(run), &slot.cell, &call, &Answer::Fenced, now);
             self.drive(run, key);
         } else if call.floor.is_some() {
             self.slot(run, key).flight = Some((call.clone(), floors));
@@ -261,7 +266,7 @@ impl World {
             let now = self.clock();
             let slot = self.slot(run, key);
             slot.unspoil();
-            slot.holder.failed(now);
+            slot.holder.failed(&seed(run), now);
             self.drive(run, key);
         }
     }
@@ -273,7 +278,7 @@ impl World {
         };
         if slot.flight.take_if(|(flight, _)| flight.sequence == sequence).is_some() {
             slot.unspoil();
-            slot.holder.failed(now);
+            slot.holder.failed(&seed(run), now);
             self.drive(run, key);
         }
     }
@@ -284,7 +289,7 @@ impl World {
         }
         let slot = self.sidecars.get_mut(&run).and_then(|sidecar| sidecar.slots.get_mut(&key));
         if let Some(slot) = slot {
-            slot.holder.hint(recall);
+            slot.holder.hint(run, recall);
             self.drive(run, key);
         }
     }
