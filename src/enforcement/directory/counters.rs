@@ -273,6 +273,27 @@ mod tests {
     }
 
     #[test]
+    fn counters_are_found_while_they_become_many_and_few_again() {
+        let counters = counters();
+        let name = |number: usize| format!("subject-{number}");
+        for number in 0..100 {
+            make(&counters, &name(number), 100).unwrap();
+            let is_live = |other: usize| counters.get(&cell(&name(other)).0).is_some();
+            assert!((0..=number).all(is_live) && !is_live(number + 1), "with {number} before");
+        }
+        for left in (0..100).rev() {
+            let first_out = cell(&name(left)).0;
+            counters.drop_done(Timestamp::UNIX_EPOCH, |counter| counter.key == first_out);
+            let live = counters.all();
+            assert_eq!(live.len(), left);
+            assert!(live.iter().all(|counter| {
+                counters.get(&counter.key).is_some_and(|found| Arc::ptr_eq(&found, counter))
+            }));
+            assert!(counters.get(&first_out).is_none());
+        }
+    }
+
+    #[test]
     fn a_counter_that_was_dropped_unopened_is_not_taken_for_opened() {
         let counters = counters();
         let opened = make(&counters, "opened", 9).unwrap();

@@ -3,8 +3,8 @@
 use std::{
     borrow::Borrow,
     collections::HashSet,
-    hash::{Hash, Hasher},
-    iter,
+    hash::{BuildHasher, Hash, Hasher},
+    iter, mem, slice,
     sync::Arc,
 };
 
@@ -13,12 +13,25 @@ use crate::{
     enforcement::counter::Counter,
 };
 
-/// The live counters. The many tenants that use one meter have no table for it.
+/// More have a table, which takes up to twice as much for each. As a list of few grows by one, it is
+/// copied.
+const FEW_MAX: usize = 32;
+
+/// The live counters. The many tenants that use one meter, or few, have no table for it.
 #[derive(Debug)]
 pub(super) enum Live {
     One(Arc<Counter>),
-    /// None, or more than one.
+    /// None, or some.
+    Few(Few),
     Many(HashSet<ByKey, OneSeed>),
+}
+
+/// Some counters, in lists that are as long as there are.
+#[derive(Debug, Default)]
+pub(super) struct Few {
+    /// A part of the hash of each one's key: the keys themselves lie with the counters, far apart.
+    tags: Box<[u8]>,
+    counters: Box<[Arc<Counter>]>,
 }
 
 /// A counter that is found by its key.
@@ -47,7 +60,7 @@ impl Eq for ByKey {}
 
 impl Default for Live {
     fn default() -> Self {
-        Self::Many(HashSet::default())
+        Self::Few(Few::default())
     }
 }
 
@@ -56,6 +69,7 @@ impl Live {
     pub fn get(&self, key: &CellKey) -> Option<&Arc<Counter>> {
         match self {
             Self::One(counter) => Some(counter).filter(|counter| counter.key == *key),
+            Self::Few(counters) => counters.get(key),
             Self::Many(counters) => counters.get(key).map(|ByKey(counter)| counter),
         }
     }
@@ -63,24 +77,24 @@ impl Live {
     /// Adds a counter; there is none of its key.
     pub fn insert(&mut self, counter: Arc<Counter>) {
         match self {
-            Self::Many(counters) if counters.is_empty() => *self = Self::One(counter),
-            Self::Many(counters) => {
-                counters.insert(ByKey(counter));
+            Self::One(first) => *self = Self::of(vec![first.clone(), counter]),
+            Self::Few(few) if (1..FEW_MAX).contains(&few.counters.len()) => few.push(counter),
+            Self::Few(few) => {
+                let more = iter::chain(mem::take(&mut few.counters), [counter]);
+                *self = Self::of(more.collect());
             }
-            Self::One(first) => {
-                *self = Self::Many([first.clone(), counter].map(ByKey).into_iter().collect());
-            }
+            Self::Many(counters) => drop(counters.insert(ByKey(counter))),
         }
     }
 
     /// All counters, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Counter>> {
-        let (one, many) = match self {
-            Self::One(counter) => (Some(counter), None),
-            Self::Many(counters) => (None, Some(counters)),
+        let (few, many) = match self {
+            Self::One(counter) => (slice::from_ref(counter), None),
+            Self::Few(Few { counters, .. }) => (&counters[..], None),
+            Self::Many(counters) => (&[][..], Some(counters)),
         };
-        let many = many.into_iter().flatten().map(|ByKey(counter)| counter);
-        iter::chain(one, many)
+        iter::chain(few, many.into_iter().flatten().map(|ByKey(counter)| counter))
     }
 
     /// Drops the counters that are not to be kept, and gives memory back, once most of it is free.
@@ -88,14 +102,21 @@ impl Live {
         match self {
             Self::One(counter) if !keep(counter) => *self = Self::default(),
             Self::One(_) => {}
+            Self::Few(Few { counters, .. }) => {
+                let kept: Vec<_> = counters.iter().map(keep).collect();
+                if kept.contains(&false) {
+                    let counters = iter::zip(mem::take(counters), kept);
+                    let counters =
+                        counters.filter_map(|(counter, is_kept)| is_kept.then_some(counter));
+                    *self = Self::of(counters.collect());
+                }
+            }
             Self::Many(counters) => {
                 counters.retain(|ByKey(counter)| keep(counter));
-                let last = (counters.len() == 1).then(|| counters.drain().next()).flatten();
-                if 4 * counters.len() <= counters.capacity() {
+                if 2 * counters.len() <= FEW_MAX {
+                    *self = Self::of(counters.drain().map(|ByKey(counter)| counter).collect());
+                } else if 4 * counters.len() <= counters.capacity() {
                     counters.shrink_to(2 * counters.len());
-                }
-                if let Some(ByKey(last)) = last {
-                    *self = Self::One(last);
                 }
             }
         }
@@ -105,4 +126,34 @@ impl Live {
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
+
+    fn of(counters: Vec<Arc<Counter>>) -> Self {
+        match <[_; 1]>::try_from(counters) {
+            Ok([counter]) => Self::One(counter),
+            Err(counters) if counters.len() <= FEW_MAX => Self::Few(Few::of(counters)),
+            Err(counters) => Self::Many(counters.into_iter().map(ByKey).collect()),
+        }
+    }
+}
+
+impl Few {
+    fn of(counters: Vec<Arc<Counter>>) -> Self {
+        let tags = counters.iter().map(|counter| tag(&counter.key)).collect();
+        Self { tags, counters: counters.into() }
+    }
+
+    fn push(&mut self, counter: Arc<Counter>) {
+        self.tags = iter::chain(mem::take(&mut self.tags), [tag(&counter.key)]).collect();
+        self.counters = iter::chain(mem::take(&mut self.counters), [counter]).collect();
+    }
+
+    fn get(&self, key: &CellKey) -> Option<&Arc<Counter>> {
+        let tag = tag(key);
+        let mut tagged = iter::zip(&self.tags, &self.counters).filter(|(its, _)| **its == tag);
+        tagged.find(|(_, counter)| counter.key == *key).map(|(_, counter)| counter)
+    }
+}
+
+fn tag(key: &CellKey) -> u8 {
+    OneSeed.hash_one(key).to_le_bytes()[0]
 }
