@@ -1,36 +1,42 @@
 //! A map from the keys of counters to small values, for very many of them.
 //!
-//! Each entry is one piece of bytes, the key's and behind them the value's (as `postcard` writes them,
-//! small numbers in one byte), and is read and written as a whole. That takes a part of what keys and
-//! values take as they are worked with. Entries lie side by side ([`rooms`]), and the table that finds
-//! them has four bytes for each.
+//! Each entry is one piece of bytes, the key's ([`written_key`]) and behind them the value's (as
+//! `postcard` writes them, small numbers in one byte), and is read and written as a whole. That takes a
+//! part of what keys and values take as they are worked with. Entries lie side by side ([`rooms`]), and
+//! the table that finds them has four bytes for each.
 //!
-//! The bytes of a key tell where they end, so an entry that begins with them is the key's.
+//! The bytes of a key tell where they end, so an entry that begins with them is the key's. Of those of a
+//! value zeros at the end are left out, and are there again when it is read.
 
+mod names;
 mod rooms;
+mod written_key;
 
 use std::marker::PhantomData;
 
 use ahash::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
-use self::rooms::{Place, Rooms};
-use super::{cell_key::KeyParts, ids::GrantId, period::Period, window::WindowLabel};
-
-/// An entry holds what was written here.
-const WRITTEN_HERE: &str = "an entry is read as it was written";
-/// Keys and values are plain data, and a vector grows.
-const WRITABLE: &str = "plain data can be written to memory";
+use self::{
+    names::Names,
+    rooms::{Place, Rooms},
+    written_key::{WRITABLE, WRITTEN_HERE},
+};
+use super::cell_key::KeyParts;
 
 /// Room for most keys.
 const KEY_BYTES: usize = 96;
+/// A value of more bytes is written with all its zeros.
+const SHORT_BYTES: usize = 256;
 
 /// Values by the keys of counters.
 #[derive(Debug)]
 pub struct PackedMap<V> {
     places: HashTable<Place>,
     entries: Rooms,
+    /// The names of meters that are written as numbers.
+    meters: Names,
     hasher: RandomState,
     /// Where entries are written before it is known how long they are.
     scratch: Vec<u8>,
@@ -42,6 +48,7 @@ impl<V> Default for PackedMap<V> {
         Self {
             places: HashTable::new(),
             entries: Rooms::default(),
+            meters: Names::default(),
             hasher: RandomState::new(),
             scratch: vec![],
             values: PhantomData,
@@ -52,17 +59,22 @@ impl<V> Default for PackedMap<V> {
 impl<V: Serialize + DeserializeOwned> PackedMap<V> {
     /// The value of `key`.
     pub fn get(&self, key: KeyParts<'_>) -> Option<V> {
-        let Self { places, entries, hasher, .. } = self;
-        let key = written(&Written::of(key), Vec::with_capacity(KEY_BYTES));
+        let Self { places, entries, meters, hasher, .. } = self;
+        // No entry is of a meter whose name could have a number, and has none.
+        let meter = meters.known(key.meter)?;
+        let mut bytes = Vec::with_capacity(KEY_BYTES);
+        written_key::write(key, meter, &mut bytes);
+        let key = bytes;
         let place = places.find(hasher.hash_one(&key[..]), begins_with(entries, &key))?;
         Some(read(&entries.get(*place)[key.len()..]))
     }
 
     /// Has `change` change the value of `key`. What it leaves is kept.
     pub fn change<R>(&mut self, key: KeyParts<'_>, change: impl FnOnce(&mut Option<V>) -> R) -> R {
-        let Self { places, entries, hasher, scratch, .. } = self;
-        scratch.clear();
-        let mut new = written(&Written::of(key), std::mem::take(scratch));
+        let Self { places, entries, meters, hasher, scratch, .. } = self;
+        let mut new = std::mem::take(scratch);
+        new.clear();
+        written_key::write(key, meters.number(key.meter), &mut new);
         let (hash, key_bytes) = (hasher.hash_one(&new[..]), new.len());
         let place = places.entry(hash, begins_with(entries, &new), hash_of_entry(entries, hasher));
         let mut value = match &place {
@@ -72,6 +84,10 @@ impl<V: Serialize + DeserializeOwned> PackedMap<V> {
         let result = change(&mut value);
         if let Some(value) = &value {
             new = written(value, new);
+            if new.len() - key_bytes <= SHORT_BYTES {
+                let zeros = new[key_bytes..].iter().rev().take_while(|byte| **byte == 0).count();
+                new.truncate(new.len() - zeros);
+            }
         }
         match (place, value) {
             (Entry::Occupied(mut known), Some(_)) => {
@@ -88,17 +104,17 @@ impl<V: Serialize + DeserializeOwned> PackedMap<V> {
     /// Keys and values, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyParts<'_>, V)> {
         self.places.iter().map(|place| {
-            let (key, value) = split(self.entries.get(*place));
-            (key.parts(), read(value))
+            let (key, value) = written_key::read(self.entries.get(*place), &self.meters);
+            (key, read(value))
         })
     }
 
     /// Takes out what is not to be kept, and gives memory back, once most of it is free.
     pub fn retain(&mut self, mut keep: impl FnMut(KeyParts<'_>, V) -> bool) {
-        let Self { places, entries, .. } = self;
+        let Self { places, entries, meters, .. } = self;
         places.retain(|place| {
-            let (key, value) = split(entries.get(*place));
-            let is_kept = keep(key.parts(), read(value));
+            let (key, value) = written_key::read(entries.get(*place), meters);
+            let is_kept = keep(key, read(value));
             if !is_kept {
                 entries.leave(*place);
             }
@@ -109,7 +125,7 @@ impl<V: Serialize + DeserializeOwned> PackedMap<V> {
 
     /// Gives memory back, once most of it is free.
     pub fn shrink(&mut self) {
-        let Self { places, entries, hasher, .. } = self;
+        let Self { places, entries, meters, hasher, .. } = self;
         if entries.are_mostly_free() {
             let mut together = Rooms::default();
             places.iter_mut().for_each(|place| *place = together.put(entries.get(*place)));
@@ -117,6 +133,10 @@ impl<V: Serialize + DeserializeOwned> PackedMap<V> {
         }
         if 4 * places.len() <= places.capacity() {
             places.shrink_to(2 * places.len(), hash_of_entry(entries, hasher));
+        }
+        if places.is_empty() {
+            // Others may be in use by now than those that were numbered first.
+            *meters = Names::default();
         }
     }
 
@@ -138,8 +158,7 @@ fn begins_with(entries: &Rooms, key: &[u8]) -> impl Fn(&Place) -> bool {
 fn hash_of_entry(entries: &Rooms, hasher: &RandomState) -> impl Fn(&Place) -> u64 {
     |place| {
         let entry = entries.get(*place);
-        let (_, value) = split(entry);
-        hasher.hash_one(&entry[..entry.len() - value.len()])
+        hasher.hash_one(&entry[..written_key::bytes(entry)])
     }
 }
 
@@ -148,69 +167,17 @@ fn written(value: &impl Serialize, bytes: Vec<u8>) -> Vec<u8> {
     postcard::to_extend(value, bytes).expect(WRITABLE)
 }
 
-/// The key and what is behind it: the value, and what fills its place up.
-fn split(entry: &[u8]) -> (Written<'_>, &[u8]) {
-    postcard::take_from_bytes(entry).expect(WRITTEN_HERE)
-}
-
+/// The value of which these are the bytes, but for zeros at the end.
 fn read<V: DeserializeOwned>(value: &[u8]) -> V {
-    postcard::from_bytes(value).expect(WRITTEN_HERE)
-}
-
-/// A key as it is written.
-#[derive(Serialize, Deserialize)]
-struct Written<'k> {
-    tenant: &'k str,
-    meter: &'k str,
-    subject: Option<&'k str>,
-    period: WrittenPeriod,
-    start: i64,
-    anchor_version: u32,
-}
-
-/// A period in numbers: files have them in words.
-#[derive(Serialize, Deserialize)]
-enum WrittenPeriod {
-    Minute,
-    Hour,
-    Day,
-    Month,
-    BillingCycle,
-    Interval(u32),
-    Lifetime,
-    Grant(u64),
-}
-
-impl<'k> Written<'k> {
-    fn of(KeyParts { tenant, meter, subject, label }: KeyParts<'k>) -> Self {
-        let WindowLabel { period, start, anchor_version } = label;
-        let period = match period {
-            Period::Minute => WrittenPeriod::Minute,
-            Period::Hour => WrittenPeriod::Hour,
-            Period::Day => WrittenPeriod::Day,
-            Period::Month => WrittenPeriod::Month,
-            Period::BillingCycle => WrittenPeriod::BillingCycle,
-            Period::Interval { seconds } => WrittenPeriod::Interval(seconds),
-            Period::Lifetime => WrittenPeriod::Lifetime,
-            Period::Grant { id } => WrittenPeriod::Grant(id.into()),
-        };
-        Self { tenant, meter, subject, period, start, anchor_version }
-    }
-
-    fn parts(&self) -> KeyParts<'k> {
-        let period = match self.period {
-            WrittenPeriod::Minute => Period::Minute,
-            WrittenPeriod::Hour => Period::Hour,
-            WrittenPeriod::Day => Period::Day,
-            WrittenPeriod::Month => Period::Month,
-            WrittenPeriod::BillingCycle => Period::BillingCycle,
-            WrittenPeriod::Interval(seconds) => Period::Interval { seconds },
-            WrittenPeriod::Lifetime => Period::Lifetime,
-            WrittenPeriod::Grant(id) => Period::Grant { id: GrantId(id) },
-        };
-        let label = WindowLabel { period, start: self.start, anchor_version: self.anchor_version };
-        KeyParts { tenant: self.tenant, meter: self.meter, subject: self.subject, label }
-    }
+    let mut room = [0; SHORT_BYTES];
+    let whole = match room.get_mut(..value.len()) {
+        Some(start) => {
+            start.copy_from_slice(value);
+            &room[..]
+        }
+        None => value,
+    };
+    postcard::from_bytes(whole).expect(WRITTEN_HERE)
 }
 
 #[cfg(test)]
@@ -220,7 +187,7 @@ mod tests {
     use proptest::{option, prelude::*, sample::select};
 
     use super::*;
-    use crate::domain::cell_key::CellKey;
+    use crate::domain::{cell_key::CellKey, ids::GrantId, period::Period, window::WindowLabel};
 
     fn periods() -> impl Strategy<Value = Period> {
         prop_oneof![
@@ -232,8 +199,11 @@ mod tests {
     }
 
     fn labels() -> impl Strategy<Value = WindowLabel> {
-        (periods(), any::<i64>(), any::<u32>()).prop_map(|(period, start, anchor_version)| {
-            WindowLabel { period, start, anchor_version }
+        let starts = prop_oneof![any::<i64>(), (-9_i64..9).prop_map(|start| 450 * start)];
+        (periods(), starts, any::<u32>()).prop_map(|(period, start, anchor_version)| WindowLabel {
+            period,
+            start,
+            anchor_version,
         })
     }
 
@@ -256,8 +226,9 @@ mod tests {
         fn what_is_left_of_a_key_is_found_again_and_of_no_other(
             changes in prop::collection::vec((keys(), option::of(any::<u64>())), 0..60),
             least in any::<u64>(),
+            numbered in 0_usize..4,
         ) {
-            let mut map = PackedMap::default();
+            let mut map = PackedMap { meters: Names::of_at_most(numbered), ..PackedMap::default() };
             let mut model = BTreeMap::new();
             for (key, value) in changes {
                 let before = map.change(key.parts(), |kept| std::mem::replace(kept, value));
@@ -277,17 +248,36 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_entry_takes_a_byte_for_each_letter_and_each_small_number() {
-        let key = CellKey {
+    fn key() -> CellKey {
+        CellKey {
             tenant: "acme".parse().unwrap(),
             meter: "calls".parse().unwrap(),
             subject: None,
-            label: "month:1795000000:1".parse().unwrap(),
-        };
+            label: "month:1795000500:1".parse().unwrap(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn values_of_any_length_are_kept_with_the_zeros_at_their_ends(
+            values in prop::collection::vec((0_usize..300, 0_usize..300), 1..9),
+        ) {
+            let key: CellKey = key();
+            let mut map = PackedMap::default();
+            for (ones, zeros) in values {
+                let value = [vec![1_u8; ones], vec![0; zeros]].concat();
+                map.change(key.parts(), |kept| *kept = Some(value.clone()));
+                prop_assert_eq!(map.get(key.parts()), Some(value));
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_takes_a_byte_for_each_letter_of_a_tenant_and_each_small_number() {
+        let key = key();
         let mut map = PackedMap::default();
         map.change(key.parts(), |value| *value = Some((7_u64, 9_u64)));
         let bytes: Vec<_> = map.places.iter().map(|place| map.entries.get(*place).len()).collect();
-        assert_eq!(bytes, [(1 + 4 + 1 + 5 + 1 + 1 + 5 + 1 + 2_usize).next_multiple_of(4)]);
+        assert_eq!(bytes, [(1 + 1 + 4 + 1 + 4 + 1 + 2_usize).next_multiple_of(4)]);
     }
 }
