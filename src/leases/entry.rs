@@ -58,30 +58,12 @@ impl Entry {
 }
 
 /// What a key knows of each of its open runs. Most keys have one run, which is kept in place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entries {
-    One(#[serde(with = "numbered")] (RunId, Entry)),
+    One((RunId, Entry)),
     /// None, or more than one, in the order of their ids. Few keys have more than a dozen: a list that is
     /// as long as there are runs takes the least memory.
     Many(Vec<(RunId, Entry)>),
-}
-
-/// A run's id as a number: where runs are numbered, it takes a byte.
-mod numbered {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use uuid::Uuid;
-
-    use super::{Entry, RunId};
-
-    pub fn serialize<S: Serializer>(one: &(RunId, Entry), to: S) -> Result<S::Ok, S::Error> {
-        let (RunId(run), entry) = one;
-        (run.as_u128(), entry).serialize(to)
-    }
-
-    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<(RunId, Entry), D::Error> {
-        let (run, entry) = <(u128, Entry)>::deserialize(from)?;
-        Ok((RunId(Uuid::from_u128(run)), entry))
-    }
 }
 
 impl Default for Entries {

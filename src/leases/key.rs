@@ -19,6 +19,8 @@
 //! run's totals, or those of all runs together), nothing is free any more until it no longer does:
 //! too much is counted then, never too little. Base and forfeits that come to it stay there.
 
+mod packed;
+
 use serde::{Deserialize, Serialize};
 
 pub use super::queue::WANTS_MAX;
@@ -37,8 +39,9 @@ use crate::domain::{
     ids::RunId,
 };
 
-/// One key's counters.
+/// One key's counters. As bytes it is [`packed`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "packed::Packed", into = "packed::Packed")]
 pub struct KeyState {
     epoch: u64,
     origin: Origin,

@@ -1,9 +1,7 @@
 //! What a key was founded on.
 
-use serde::{Deserialize, Serialize};
-
 /// What a key was founded on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// On nothing: it is a stub that only remembers what a floor must contain.
     Stub {
