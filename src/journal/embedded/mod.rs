@@ -19,6 +19,7 @@
 
 mod checkpoint;
 mod config;
+mod packed_total;
 mod state;
 mod store;
 mod total;

@@ -1,7 +1,6 @@
 //! What one counter's events amount to.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{distinct::DistinctCount, meter::Aggregation, period::Period, usage::UsageEvent},
@@ -10,9 +9,8 @@ use crate::{
 
 const DAY_HOURS: i64 = 24;
 
-/// One counter's events, added up in all the ways that its meter may ask for. There is one for each
-/// counter of the last weeks, most of them packed: small numbers take little then.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One counter's events, added up in all the ways that its meter may ask for.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Total {
     pub aggregation: Aggregation,
     pub events: u64,
@@ -25,7 +23,6 @@ pub struct Total {
     /// Amount of the latest event; of several at the same time, the largest.
     pub last_amount: i64,
     /// Present exactly with [`Aggregation::DistinctCount`].
-    #[serde(skip)]
     pub distinct: Option<Box<DistinctCount>>,
     /// When it last changed, by the real clock, seconds since the Unix epoch.
     pub changed_at_second: i64,

@@ -3,7 +3,10 @@
 use ahash::AHashMap;
 use jiff::Timestamp;
 
-use super::total::{Addend, Total};
+use super::{
+    packed_total::PackedTotal,
+    total::{Addend, Total},
+};
 use crate::domain::{
     cell_key::{CellKey, KeyParts},
     packed_map::PackedMap,
@@ -13,7 +16,7 @@ use crate::domain::{
 #[derive(Debug, Default)]
 pub struct Totals {
     /// Those of plain numbers: nearly all.
-    numbers: PackedMap<Total>,
+    numbers: PackedMap<PackedTotal>,
     /// Those that know distinct values.
     of_values: AHashMap<CellKey, Total>,
 }
@@ -33,13 +36,20 @@ impl Totals {
         }
         let of_values = self.numbers.change(key.parts(), |kept| {
             let first = events.next()?;
-            match kept {
-                Some(total) => total.add(first, now),
-                None => *kept = Some(Total::of(first, now)),
-            }
-            let total = kept.as_mut()?;
+            let mut total = match kept.take() {
+                Some(packed) => {
+                    let mut total = packed.total(key.label);
+                    total.add(first, now);
+                    total
+                }
+                None => Total::of(first, now),
+            };
             events.for_each(|event| total.add(event, now));
-            kept.take_if(|total| total.distinct.is_some())
+            if total.distinct.is_some() {
+                return Some(total);
+            }
+            *kept = Some(PackedTotal::of(&total, key.label));
+            None
         });
         if let Some(total) = of_values {
             self.of_values.insert(key.clone(), total);
@@ -50,13 +60,16 @@ impl Totals {
     pub fn insert(&mut self, key: CellKey, total: Total) {
         match total.distinct {
             Some(_) => drop(self.of_values.insert(key, total)),
-            None => self.numbers.change(key.parts(), |kept| *kept = Some(total)),
+            None => self.numbers.change(key.parts(), |kept| {
+                *kept = Some(PackedTotal::of(&total, key.label));
+            }),
         }
     }
 
     /// What a counter's events amount to.
     pub fn get(&self, key: &CellKey) -> Option<Total> {
-        self.of_values.get(key).cloned().or_else(|| self.numbers.get(key.parts()))
+        let packed = || self.numbers.get(key.parts()).map(|packed| packed.total(key.label));
+        self.of_values.get(key).cloned().or_else(packed)
     }
 
     /// Whether the counter is known.
@@ -67,12 +80,13 @@ impl Totals {
     /// All totals, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyParts<'_>, Total)> {
         let of_values = self.of_values.iter().map(|(key, total)| (key.parts(), total.clone()));
-        self.numbers.iter().chain(of_values)
+        let numbers = self.numbers.iter().map(|(key, packed)| (key, packed.total(key.label)));
+        numbers.chain(of_values)
     }
 
     /// Takes out what is not to be kept.
     pub fn retain(&mut self, keep: impl Fn(KeyParts<'_>, &Total) -> bool) {
-        self.numbers.retain(|key, total| keep(key, &total));
+        self.numbers.retain(|key, packed| keep(key, &packed.total(key.label)));
         self.of_values.retain(|key, total| keep(key.parts(), total));
     }
 
