@@ -3,14 +3,17 @@
 //! A piece that is allocated on its own takes a pointer and a length where it is kept, and is rounded
 //! up to one of the allocator's sizes. Here pieces of nearly the same length lie side by side in a
 //! chunk; a long one has a chunk to itself. A place that is left is taken by the next piece of its
-//! width. Chunks stay until all that is left of them is moved elsewhere.
+//! width; until then it holds the number of the place that was left before. Chunks stay until all that
+//! is left of them is moved elsewhere.
 
-/// Pieces take a multiple of so many bytes.
+/// Pieces take a multiple of so many bytes: room for the number of a place.
 const STEP: usize = 4;
 /// The widest that share a chunk.
 const SHARED_BYTES_MAX: usize = 256;
-/// Places in a chunk, and numbers for one that has a single place.
+/// Places in a chunk at most, and numbers for one that has fewer.
 const PLACES: usize = 32;
+/// No place has this number: there is memory for fewer.
+const NOWHERE: u32 = u32::MAX;
 
 /// There is memory for fewer.
 const NUMBERED: &str = "there are no more than 2^32 places";
@@ -23,8 +26,8 @@ pub(super) struct Place(u32);
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     chunks: Vec<Chunk>,
-    /// The places that are free, of each width that shares chunks.
-    free: Vec<Vec<Place>>,
+    /// The place that was left last, of each width that shares chunks. From there one leads to the next.
+    free: Vec<Option<Place>>,
     /// The chunks without a place, each by its first number.
     closed: Vec<Place>,
     bytes: usize,
@@ -40,7 +43,7 @@ struct Chunk {
 impl Rooms {
     /// Puts a piece in. Where it is read, zeros may follow.
     pub fn put(&mut self, piece: &[u8]) -> Place {
-        let width = piece.len().next_multiple_of(STEP);
+        let width = width(piece);
         let place = self.place(width);
         self.taken_bytes += width;
         self.write(place, piece);
@@ -49,7 +52,7 @@ impl Rooms {
 
     /// Puts a piece into the place of another, or elsewhere if it does not fit there.
     pub fn put_again(&mut self, place: Place, piece: &[u8]) -> Place {
-        if self.get(place).len() != piece.len().next_multiple_of(STEP) {
+        if self.get(place).len() != width(piece) {
             self.leave(place);
             return self.put(piece);
         }
@@ -70,12 +73,18 @@ impl Rooms {
         let Chunk { width, bytes } = &mut self.chunks[chunk];
         self.taken_bytes -= *width;
         if *width <= SHARED_BYTES_MAX {
-            self.free[*width / STEP].push(place);
+            self.set_free(place);
         } else {
             self.bytes -= *width;
             *bytes = Box::default();
             self.closed.push(place);
         }
+    }
+
+    fn set_free(&mut self, place: Place) {
+        let class = self.get(place).len() / STEP;
+        let next = self.free[class].replace(place).map_or(NOWHERE, |Place(number)| number);
+        self.write(place, &next.to_le_bytes());
     }
 
     /// Whether most of the memory is free.
@@ -98,14 +107,16 @@ impl Rooms {
         }
         let class = width / STEP;
         if self.free.len() <= class {
-            self.free.resize_with(class + 1, Vec::new);
+            self.free.resize(class + 1, None);
         }
-        if let Some(place) = self.free[class].pop() {
+        if let Some(place) = self.free[class] {
+            let next = self.get(place).first_chunk().copied().map_or(NOWHERE, u32::from_le_bytes);
+            self.free[class] = (next != NOWHERE).then_some(Place(next));
             return place;
         }
-        let first = self.open(width, PLACES);
-        let others = (1..PLACES as u32).rev().map(|slot| Place(first.0 + slot));
-        self.free[class].extend(others);
+        let places = places(width);
+        let first = self.open(width, places);
+        (1..places as u32).rev().for_each(|slot| self.set_free(Place(first.0 + slot)));
         first
     }
 
@@ -122,6 +133,23 @@ impl Rooms {
         self.chunks.push(chunk);
         Place(first)
     }
+}
+
+/// What a piece takes.
+fn width(piece: &[u8]) -> usize {
+    piece.len().max(1).next_multiple_of(STEP)
+}
+
+/// How many places of this width a chunk has: as many as make each of them cost least.
+fn places(width: usize) -> usize {
+    let costs = |places: usize| allocated(places * width) + size_of::<Chunk>();
+    let compared = |one: &usize, other: &usize| (costs(*one) * other).cmp(&(costs(*other) * one));
+    (PLACES / 2..=PLACES).min_by(compared).unwrap_or(PLACES)
+}
+
+/// What the allocator gives for so many bytes: its sizes are four to each doubling.
+fn allocated(bytes: usize) -> usize {
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(1))
 }
 
 impl Place {
@@ -167,6 +195,16 @@ mod tests {
     }
 
     #[test]
+    fn little_of_what_the_allocator_gives_is_not_in_places() {
+        let sizes = [1_024, 1_025, 1_280, 1_281, 2_047].map(allocated);
+        assert_eq!(sizes, [1_024, 1_280, 1_280, 1_536, 2_048]);
+        for width in (STEP..=SHARED_BYTES_MAX).step_by(STEP) {
+            let bytes = width * places(width);
+            assert!(100 * bytes >= 96 * allocated(bytes), "{bytes} of {}", allocated(bytes));
+        }
+    }
+
+    #[test]
     fn places_that_were_left_are_taken_again() {
         let mut rooms = Rooms::default();
         for round in 0..10 {
@@ -175,7 +213,7 @@ mod tests {
             places.into_iter().for_each(|place| rooms.leave(place));
         }
         let widths = (204..=SHARED_BYTES_MAX).step_by(STEP);
-        assert_eq!(rooms.bytes, widths.clone().sum::<usize>() * PLACES);
+        assert_eq!(rooms.bytes, widths.clone().map(|width| width * places(width)).sum::<usize>());
         assert_eq!(rooms.chunks.len(), widths.count() + (SHARED_BYTES_MAX + 1..=300).count());
     }
 }
