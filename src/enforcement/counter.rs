@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{futures::OwnedNotified, oneshot};
 
 use super::{
@@ -54,7 +55,7 @@ pub struct Counter {
 }
 
 /// What a counter that was dropped in mid-window leaves behind.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
     totals: Totals,
     refused: u64,

@@ -6,107 +6,50 @@
 //! is kept but how far they reach, and no cell is made in them again, whatever a clock that goes
 //! backwards says.
 
-use std::{collections::HashMap, hash::Hash};
-
 use jiff::Timestamp;
 
-use crate::domain::{one_seed::OneSeed, window::Window};
+use crate::domain::window::Window;
 
 /// The window is over, and cells of such were dropped: there will be none in it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past;
 
-/// What the dropped cells of one tenant left, by key.
-#[derive(Debug)]
-pub struct Dropped<K, T> {
-    /// Boxed, so that the places of the map that are empty take little.
-    left: HashMap<Box<K>, Box<Left<T>>, OneSeed>,
-    /// Latest end of the windows whose cells were dropped because they were over.
-    past_to: Timestamp,
+/// How far the windows reach that are over and of which nothing is kept: their latest end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PastTo(Timestamp);
+
+impl Default for PastTo {
+    /// There is none yet.
+    fn default() -> Self {
+        Self(Timestamp::MIN)
+    }
 }
 
-#[derive(Debug)]
-struct Left<T> {
-    /// The end of the cell's window, if it has one.
-    end: Option<Timestamp>,
-    left: T,
-}
-
-impl<K: Eq + Hash, T> Dropped<K, T> {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self { left: HashMap::default(), past_to: Timestamp::MIN }
-    }
-
-    /// What a new cell of `key` has to go on from, if there was one before.
-    pub fn look(&self, key: &K, window: &Window) -> Result<Option<&T>, Past> {
-        match self.left.get(key) {
-            Some(kept) => Ok(Some(&kept.left)),
-            None if window.end.is_some_and(|end| end <= self.past_to) => Err(Past),
-            None => Ok(None),
-        }
-    }
-
-    /// There is a cell of `key` again.
-    pub fn resume(&mut self, key: &K) {
-        self.left.remove(key);
-        self.shrink();
-    }
-
-    /// The cell of `key` is dropped at `now`, the tenant's.
-    ///
-    /// `end` is that of the cell's window, if it has one.
-    pub fn leave(&mut self, key: K, end: Option<Timestamp>, now: Timestamp, left: T) {
-        if !self.has_passed(end, now) {
-            self.left.insert(Box::new(key), Box::new(Left { end, left }));
-        }
-    }
-
-    /// Forgets what windows left that are over at `now`, the tenant's.
-    pub fn forget_past(&mut self, now: Timestamp) {
-        let mut left = std::mem::take(&mut self.left);
-        left.retain(|_, kept| !self.has_passed(kept.end, now));
-        self.left = left;
-        self.shrink();
-    }
-
-    /// Keys that left something.
-    pub fn len(&self) -> usize {
-        self.left.len()
-    }
-
-    /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.left.is_empty()
-    }
-
-    /// Gives memory back, once most of it is free.
-    fn shrink(&mut self) {
-        if 4 * self.left.len() <= self.left.capacity() {
-            self.left.shrink_to(2 * self.left.len());
-        }
-    }
-
-    fn has_passed(&mut self, end: Option<Timestamp>, now: Timestamp) -> bool {
-        match end {
-            Some(end) if end <= now => {
-                self.past_to = self.past_to.max(end);
+impl PastTo {
+    /// Nothing is kept of a window that ends at `end`, if it ends and is over at `now`; whether it is.
+    pub fn pass(&mut self, end: Option<Timestamp>, now: Timestamp) -> bool {
+        match end.filter(|end| *end <= now) {
+            Some(end) => {
+                self.0 = self.0.max(end);
                 true
             }
-            _ => false,
+            None => false,
         }
     }
-}
 
-impl<K: Eq + Hash, T> Default for Dropped<K, T> {
-    fn default() -> Self {
-        Self::new()
+    /// What a new cell in `window` has to go on from: what was `left` by the one before, if anything
+    /// was.
+    pub fn look<T>(self, left: Option<T>, window: &Window) -> Result<Option<T>, Past> {
+        match left {
+            None if window.end.is_some_and(|end| end <= self.0) => Err(Past),
+            left => Ok(left),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::{Timestamp, ToSpan};
+    use jiff::ToSpan;
 
     use super::*;
     use crate::domain::{period::Period, window::WindowLabel};
@@ -119,30 +62,26 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_of_a_window_that_goes_on_is_resumed_and_of_one_that_is_over_never_made_again() {
-        let mut dropped = Dropped::new();
+    fn no_cell_is_made_in_a_window_that_is_over_unless_what_it_goes_on_from_is_kept() {
+        let mut past_to = PastTo::default();
         let (early, late) = (minute(0), minute(1));
-        dropped.leave("late", late.end, early.start, 7);
-        assert_eq!(dropped.look(&"late", &late), Ok(Some(&7)));
-        assert_eq!(dropped.look(&"early", &early), Ok(None));
-        dropped.leave("early", early.end, late.start, 3);
-        assert_eq!(dropped.look(&"early", &early), Err(Past));
-        // Though the clock has gone back.
-        assert_eq!(dropped.look(&"other", &early), Err(Past));
-        assert_eq!(dropped.look(&"late", &late), Ok(Some(&7)), "what is kept may be resumed");
-        dropped.forget_past(late.start + 1.minute());
-        assert_eq!(dropped.look(&"late", &late), Err(Past));
-        assert!(dropped.is_empty());
+        assert!(!past_to.pass(early.end, early.start));
+        assert_eq!(past_to.look::<u64>(None, &early), Ok(None));
+        assert!(past_to.pass(early.end, late.start));
+        assert_eq!(past_to.look::<u64>(None, &early), Err(Past));
+        assert_eq!(past_to.look(Some(7), &early), Ok(Some(7)));
+        assert_eq!(past_to.look::<u64>(None, &late), Ok(None));
+        // Of one that was over before.
+        assert!(past_to.pass(minute(-1).end, late.start));
+        assert_eq!(past_to.look::<u64>(None, &early), Err(Past));
     }
 
     #[test]
     fn a_window_without_an_end_is_never_past() {
-        let mut dropped = Dropped::new();
+        let mut past_to = PastTo::default();
         let endless = Window { end: None, ..minute(0) };
-        dropped.leave("seats", endless.end, Timestamp::MAX, 7);
-        dropped.forget_past(Timestamp::MAX);
-        assert_eq!(dropped.look(&"seats", &endless), Ok(Some(&7)));
-        dropped.resume(&"seats");
-        assert_eq!(dropped.look(&"seats", &endless), Ok(None));
+        assert!(!past_to.pass(endless.end, Timestamp::MAX));
+        assert!(past_to.pass(Some(Timestamp::MAX), Timestamp::MAX));
+        assert_eq!(past_to.look::<u64>(None, &endless), Ok(None));
     }
 }

@@ -34,6 +34,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PREPARED_AHEAD: SignedDuration = SignedDuration::from_secs(120);
 /// Only where the window before was used within this time.
 const PREPARED_IF_USED_WITHIN: Duration = Duration::from_secs(300);
+/// At the end of a sweep, what dropped counters left is searched so many times for what may be
+/// forgotten: eight sweeps come to all of it.
+const LEFT_SEARCHES: usize = 8;
 /// A counter whose window is over and that was not used for so long is retired.
 const OVER_AFTER: Duration = Duration::from_secs(30);
 
@@ -154,7 +157,7 @@ impl Engine {
         let now = terms.tenant.now(real_now);
         let Sweep { live, outstanding, due, doubted, .. } = sweep;
         let mut has_done = false;
-        let has_left = state.look_at_all_counters(|counter| {
+        state.look_at_all_counters(|counter| {
             *live += 1;
             let is_idle = self.is_idle(counter, now);
             let is_changed = counter.look_at_slow(|slow| {
@@ -181,13 +184,14 @@ impl Engine {
         state.rates().forget_unused(self.rates.subjects(), self.clock.steady_ns());
         let is_done = |counter: &Counter| counter.is_done() && self.is_idle(counter, now);
         terms.let_go_of_pools(is_done);
-        if has_done || has_left {
+        if has_done {
             state.drop_done_counters(now, is_done);
         }
     }
 
     fn finish_sweep(&self, sweep: Sweep, real_now: Timestamp) {
         self.leasing.counters.shrink();
+        (0..LEFT_SEARCHES).for_each(|_| self.directory.forget_left(real_now));
         self.forget_values(real_now);
         self.alerts.forget(|key| {
             self.directory.known(&key.tenant).is_some_and(|state| state.is_current(key, real_now))

@@ -1,4 +1,4 @@
-//! One tenant's counters: those that are live, and what dropped ones leave behind.
+//! One tenant's counters: those that are live, and what is to be known of dropped ones.
 //!
 //! A later counter of the same key goes on from what a dropped one left (`leases::dropped`). Usage that
 //! is recorded in windows that are over still goes to the ledger, and no longer to the counters.
@@ -10,18 +10,20 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{live::Live, meter_names::MeterNames, onlooker::Onlooker};
+use super::{left_behind::LeftBehind, live::Live, meter_names::MeterNames, onlooker::Onlooker};
 use crate::{
     domain::{cell_key::CellKey, ids::MeterName, one_seed::OneSeed, window::Window},
-    enforcement::counter::{Counter, Left},
+    enforcement::counter::Counter,
     leases::{
-        dropped::{Dropped, Past},
+        dropped::{Past, PastTo},
         message::Ceiling,
     },
 };
 
-/// What dropped counters of one tenant leave behind, at most; beyond it counters stay.
-const LEFT_MAX: usize = 100_000;
+/// Dropped counters of one tenant's subjects that leave something, at most; beyond it they stay live.
+/// Callers name subjects as they like. Of counters without one there are no more than meters, windows
+/// that are not over, and grants.
+const LEFT_OF_SUBJECTS_MAX: usize = 100_000;
 
 /// Why there is no counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +34,28 @@ pub enum NoCounter {
     TooMany,
 }
 
+/// What all counters of a directory share.
+#[derive(Debug, Default)]
+pub struct CounterSeed {
+    names: MeterNames,
+    left: LeftBehind,
+}
+
+impl CounterSeed {
+    /// Keys of counters that have left something, of some tenants, whose windows are over at `now`, if
+    /// it is their tenants' present too. Asked again and again, it comes to all tenants.
+    pub fn search_left(&self, now: Timestamp) -> Vec<CellKey> {
+        self.left.search(now)
+    }
+}
+
 /// The counters of all windows and subjects.
 #[derive(Debug)]
 pub struct Counters {
-    /// Held for a look-up at most.
+    /// Held for a look-up, or while counters are dropped. Under it, what they left is looked up and
+    /// put away: nobody makes a counter whose dropped one has not left yet what it leaves.
     kept: RwLock<Kept>,
-    names: Arc<MeterNames>,
+    seed: Arc<CounterSeed>,
 }
 
 #[derive(Debug, Default)]
@@ -46,8 +64,17 @@ struct Kept {
     /// How many of them each meter has. Counted from when that is first asked: of most tenants it
     /// never is.
     live_of_meter: Option<Box<OfMeters>>,
-    /// Made when the first counter is dropped.
-    dropped: Option<Box<Dropped<CellKey, Left>>>,
+    /// Made when there is something to be known of counters that were dropped.
+    dropped: Option<Box<Dropped>>,
+}
+
+/// What a tenant knows of its dropped counters. What they left is with those of all tenants.
+#[derive(Debug, Default)]
+struct Dropped {
+    /// Those of subjects that left something.
+    subjects: usize,
+    /// How far the windows of those reach of which nothing is kept.
+    past_to: PastTo,
 }
 
 /// Counters by their meters.
@@ -67,9 +94,9 @@ impl OfMeters {
 }
 
 impl Counters {
-    /// None yet; they will go by these names of their meters.
-    pub fn new(names: Arc<MeterNames>) -> Self {
-        Self { kept: RwLock::default(), names }
+    /// None yet.
+    pub fn new(seed: Arc<CounterSeed>) -> Self {
+        Self { kept: RwLock::default(), seed }
     }
 
     /// The counter of `key`, if it is live.
@@ -94,14 +121,16 @@ impl Counters {
         if let Some(counter) = kept.live.get(key) {
             return Ok(counter.clone());
         }
-        let left = kept.left(key, &window)?;
+        let left = kept.past_to().look(self.seed.left.look(key), &window);
+        let left = left.map_err(|Past| NoCounter::Past)?;
         if meter_max.is_some_and(|max| kept.count_of(&key.meter) >= max) {
             return Err(NoCounter::TooMany);
         }
-        if let Some(dropped) = &mut kept.dropped {
-            dropped.resume(key);
+        if left.is_some() {
+            self.seed.left.resume(key);
+            kept.uncount_left(key);
         }
-        let key = self.names.shared(key);
+        let key = self.seed.names.shared(key);
         let counter = Arc::new(match left {
             None => Counter::new(key, window, ceiling()),
             Some(left) => Counter::resumed(key, window, ceiling(), left),
@@ -123,12 +152,9 @@ impl Counters {
         self.read().live.iter().cloned().collect()
     }
 
-    /// Has `look` look at all live counters; none comes or goes meanwhile. Answers whether dropped ones
-    /// have left anything.
-    pub fn look_at_all(&self, look: impl FnMut(&Arc<Counter>)) -> bool {
-        let kept = self.read();
-        kept.live.iter().for_each(look);
-        kept.dropped.as_ref().is_some_and(|dropped| !dropped.is_empty())
+    /// Has `look` look at all live counters; none comes or goes meanwhile.
+    pub fn look_at_all(&self, look: impl FnMut(&Arc<Counter>)) {
+        self.read().live.iter().for_each(look);
     }
 
     /// Drops the counters that are `done` and that nobody else holds to use them; `now` is the
@@ -140,32 +166,45 @@ impl Counters {
         let mut kept = self.write();
         let Kept { live, live_of_meter, dropped } = &mut *kept;
         live.retain(|counter| {
-            let is_over = counter.window.is_over(now);
+            let (key, end) = (&counter.key, counter.window.end());
+            let is_bounded = key.subject.is_some() && !counter.window.is_over(now);
+            let left = dropped.as_ref().map_or(0, |dropped| dropped.subjects);
             if counter.onlookers.are_not_alone(|| Arc::strong_count(counter))
                 || !done(counter)
-                || (!is_over && dropped.as_ref().is_some_and(|it| it.len() >= LEFT_MAX))
+                || (is_bounded && left >= LEFT_OF_SUBJECTS_MAX)
             {
                 return true;
             }
-            let key = &counter.key;
             if let Some(of_meter) = live_of_meter {
                 of_meter.uncount(&key.meter);
             }
-            let dropped = dropped.get_or_insert_default();
-            dropped.leave(key.clone(), counter.window.end(), now, counter.left());
+            if counter.window.is_over(now) {
+                dropped.get_or_insert_default().past_to.pass(end, now);
+            } else {
+                self.seed.left.leave(key, end, counter.left());
+                if key.subject.is_some() {
+                    dropped.get_or_insert_default().subjects += 1;
+                }
+            }
             // Before it is out of `live`, but nobody finds it any more: who could has a share of it,
             // with which it would have been kept.
             counter.onlookers.send_away();
             false
         });
-        if let Some(dropped) = dropped {
-            dropped.forget_past(now);
-        }
         if let Some(of_meter) = live_of_meter {
             of_meter.0.retain(|_, live| *live > 0);
         }
         if kept.live.is_empty() {
             kept.live_of_meter = None;
+        }
+    }
+
+    /// Forgets what a counter of `key` left, if its window is over at `now`, the tenant's.
+    pub fn forget_left(&self, key: &CellKey, now: Timestamp) {
+        let mut kept = self.write();
+        if let Some(end) = self.seed.left.forget(key, now) {
+            kept.uncount_left(key);
+            kept.dropped.get_or_insert_default().past_to.pass(Some(end), now);
         }
     }
 
@@ -186,10 +225,18 @@ impl Kept {
         self.live.insert(counter);
     }
 
-    /// What a dropped counter of `key` left behind.
-    fn left(&self, key: &CellKey, window: &Window) -> Result<Option<Left>, NoCounter> {
-        let Some(dropped) = &self.dropped else { return Ok(None) };
-        Ok(dropped.look(key, window).map_err(|Past| NoCounter::Past)?.copied())
+    /// How far the windows reach of which nothing is kept.
+    fn past_to(&self) -> PastTo {
+        self.dropped.as_ref().map_or(PastTo::default(), |dropped| dropped.past_to)
+    }
+
+    /// What a counter of `key` had left is not kept any more.
+    fn uncount_left(&mut self, key: &CellKey) {
+        if key.subject.is_some()
+            && let Some(dropped) = &mut self.dropped
+        {
+            dropped.subjects = dropped.subjects.saturating_sub(1);
+        }
     }
 
     /// How many counters of `meter` are live.
@@ -312,6 +359,46 @@ mod tests {
         make(&counters, "a", 9).unwrap();
         counters.drop_done(Timestamp::UNIX_EPOCH + 1.minute(), |_| true);
         assert_eq!(make(&counters, "b", 9).unwrap_err(), NoCounter::Past);
+    }
+
+    #[test]
+    fn what_a_counter_left_is_forgotten_once_its_window_is_over_which_then_gets_no_new_one() {
+        let counters = counters();
+        let (key, window) = cell("a");
+        make(&counters, "a", 9).unwrap().cell.record(10);
+        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        counters.forget_left(&key, Timestamp::UNIX_EPOCH);
+        let again = make(&counters, "a", 9).unwrap();
+        assert_eq!(again.cell.counts().recorded, 10);
+        drop(again);
+        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        assert!(make(&counters, "b", 9).is_ok());
+        counters.forget_left(&key, window.end.unwrap());
+        for subject in ["a", "c"] {
+            assert_eq!(make(&counters, subject, 9).unwrap_err(), NoCounter::Past);
+        }
+    }
+
+    #[test]
+    fn a_subject_beyond_those_that_may_leave_something_stays_live() {
+        let counters = counters();
+        let drop_all = || {
+            counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+            counters.all().len()
+        };
+        for subject in 0..=LEFT_OF_SUBJECTS_MAX {
+            make(&counters, &subject.to_string(), usize::MAX).unwrap();
+        }
+        assert_eq!(drop_all(), 1);
+        make(&counters, "one-more", usize::MAX).unwrap();
+        assert_eq!(drop_all(), 2);
+        let live = counters.all().pop().unwrap().key.clone();
+        let gone = (0..).map(|subject| cell(&subject.to_string()).0).find(|key| *key != live);
+        counters.forget_left(&gone.unwrap(), Timestamp::MAX);
+        assert_eq!(drop_all(), 1);
+        // Of windows that are over nothing is left.
+        counters.drop_done(Timestamp::MAX, |_| true);
+        assert!(counters.all().is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod catalogs;
 mod counters;
 mod known_grant;
+mod left_behind;
 mod live;
 mod loads;
 mod looking;
@@ -38,8 +39,8 @@ use tokio::sync::RwLock;
 
 use self::{
     catalogs::CatalogInForce,
+    counters::CounterSeed,
     loads::Loads,
-    meter_names::MeterNames,
     roster::Roster,
     settling_pools::SettlingPools,
     snapshot::{Snapshot, SnapshotParts},
@@ -91,7 +92,7 @@ pub struct Directory {
     catalog_loads: Loads<CatalogName, Arc<CatalogInForce>>,
     settling: SettlingPools,
     source: Source,
-    names: Arc<MeterNames>,
+    seed: Arc<CounterSeed>,
     /// Read while a tenant is looked up and put in, written while changes are taken in: a tenant
     /// that was read before a change is in when the change comes, and does not miss it.
     loading: RwLock<()>,
@@ -119,7 +120,7 @@ impl Directory {
             catalog_loads: Loads::default(),
             settling: SettlingPools::default(),
             source,
-            names: Arc::default(),
+            seed: Arc::default(),
             loading: RwLock::new(()),
             cursor: Mutex::new(ChangeCursor::after(0)),
             catalogs_seen: AtomicU64::new(0),
@@ -189,7 +190,7 @@ impl Directory {
 
     async fn admit(&self, tenant: Arc<Tenant>) -> Result<Arc<TenantState>, EngineError> {
         let id = tenant.id.clone();
-        let state = TenantState::new(self.terms(tenant).await?, self.names.clone());
+        let state = TenantState::new(self.terms(tenant).await?, self.seed.clone());
         self.is_unsaved.store(true, Ordering::Relaxed);
         Ok(self.tenants.entry(id).or_insert_with(|| self.enrolled(state)).clone())
     }
@@ -362,7 +363,7 @@ impl Directory {
         self.is_unsaved.store(true, Ordering::Relaxed);
         let known = match self.tenants.entry(terms.tenant.id.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(self.enrolled(TenantState::new(terms, self.names.clone())));
+                vacant.insert(self.enrolled(TenantState::new(terms, self.seed.clone())));
                 return Ok(vec![]);
             }
             Entry::Occupied(known) => known.get().clone(),
@@ -415,7 +416,7 @@ impl Directory {
 
     fn put(&self, terms: Terms) {
         let id = terms.tenant.id.clone();
-        let state = Arc::new(TenantState::new(terms, self.names.clone()));
+        let state = Arc::new(TenantState::new(terms, self.seed.clone()));
         match self.tenants.insert(id, state.clone()) {
             Some(before) => {
                 self.roster.replace(&before, state);

@@ -7,9 +7,8 @@ use jiff::Timestamp;
 
 use super::{
     catalogs::{CatalogInForce, LookedAt},
-    counters::{Counters, NoCounter},
+    counters::{CounterSeed, Counters, NoCounter},
     known_grant::{self, KnownGrant},
-    meter_names::MeterNames,
     onlooker::Onlooker,
 };
 use crate::{
@@ -211,10 +210,10 @@ pub struct TenantState {
 
 impl TenantState {
     /// A tenant without counters.
-    pub fn new(terms: Terms, names: Arc<MeterNames>) -> Self {
+    pub fn new(terms: Terms, seed: Arc<CounterSeed>) -> Self {
         Self {
             terms: ArcSwap::from_pointee(terms),
-            counters: Counters::new(names),
+            counters: Counters::new(seed),
             rates: TenantRates::default(),
         }
     }
@@ -391,10 +390,15 @@ impl TenantState {
         self.counters.all()
     }
 
-    /// Has `look` look at all live counters; none comes or goes meanwhile. Answers whether dropped ones
-    /// have left anything.
-    pub fn look_at_all_counters(&self, look: impl FnMut(&Arc<Counter>)) -> bool {
-        self.counters.look_at_all(look)
+    /// Has `look` look at all live counters; none comes or goes meanwhile.
+    pub fn look_at_all_counters(&self, look: impl FnMut(&Arc<Counter>)) {
+        self.counters.look_at_all(look);
+    }
+
+    /// Forgets what a dropped counter of `key` left, if its window is over by the tenant's clock.
+    pub fn forget_left(&self, key: &CellKey, real_now: Timestamp) {
+        let now = self.terms.load().tenant.now(real_now);
+        self.counters.forget_left(key, now);
     }
 
     /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{Directory, tenant_state::TenantState};
 use crate::enforcement::counter::Counter;
 
@@ -14,6 +16,16 @@ impl Directory {
     /// Every live counter.
     pub fn all_counters(&self) -> Vec<Arc<Counter>> {
         self.tenants.iter().flat_map(|state| state.all_counters()).collect()
+    }
+
+    /// Forgets what some of the dropped counters left whose windows are over at `real_now` and by their
+    /// tenants' clocks. Called again and again, it comes to all of them.
+    pub fn forget_left(&self, real_now: Timestamp) {
+        for key in self.seed.search_left(real_now) {
+            if let Some(state) = self.known(&key.tenant) {
+                state.forget_left(&key, real_now);
+            }
+        }
     }
 
     /// Tenants in memory.

@@ -49,13 +49,13 @@ impl World {
         if is_new && self.closings.iter().any(|closing| closing.run == run) {
             return false;
         }
-        let Ok(left) = sidecar.left.look(&key, &window) else { return false };
+        let Ok(left) = sidecar.left.look(key, &window) else { return false };
         let cell = Cell::new();
         let (holder, returned) = match left {
             None => (Holder::new(), 0),
-            Some(left) => (Holder::resumed(&cell, *left), left.returned),
+            Some(left) => (Holder::resumed(&cell, left), left.returned),
         };
-        sidecar.left.resume(&key);
+        sidecar.left.resume(key);
         let epoch = sidecar.epoch.map_or(0, |(epoch, _)| epoch.number);
         sidecar.opened.entry(key).or_insert(epoch);
         sidecar.slots.insert(key, Slot::new(cell, holder, returned));

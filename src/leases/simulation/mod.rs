@@ -27,6 +27,7 @@ mod closer;
 mod closing;
 mod counters;
 mod driving;
+mod dropped;
 mod ending;
 mod event;
 mod finding;

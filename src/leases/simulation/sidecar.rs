@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{event::Identity, terms::Terms};
+use super::{dropped::Dropped, event::Identity, terms::Terms};
 use crate::{
     domain::{ids::RunId, usage::Durability},
     leases::{
         cell::Cell,
-        dropped::Dropped,
         holder::Holder,
         holds::Holds,
-        message::{Call, Epoch, Totals},
+        message::{Call, Epoch},
     },
 };
 
@@ -39,7 +38,7 @@ pub(super) struct Sidecar {
     /// The epoch in which each key was first opened.
     pub opened: BTreeMap<usize, u64>,
     /// Totals of cells that were dropped.
-    pub left: Dropped<usize, Totals>,
+    pub left: Dropped,
     pub terms: Terms,
     /// It takes no more requests.
     pub stopping: bool,
@@ -132,7 +131,7 @@ impl Sidecar {
             weakest: Durability::Sync,
             records: BTreeMap::new(),
             opened: BTreeMap::new(),
-            left: Dropped::new(),
+            left: Dropped::default(),
             terms,
             stopping: false,
         }
