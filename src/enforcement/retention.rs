@@ -83,8 +83,8 @@ impl KeyRetentions {
     /// How long `key` is to be kept once nobody uses it; `None` = for good, as it is for a tenant
     /// that is not known here.
     pub fn of(&self, key: &CellKey) -> Option<Duration> {
-        let state = self.directory.known(&key.tenant)?;
-        let retention = key_retention(&state.terms().tenant, key.label, self.clock.now())?;
+        let tenant = self.directory.tenant_at_hand(&key.tenant)?;
+        let retention = key_retention(&tenant, key.label, self.clock.now())?;
         (!self.is_local || retention <= KEY_RETENTION).then_some(retention)
     }
 }

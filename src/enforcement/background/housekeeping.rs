@@ -1,4 +1,5 @@
-//! What has to be done every now and then: lapse holds, retire counters, save the snapshot.
+//! What has to be done every now and then: lapse holds, retire counters, drop tenants, save the
+//! snapshot.
 
 use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
@@ -12,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::cell_key::CellKey,
     enforcement::{
-        counter::Counter, directory::tenant_state::TenantState, engine::Engine,
+        counter::Counter,
+        directory::{tenant_state::TenantState, walking::Walk},
+        engine::Engine,
         lease_metrics::Outstanding,
     },
 };
@@ -96,8 +99,7 @@ async fn save(engine: &Engine) {
 /// A look at all counters, some at a time, so that none of its steps takes long.
 #[derive(Debug, Default)]
 struct Sweep {
-    /// The place of the tenant that is next.
-    next: usize,
+    walk: Walk,
     /// Counters seen so far.
     live: usize,
     outstanding: Outstanding,
@@ -129,27 +131,27 @@ impl Step {
 }
 
 impl Engine {
-    /// Goes on with a sweep. Retires counters that are over or idle, drops those that are done, and,
-    /// when it has come to the end, sets the gauges and begins anew.
+    /// Goes on with a sweep. Retires counters that are over or idle, drops those that are done, and
+    /// tenants that are then unused, and, when it has come to the end, sets the gauges and begins anew.
     fn sweep_some(self: &Arc<Self>, sweep: &mut Sweep) -> Step {
         let real_now = self.clock.now();
-        let of = self.directory.len();
-        let states = self.directory.some(sweep.next, STEP_TENANTS_MAX);
-        let before = sweep.live;
-        let mut swept = 0;
-        for state in &states {
-            self.sweep_tenant(state, real_now, sweep);
-            swept += 1;
-            if sweep.live - before >= STEP_COUNTERS_MAX {
-                break;
-            }
+        let mut walk = std::mem::take(&mut sweep.walk);
+        let of = walk.of(&self.directory);
+        let (met, live) = (walk.met(), sweep.live);
+        let mut is_last = false;
+        while !is_last
+            && walk.met() - met < STEP_TENANTS_MAX
+            && sweep.live - live < STEP_COUNTERS_MAX
+        {
+            let look = |state: &TenantState| self.sweep_tenant(state, real_now, sweep);
+            is_last = !walk.go_on(&self.directory, look);
         }
-        sweep.next += swept;
-        let is_last = swept == 0 || sweep.next >= of;
-        if is_last {
-            self.finish_sweep(std::mem::take(sweep), real_now);
+        let tenants = walk.met() - met;
+        match is_last {
+            true => self.finish_sweep(std::mem::take(sweep), real_now),
+            false => sweep.walk = walk,
         }
-        Step { tenants: swept, of, is_last }
+        Step { tenants, of, is_last }
     }
 
     fn sweep_tenant(self: &Arc<Self>, state: &TenantState, real_now: Timestamp, sweep: &mut Sweep) {
@@ -193,9 +195,7 @@ impl Engine {
         self.leasing.counters.shrink();
         (0..LEFT_SEARCHES).for_each(|_| self.directory.forget_left(real_now));
         self.forget_values(real_now);
-        self.alerts.forget(|key| {
-            self.directory.known(&key.tenant).is_some_and(|state| state.is_current(key, real_now))
-        });
+        self.alerts.forget(|key| self.directory.is_current(key, real_now));
         #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
         {
             metrics::gauge!("tollgate_counters_live").set(sweep.live as f64);
@@ -269,9 +269,7 @@ impl Engine {
     }
 
     fn forget_values(&self, real_now: Timestamp) {
-        self.values.forget(|key| {
-            !self.directory.known(&key.tenant).is_some_and(|state| state.is_current(key, real_now))
-        });
+        self.values.forget(|key| !self.directory.is_current(key, real_now));
     }
 }
 

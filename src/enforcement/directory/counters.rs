@@ -12,7 +12,12 @@ use jiff::Timestamp;
 
 use super::{left_behind::LeftBehind, live::Live, meter_names::MeterNames, onlooker::Onlooker};
 use crate::{
-    domain::{cell_key::CellKey, ids::MeterName, one_seed::OneSeed, window::Window},
+    domain::{
+        cell_key::CellKey,
+        ids::{MeterName, TenantId},
+        one_seed::OneSeed,
+        window::Window,
+    },
     enforcement::counter::Counter,
     leases::{
         dropped::{Past, PastTo},
@@ -24,6 +29,8 @@ use crate::{
 /// Callers name subjects as they like. Of counters without one there are no more than meters, windows
 /// that are not over, and grants.
 const LEFT_OF_SUBJECTS_MAX: usize = 100_000;
+/// Of how many it is no harm that they are not counted any more.
+const UNCOUNTED_MAX: usize = 64;
 
 /// Why there is no counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +54,20 @@ impl CounterSeed {
     pub fn search_left(&self, now: Timestamp) -> Vec<CellKey> {
         self.left.search(now)
     }
+
+    /// Forgets what a counter of `key` left, whose tenant is not in memory and lives by the real clock,
+    /// if its window is over at `now`.
+    pub fn forget_left(&self, key: &CellKey, now: Timestamp) {
+        self.left.forget_of_dropped(key, now);
+    }
+}
+
+/// What a counter is made by.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis {
+    pub ceiling: Ceiling,
+    /// Its tenant lives by another clock than the real one.
+    pub is_on_test_clock: bool,
 }
 
 /// The counters of all windows and subjects.
@@ -104,7 +125,7 @@ impl Counters {
         self.read().live.get(key).cloned()
     }
 
-    /// The counter of `key`, made when it is not live. `ceiling` is asked while no other counter
+    /// The counter of `key`, made when it is not live. `basis` is asked while no other counter
     /// can be made. Where the meter has `meter_max` counters already, it gets no further one;
     /// absent, it always does.
     pub fn get_or_new(
@@ -112,7 +133,7 @@ impl Counters {
         key: &CellKey,
         window: Window,
         meter_max: Option<usize>,
-        ceiling: impl FnOnce() -> Ceiling,
+        basis: impl FnOnce() -> Basis,
     ) -> Result<Arc<Counter>, NoCounter> {
         if let Some(counter) = self.get(key) {
             return Ok(counter);
@@ -121,8 +142,13 @@ impl Counters {
         if let Some(counter) = kept.live.get(key) {
             return Ok(counter.clone());
         }
-        let left = kept.past_to().look(self.seed.left.look(key), &window);
-        let left = left.map_err(|Past| NoCounter::Past)?;
+        let Basis { ceiling, is_on_test_clock } = basis();
+        let found = self.seed.left.look(key);
+        let past_to = match is_on_test_clock {
+            true => kept.past_to(),
+            false => kept.past_to().max(found.past_to),
+        };
+        let left = past_to.look(found.left, &window).map_err(|Past| NoCounter::Past)?;
         if meter_max.is_some_and(|max| kept.count_of(&key.meter) >= max) {
             return Err(NoCounter::TooMany);
         }
@@ -132,8 +158,8 @@ impl Counters {
         }
         let key = self.seed.names.shared(key);
         let counter = Arc::new(match left {
-            None => Counter::new(key, window, ceiling()),
-            Some(left) => Counter::resumed(key, window, ceiling(), left),
+            None => Counter::new(key, window, ceiling),
+            Some(left) => Counter::resumed(key, window, ceiling, left),
         });
         kept.insert(counter.clone());
         Ok(counter)
@@ -208,6 +234,20 @@ impl Counters {
         }
     }
 
+    /// Whether none is live, and what is known of dropped ones may be forgotten but for
+    /// [`Counters::hand_over`].
+    pub fn are_unused(&self) -> bool {
+        let kept = self.read();
+        let left = kept.dropped.as_ref().map_or(0, |dropped| dropped.subjects);
+        kept.live.is_empty() && left <= UNCOUNTED_MAX
+    }
+
+    /// Puts what has to be known of dropped ones to where other counters of `tenant` find it, that are
+    /// made when these are no more. It lives by the real clock.
+    pub fn hand_over(&self, tenant: &TenantId) {
+        self.seed.left.pass(tenant, self.read().past_to());
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Kept> {
         self.kept.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -261,7 +301,8 @@ mod tests {
         window::WindowLabel,
     };
 
-    const CEILING: Ceiling = Ceiling { units: Some(100), version: 1 };
+    const BASIS: Basis =
+        Basis { ceiling: Ceiling { units: Some(100), version: 1 }, is_on_test_clock: false };
 
     fn counters() -> Counters {
         Counters::new(Arc::default())
@@ -282,7 +323,7 @@ mod tests {
 
     fn make(counters: &Counters, subject: &str, max: usize) -> Result<Arc<Counter>, NoCounter> {
         let (key, window) = cell(subject);
-        counters.get_or_new(&key, window, Some(max), || CEILING)
+        counters.get_or_new(&key, window, Some(max), || BASIS)
     }
 
     #[test]

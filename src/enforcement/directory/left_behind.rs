@@ -22,12 +22,11 @@ use crate::{
         window::WindowLabel,
     },
     enforcement::counter::Left,
+    leases::dropped::PastTo,
 };
 
 /// Parts, so that few who come at a time wait for each other.
 const PARTS: usize = 64;
-/// Keys that one search answers, at most.
-const FOUND_MAX: usize = 20_000;
 
 /// What counters left, by key.
 #[derive(Debug)]
@@ -43,11 +42,26 @@ struct Part {
     kept: PackedMap<Kept>,
     /// None of their windows ends before.
     first_end: Timestamp,
+    /// For tenants that live by the real clock: how far the windows reach of which nothing is kept, as
+    /// those knew who were dropped. It is for all tenants of the part: one more name for each would be
+    /// most of what a tenant takes.
+    past_to: PastTo,
+}
+
+/// What is known of a key of which there is no live counter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    /// What its last counter left.
+    pub left: Option<Left>,
+    /// How far the windows reach of which nothing is kept of tenants that were dropped, for one that
+    /// lives by the real clock.
+    pub past_to: PastTo,
 }
 
 impl Default for Part {
     fn default() -> Self {
-        Self { kept: PackedMap::default(), first_end: Timestamp::MAX }
+        let past_to = PastTo::default();
+        Self { kept: PackedMap::default(), first_end: Timestamp::MAX, past_to }
     }
 }
 
@@ -98,9 +112,11 @@ impl Default for LeftBehind {
 }
 
 impl LeftBehind {
-    /// What the last counter of `key` left.
-    pub fn look(&self, key: &CellKey) -> Option<Left> {
-        self.part_of(&key.tenant).kept.get(key.parts()).map(|kept| kept.left)
+    /// What is known of `key`.
+    pub fn look(&self, key: &CellKey) -> Found {
+        let part = self.part_of(&key.tenant);
+        let left = part.kept.get(key.parts()).map(|kept| kept.left);
+        Found { left, past_to: part.past_to }
     }
 
     /// There is a counter of `key` again.
@@ -119,15 +135,25 @@ impl LeftBehind {
     /// Forgets what a counter of `key` left, if its window is over at `now`, the tenant's. Answers
     /// when it has ended.
     pub fn forget(&self, key: &CellKey, now: Timestamp) -> Option<Timestamp> {
-        self.part_of(&key.tenant).kept.change(key.parts(), |kept| {
-            let end = kept.as_ref()?.end.time(key.label).filter(|end| *end <= now)?;
-            *kept = None;
-            Some(end)
-        })
+        self.part_of(&key.tenant).forget(key, now)
     }
 
-    /// Keys in one of the parts whose windows are over at `now`, if it is their tenants' present too.
-    /// Asked again and again, it comes to all parts.
+    /// As [`LeftBehind::forget`], of a tenant that was dropped, or not yet: no further counter of `key`
+    /// is made by one that finds nothing.
+    pub fn forget_of_dropped(&self, key: &CellKey, now: Timestamp) {
+        let mut part = self.part_of(&key.tenant);
+        let end = part.forget(key, now);
+        part.past_to.pass(end, now);
+    }
+
+    /// A tenant that lives by the real clock, and of whose windows nothing is kept to there, is dropped.
+    pub fn pass(&self, tenant: &TenantId, past_to: PastTo) {
+        let mut part = self.part_of(tenant);
+        part.past_to = part.past_to.max(past_to);
+    }
+
+    /// Keys in one of the parts whose windows are over at `now`, if it is their tenants' present too: at
+    /// most as many as the part has. Asked again and again, it comes to all parts.
     pub fn search(&self, now: Timestamp) -> Vec<CellKey> {
         let place = self.next.fetch_add(1, Relaxed) % PARTS;
         lock(&self.parts[place]).search(now)
@@ -139,6 +165,14 @@ impl LeftBehind {
 }
 
 impl Part {
+    fn forget(&mut self, key: &CellKey, now: Timestamp) -> Option<Timestamp> {
+        self.kept.change(key.parts(), |kept| {
+            let end = kept.as_ref()?.end.time(key.label).filter(|end| *end <= now)?;
+            *kept = None;
+            Some(end)
+        })
+    }
+
     fn search(&mut self, now: Timestamp) -> Vec<CellKey> {
         self.kept.shrink();
         let mut over = vec![];
@@ -151,9 +185,6 @@ impl Part {
                 self.first_end = self.first_end.min(end);
                 // Whatever is a key here was one when it came.
                 over.extend((end <= now).then(|| key.to_key().ok()).flatten());
-                if over.len() >= FOUND_MAX {
-                    break;
-                }
             }
         }
         over
@@ -222,10 +253,10 @@ mod tests {
             assert_eq!(search(end), early.iter().cloned().collect());
         }
         assert_eq!(left.forget(&early[0], end - 1.nanosecond()), None);
-        assert_eq!(left.look(&early[0]), Some(Left::default()));
+        assert_eq!(left.look(&early[0]).left, Some(Left::default()));
         for key in &early {
             assert_eq!(left.forget(key, end), Some(end));
-            assert_eq!((left.look(key), left.forget(key, end)), (None, None));
+            assert_eq!((left.look(key).left, left.forget(key, end)), (None, None));
         }
         assert!(search(end).is_empty());
         assert_eq!(search(Timestamp::MAX), [late].into());

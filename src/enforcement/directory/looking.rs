@@ -62,56 +62,14 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            catalog::{Catalog, compiled_plan::CompiledPlan},
-            ids::TenantId,
+            catalog::compiled_plan::CompiledPlan,
             tenant::{SubscriptionStatus, Tenant},
         },
         enforcement::directory::{
-            FileSource, Source,
             tenant_state::{TenantState, Terms},
+            test_tenants::{NOW, begin, count, directory},
         },
     };
-
-    const CATALOG: &str = "\
-catalog: shop
-currency: USD
-meters:
-  - { name: calls, kind: counter, unit: call, period: day }
-  - { name: mails, kind: counter, unit: mail, period: day }
-plans:
-  - { name: basic, prices: { monthly: 0 }, limits: { calls: 10, mails: 7 } }
-tenants:
-  - { id: acme, plan: basic }
-";
-    const NOW: Timestamp = Timestamp::constant(1_795_341_600, 0);
-
-    /// A directory of tenants like `acme`.
-    fn directory(tenants: &[&str]) -> Directory {
-        let catalog = Catalog::parse("shop", CATALOG).unwrap();
-        let mut source = FileSource::of(&catalog);
-        let acme = catalog.tenants().next().unwrap();
-        for name in tenants {
-            let id = TenantId::new(name).unwrap();
-            source.tenants.insert(id.clone(), Arc::new(Tenant { id, ..acme.clone() }));
-        }
-        Directory::new(Source::File(Arc::new(source)), None)
-    }
-
-    /// The tenant's state, with a counter of `meter` of which `used` is told.
-    fn begin(directory: &Directory, tenant: &str, meter: &str, used: u64) -> Arc<TenantState> {
-        let id = TenantId::new(tenant).unwrap();
-        let found = futures::executor::block_on(directory.find(&id, "tenant"));
-        let state = found.unwrap();
-        count(&state, meter, used);
-        state
-    }
-
-    fn count(state: &TenantState, meter: &str, used: u64) {
-        let terms = state.terms();
-        let meter = terms.plan.meter(meter).unwrap();
-        let counter = state.current_counter(&terms, meter, None, NOW, 9).unwrap();
-        counter.cell.record(used);
-    }
 
     /// Limit and usage, as one who looks sees them.
     fn look(directory: &Directory, tenant: &str, meter: &str) -> Option<(Option<u64>, i64)> {

@@ -1,11 +1,13 @@
 //! The tenants that this sidecar knows, by id.
 //!
-//! A tenant is loaded when it is first asked for and stays until it has been idle; changes reach it
-//! by [`Directory::follow`]. What is known is also kept on disk, so that a sidecar which starts
-//! while Postgres is away serves whom it served before.
+//! A tenant is loaded when it is first asked for; changes reach it by [`Directory::follow`]. One of the
+//! ledger stays. What is known is also kept on disk, so that a sidecar which starts while Postgres is
+//! away serves whom it served before. One of a file stays until nothing of it is live: its counters were
+//! idle for so long that they were dropped (`dropping`).
 
 mod catalogs;
 mod counters;
+mod dropping;
 mod known_grant;
 mod left_behind;
 mod live;
@@ -18,9 +20,11 @@ mod settling_pools;
 mod snapshot;
 mod source;
 pub mod tenant_state;
+#[cfg(test)]
+mod test_tenants;
 mod unknown;
 mod views;
-mod walking;
+pub mod walking;
 
 use std::{
     borrow::Borrow,

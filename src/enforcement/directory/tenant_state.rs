@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     catalogs::{CatalogInForce, LookedAt},
-    counters::{CounterSeed, Counters, NoCounter},
+    counters::{Basis, CounterSeed, Counters, NoCounter},
     known_grant::{self, KnownGrant},
     onlooker::Onlooker,
 };
@@ -372,17 +372,11 @@ impl TenantState {
     ) -> Result<Arc<Counter>, NoCounter> {
         // The terms are read here, in the making, not when the request began: see `replace_terms`.
         self.counters.get_or_new(key, window, meter_max, || {
+            let terms = self.terms.load();
             // A plan that has lost the meter leaves the last ceiling that the key was told.
-            self.terms.load().ceiling_of(key).unwrap_or(Ceiling { units: None, version: 0 })
+            let ceiling = terms.ceiling_of(key).unwrap_or(Ceiling { units: None, version: 0 });
+            Basis { ceiling, is_on_test_clock: terms.tenant.test_clock.is_some() }
         })
-    }
-
-    /// Whether the window of `key` is known and not over at `real_now`, by the tenant's clock.
-    pub fn is_current(&self, key: &CellKey, real_now: Timestamp) -> bool {
-        let terms = self.terms();
-        let window = terms.tenant.subscription.schedule.window_of_label(key.label);
-        let now = terms.tenant.now(real_now);
-        window.is_some_and(|window| window.end.is_none_or(|end| end > now))
     }
 
     /// All live counters.
@@ -399,6 +393,28 @@ impl TenantState {
     pub fn forget_left(&self, key: &CellKey, real_now: Timestamp) {
         let now = self.terms.load().tenant.now(real_now);
         self.counters.forget_left(key, now);
+    }
+
+    /// Whether a state that is made anew from the same terms is as good as this, after
+    /// [`TenantState::hand_over`].
+    pub(super) fn is_unused(&self) -> bool {
+        let terms = self.terms.load();
+        let tenant = &terms.tenant;
+        // How far the windows reach that are over is kept for all who live by the real clock; and who
+        // is of a pool is found by its members.
+        let is_own = tenant.test_clock.is_none() && tenant.id.pool().is_none();
+        let is_own = is_own && tenant.pools.is_empty();
+        is_own && self.counters.are_unused() && self.rates.are_unused()
+    }
+
+    /// The last look at it before it is dropped: whether it is unused. Then what has to be known of it
+    /// is where a new one finds it.
+    pub(super) fn hand_over(&self) -> bool {
+        let is_unused = self.is_unused();
+        if is_unused {
+            self.counters.hand_over(&self.terms.load().tenant.id);
+        }
+        is_unused
     }
 
     /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.

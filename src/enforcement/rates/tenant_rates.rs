@@ -179,6 +179,11 @@ impl TenantRates {
         }
     }
 
+    /// Whether there is no key.
+    pub fn are_unused(&self) -> bool {
+        self.read().rates.is_empty()
+    }
+
     fn search(&self, kept: &mut Kept, budget: &SubjectBudget, now_ns: u64) {
         let searched_at_ns = self.searched_at_ns.load(Relaxed);
         if searched_at_ns == 0 || now_ns.saturating_sub(searched_at_ns) >= SEARCH_EVERY_NS {
@@ -297,10 +302,10 @@ mod tests {
         bench.wait_ms(999);
         bench.forget_unused();
         assert!(!bench.take(1));
-        assert_eq!(bench.budget.live(), 1);
+        assert_eq!((bench.budget.live(), bench.rates.are_unused()), (1, false));
         bench.wait_ms(1);
         bench.forget_unused();
-        assert_eq!(bench.budget.live(), 0);
+        assert_eq!((bench.budget.live(), bench.rates.are_unused()), (0, true));
     }
 
     #[test]
