@@ -193,6 +193,7 @@ impl Engine {
 
     fn finish_sweep(&self, sweep: Sweep, real_now: Timestamp) {
         self.leasing.counters.shrink();
+        self.directory.shrink();
         (0..LEFT_SEARCHES).for_each(|_| self.directory.forget_left(real_now));
         self.forget_values(real_now);
         self.alerts.forget(|key| self.directory.is_current(key, real_now));

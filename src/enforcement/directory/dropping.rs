@@ -20,7 +20,7 @@ use std::sync::{
 
 use jiff::Timestamp;
 
-use super::{Directory, Source, tenant_state::TenantState};
+use super::{Directory, FileSource, Source, tenant_state::TenantState};
 use crate::domain::{cell_key::CellKey, ids::TenantId, tenant::Tenant};
 
 /// Who has a share of a tenant's state that nobody uses: the map and the roster.
@@ -31,24 +31,19 @@ impl Directory {
     /// else has one and a state that is made anew is as good; whether it was. The last one in the
     /// roster takes its place.
     pub(super) fn drop_unused(&self, place: usize, state: Arc<TenantState>) -> bool {
-        if !self.can_have_again(&state) || !state.is_unused() {
+        let Source::File(file) = &self.source else { return false };
+        if !state.is_unused() {
             return false;
         }
         let id = state.look_at_terms().tenant.id.clone();
         drop(state);
-        let dropped = self.tenants.remove_if(&id, |_, known| {
-            self.roster.remove_if(place, known, || is_alone(known) && known.hand_over())
-        });
+        let may_go = |known: &Arc<TenantState>| {
+            is_alone(known) && can_have_again(file, known) && known.hand_over()
+        };
+        let dropped = self
+            .tenants
+            .remove_if(&id, |_, known| self.roster.remove_if(place, known, || may_go(known)));
         dropped.is_some()
-    }
-
-    /// Whether what a state is made of is all in memory.
-    fn can_have_again(&self, state: &TenantState) -> bool {
-        let Source::File(file) = &self.source else { return false };
-        let terms = state.look_at_terms();
-        // The very same: nothing has changed it.
-        let of_file = file.tenants.get(&terms.tenant.id);
-        of_file.is_some_and(|tenant| Arc::ptr_eq(tenant, &terms.tenant))
     }
 
     /// A tenant that is in memory, or was before it was dropped.
@@ -60,6 +55,17 @@ impl Directory {
         })
     }
 
+    /// Gives the memory back in which tenants were found that are dropped, once most of it is free.
+    ///
+    /// It holds up those who look for a tenant no longer than one does who comes to the map when it is
+    /// full: either moves the tenants of one of its parts, and here most places are empty.
+    pub fn shrink(&self) {
+        if 4 * self.tenants.len() < self.tenants.capacity() {
+            self.tenants.shrink_to_fit();
+        }
+        self.roster.shrink();
+    }
+
     /// As [`TenantState::forget_left`], of a tenant that is not in memory.
     pub(super) fn forget_left_of_dropped(&self, key: &CellKey, real_now: Timestamp) {
         // One that lives by another clock is not dropped.
@@ -68,6 +74,14 @@ impl Directory {
             self.seed.forget_left(key, real_now);
         }
     }
+}
+
+/// Whether what a state is made of is all in memory.
+fn can_have_again(file: &FileSource, state: &TenantState) -> bool {
+    let terms = state.look_at_terms();
+    // The very same: nothing has changed it.
+    let of_file = file.tenants.get(&terms.tenant.id);
+    of_file.is_some_and(|tenant| Arc::ptr_eq(tenant, &terms.tenant))
 }
 
 /// Whether the directory alone has a share of `state`. To be asked while nobody can get another.
@@ -222,6 +236,29 @@ mod tests {
             assert!(!directory.is_current(&unknown, NOW));
             sweep(&directory, NOW);
         }
+    }
+
+    #[test]
+    fn memory_is_given_back_once_most_tenants_are_dropped_and_the_others_are_still_found() {
+        let names: Vec<_> = (0..2_000).map(|tenant| format!("tenant-{tenant}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let directory = directory(&names);
+        let mut held: Vec<_> =
+            names.iter().map(|name| begin(&directory, name, "calls", 1)).collect();
+        directory.shrink();
+        assert!(directory.tenants.capacity() >= 2_000);
+        held.truncate(100);
+        sweep(&directory, NOW);
+        directory.shrink();
+        assert!(directory.tenants.capacity() < 400);
+        for (name, state) in names.iter().zip(&held) {
+            assert!(Arc::ptr_eq(state, &find(&directory, name)));
+        }
+        drop(held);
+        sweep(&directory, NOW);
+        directory.shrink();
+        assert_eq!(directory.tenants.capacity(), 0);
+        assert!(directory.roster.places() < 100);
     }
 
     #[test]

@@ -43,9 +43,24 @@ impl Roster {
         goes
     }
 
+    /// Gives memory back, once most of it is free.
+    pub fn shrink(&self) {
+        let mut all = self.write();
+        if 4 * all.len() < all.capacity() {
+            let places = 2 * all.len();
+            all.shrink_to(places);
+        }
+    }
+
     /// Tenants.
     pub fn len(&self) -> usize {
         self.read().len()
+    }
+
+    /// Places that there is memory for.
+    #[cfg(test)]
+    pub fn places(&self) -> usize {
+        self.read().capacity()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<TenantState>>> {
