@@ -109,7 +109,7 @@ impl<V: Serialize + DeserializeOwned> PackedMap<V> {
         })
     }
 
-    /// Takes out what is not to be kept, and gives memory back, once most of it is free.
+    /// Takes out what is not to be kept, and gives memory back, once much of it is free.
     pub fn retain(&mut self, mut keep: impl FnMut(KeyParts<'_>, V) -> bool) {
         let Self { places, entries, meters, .. } = self;
         places.retain(|place| {
@@ -123,10 +123,10 @@ impl<V: Serialize + DeserializeOwned> PackedMap<V> {
         self.shrink();
     }
 
-    /// Gives memory back, once most of it is free.
+    /// Gives memory back, once much of it is free.
     pub fn shrink(&mut self) {
         let Self { places, entries, meters, hasher, .. } = self;
-        if entries.are_mostly_free() {
+        if entries.are_much_free() {
             let mut together = Rooms::default();
             places.iter_mut().for_each(|place| *place = together.put(entries.get(*place)));
             *entries = together;

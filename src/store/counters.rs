@@ -81,6 +81,13 @@ impl Counters {
         }
     }
 
+    /// Forgets a key in this process whose window is over. Shared ones expire.
+    pub fn forget_over(&self, key: &CellKey) {
+        if let Self::Local(local) = self {
+            local.forget_over(key);
+        }
+    }
+
     /// Gives the memory back that forgotten counters took in this process.
     pub fn shrink(&self) {
         if let Self::Local(local) = self {

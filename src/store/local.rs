@@ -112,6 +112,19 @@ impl LocalCounters {
         Some(seen)
     }
 
+    /// Forgets a key of which nobody makes a counter any more, unless something of it is outstanding.
+    ///
+    /// Should somebody have begun one just before, it is founded again: on the usage of earlier runs,
+    /// beside which this run tells all that it has ever done.
+    pub fn forget_over(&self, key: &CellKey) {
+        let forgotten = self.counters.apply(key, |slot| {
+            let is_idle = slot.as_ref().is_none_or(|state| state.outstanding() == 0);
+            ((), if is_idle { Keep::No } else { Keep::Yes })
+        });
+        // There is no room for a key that is not there, nor need there be.
+        drop(forgotten);
+    }
+
     /// Gives the memory back that forgotten counters took.
     pub fn shrink(&self) {
         self.counters.shrink();
@@ -121,5 +134,47 @@ impl LocalCounters {
     /// All counters, in no order.
     pub fn keys(&self) -> Vec<CellKey> {
         self.counters.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::ids::RunId,
+        leases::message::{Ask, Ceiling, Epoch, Floor, Totals},
+        store::shelf::tests::key,
+    };
+
+    /// A call of the only run, which has got and returned so much, and wants so much more.
+    fn call(sequence: u64, (granted, returned): (u64, u64), need_to: u64) -> Call {
+        Call {
+            run: RunId(Uuid::from_u128(7)),
+            epoch: Epoch { number: 1, recovered: true },
+            sequence,
+            totals: Totals { granted, returned, ..Totals::default() },
+            ceiling: Ceiling { units: Some(100), version: 1 },
+            ask: Ask { want: 1, need_to, wanted_to: need_to, target: need_to, last: false },
+            closed: false,
+            depose: None,
+            retention: None,
+            floor: Some(Box::new(Floor::default())),
+        }
+    }
+
+    #[test]
+    fn a_key_whose_window_is_over_is_forgotten_once_nothing_of_it_is_outstanding() {
+        let (counters, key) = (LocalCounters::new(), key("acme"));
+        counters.call(&key, &call(1, (0, 0), 10)).unwrap();
+        counters.forget_over(&key);
+        assert_eq!(counters.inspect(&key).unwrap().outstanding, 10, "somebody may spend it");
+        counters.call(&key, &call(2, (10, 10), 0)).unwrap();
+        assert!(counters.inspect(&key).is_some());
+        counters.forget_over(&key);
+        assert!(counters.inspect(&key).is_none() && counters.keys().is_empty());
+        counters.forget_over(&key);
+        assert!(counters.keys().is_empty());
     }
 }

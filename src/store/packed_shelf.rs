@@ -62,7 +62,7 @@ impl<S: Serialize + DeserializeOwned> PackedShelf<S> {
         self.part(key).get(key.parts())
     }
 
-    /// Gives memory back, once most of it is free.
+    /// Gives memory back, once much of it is free.
     pub fn shrink(&self) {
         self.parts.iter().for_each(|part| lock(part).shrink());
     }

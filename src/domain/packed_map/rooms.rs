@@ -87,9 +87,10 @@ impl Rooms {
         self.write(place, &next.to_le_bytes());
     }
 
-    /// Whether most of the memory is free.
-    pub fn are_mostly_free(&self) -> bool {
-        2 * self.taken_bytes < self.bytes
+    /// Whether more than a quarter of the memory is free: what was of one width and is of another now
+    /// leaves as much behind.
+    pub fn are_much_free(&self) -> bool {
+        4 * self.taken_bytes < 3 * self.bytes
     }
 
     fn write(&mut self, place: Place, piece: &[u8]) {

@@ -40,6 +40,8 @@ const PREPARED_IF_USED_WITHIN: Duration = Duration::from_secs(300);
 /// At the end of a sweep, what dropped counters left is searched so many times for what may be
 /// forgotten: eight sweeps come to all of it.
 const LEFT_SEARCHES: usize = 8;
+/// What a dropped counter left is kept for so long after its window's end.
+const LEFT_AFTER: SignedDuration = SignedDuration::from_secs(30);
 /// A counter whose window is over and that was not used for so long is retired.
 const OVER_AFTER: Duration = Duration::from_secs(30);
 
@@ -187,14 +189,16 @@ impl Engine {
         let is_done = |counter: &Counter| counter.is_done() && self.is_idle(counter, now);
         terms.let_go_of_pools(is_done);
         if has_done {
-            state.drop_done_counters(now, is_done);
+            self.forget_over(&state.drop_done_counters(now, is_done));
         }
     }
 
     fn finish_sweep(&self, sweep: Sweep, real_now: Timestamp) {
         self.leasing.counters.shrink();
         self.directory.shrink();
-        (0..LEFT_SEARCHES).for_each(|_| self.directory.forget_left(real_now));
+        // Who has begun in a window just before its end is done with it by then.
+        let past = real_now.saturating_sub(LEFT_AFTER).unwrap_or(Timestamp::MIN);
+        (0..LEFT_SEARCHES).for_each(|_| self.forget_over(&self.directory.forget_left(past)));
         self.forget_values(real_now);
         self.alerts.forget(|key| self.directory.is_current(key, real_now));
         #[allow(clippy::cast_precision_loss)] // Gauges are doubles.
@@ -205,6 +209,11 @@ impl Engine {
             metrics::gauge!("tollgate_reservations_live").set(self.holds.len() as f64);
         }
         self.leasing.metrics.show(sweep.outstanding);
+    }
+
+    /// Has the counters in this process, if they are here, forget keys whose windows are over.
+    fn forget_over(&self, keys: &[CellKey]) {
+        keys.iter().for_each(|key| self.leasing.counters.forget_over(key));
     }
 
     fn part_or_revive(&self, counter: &Arc<Counter>, now: Timestamp) {

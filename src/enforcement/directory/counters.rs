@@ -29,8 +29,6 @@ use crate::{
 /// Callers name subjects as they like. Of counters without one there are no more than meters, windows
 /// that are not over, and grants.
 const LEFT_OF_SUBJECTS_MAX: usize = 100_000;
-/// Of how many it is no harm that they are not counted any more.
-const UNCOUNTED_MAX: usize = 64;
 
 /// Why there is no counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +54,9 @@ impl CounterSeed {
     }
 
     /// Forgets what a counter of `key` left, whose tenant is not in memory and lives by the real clock,
-    /// if its window is over at `now`.
-    pub fn forget_left(&self, key: &CellKey, now: Timestamp) {
-        self.left.forget_of_dropped(key, now);
+    /// if its window is over at `now`; whether it is.
+    pub fn forget_left(&self, key: &CellKey, now: Timestamp) -> bool {
+        self.left.forget_of_dropped(key, now).is_some()
     }
 }
 
@@ -188,7 +186,10 @@ impl Counters {
     ///
     /// Whoever looks a counter up does so under the same lock, so a counter with a single holder
     /// gets no second one while it is dropped.
-    pub fn drop_done(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
+    ///
+    /// Answers the keys of those whose windows are over: nobody makes counters of them any more.
+    pub fn drop_done(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) -> Vec<CellKey> {
+        let mut over = vec![];
         let mut kept = self.write();
         let Kept { live, live_of_meter, dropped } = &mut *kept;
         live.retain(|counter| {
@@ -206,6 +207,7 @@ impl Counters {
             }
             if counter.window.is_over(now) {
                 dropped.get_or_insert_default().past_to.pass(end, now);
+                over.push(key.clone());
             } else {
                 self.seed.left.leave(key, end, counter.left());
                 if key.subject.is_some() {
@@ -223,23 +225,26 @@ impl Counters {
         if kept.live.is_empty() {
             kept.live_of_meter = None;
         }
+        over
     }
 
     /// Forgets what a counter of `key` left, if its window is over at `now`, the tenant's.
-    pub fn forget_left(&self, key: &CellKey, now: Timestamp) {
+    ///
+    /// Answers whether it did.
+    pub fn forget_left(&self, key: &CellKey, now: Timestamp) -> bool {
         let mut kept = self.write();
-        if let Some(end) = self.seed.left.forget(key, now) {
-            kept.uncount_left(key);
-            kept.dropped.get_or_insert_default().past_to.pass(Some(end), now);
-        }
+        let Some(end) = self.seed.left.forget(key, now) else { return false };
+        kept.uncount_left(key);
+        kept.dropped.get_or_insert_default().past_to.pass(Some(end), now);
+        true
     }
 
     /// Whether none is live, and what is known of dropped ones may be forgotten but for
-    /// [`Counters::hand_over`].
+    /// [`Counters::hand_over`]: those of subjects stay counted.
     pub fn are_unused(&self) -> bool {
         let kept = self.read();
         let left = kept.dropped.as_ref().map_or(0, |dropped| dropped.subjects);
-        kept.live.is_empty() && left <= UNCOUNTED_MAX
+        kept.live.is_empty() && left == 0
     }
 
     /// Puts what has to be known of dropped ones to where other counters of `tenant` find it, that are
@@ -334,7 +339,7 @@ mod tests {
         first.refuse(4);
         first.undo_to(1);
         drop(first);
-        counters.drop_done(Timestamp::UNIX_EPOCH, |_| true);
+        assert_eq!(counters.drop_done(Timestamp::UNIX_EPOCH, |_| true), []);
         assert!(counters.all().is_empty());
         let again = make(&counters, "a", 9).unwrap();
         assert_eq!((again.cell.counts().recorded, again.cell.counts().undone), (10, 5));
@@ -398,7 +403,8 @@ mod tests {
     fn a_window_whose_counters_were_dropped_after_its_end_gets_no_new_one() {
         let counters = counters();
         make(&counters, "a", 9).unwrap();
-        counters.drop_done(Timestamp::UNIX_EPOCH + 1.minute(), |_| true);
+        let over = counters.drop_done(Timestamp::UNIX_EPOCH + 1.minute(), |_| true);
+        assert_eq!(over, [cell("a").0]);
         assert_eq!(make(&counters, "b", 9).unwrap_err(), NoCounter::Past);
     }
 

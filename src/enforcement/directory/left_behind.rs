@@ -140,10 +140,11 @@ impl LeftBehind {
 
     /// As [`LeftBehind::forget`], of a tenant that was dropped, or not yet: no further counter of `key`
     /// is made by one that finds nothing.
-    pub fn forget_of_dropped(&self, key: &CellKey, now: Timestamp) {
+    pub fn forget_of_dropped(&self, key: &CellKey, now: Timestamp) -> Option<Timestamp> {
         let mut part = self.part_of(&key.tenant);
         let end = part.forget(key, now);
         part.past_to.pass(end, now);
+        end
     }
 
     /// A tenant that lives by the real clock, and of whose windows nothing is kept to there, is dropped.

@@ -389,10 +389,11 @@ impl TenantState {
         self.counters.look_at_all(look);
     }
 
-    /// Forgets what a dropped counter of `key` left, if its window is over by the tenant's clock.
-    pub fn forget_left(&self, key: &CellKey, real_now: Timestamp) {
+    /// Forgets what a dropped counter of `key` left, if its window is over by the tenant's clock; whether
+    /// it did.
+    pub fn forget_left(&self, key: &CellKey, real_now: Timestamp) -> bool {
         let now = self.terms.load().tenant.now(real_now);
-        self.counters.forget_left(key, now);
+        self.counters.forget_left(key, now)
     }
 
     /// Whether a state that is made anew from the same terms is as good as this, after
@@ -418,7 +419,12 @@ impl TenantState {
     }
 
     /// Drops the counters that are `done` and that nobody else holds; `now` is the tenant's.
-    pub fn drop_done_counters(&self, now: Timestamp, done: impl Fn(&Counter) -> bool) {
+    /// Answers the keys of those whose windows are over.
+    pub fn drop_done_counters(
+        &self,
+        now: Timestamp,
+        done: impl Fn(&Counter) -> bool,
+    ) -> Vec<CellKey> {
         let terms = self.terms.load();
         for slot in &terms.current {
             if slot.load().as_ref().is_some_and(|counter| done(counter)) {
@@ -426,7 +432,7 @@ impl TenantState {
             }
         }
         terms.let_go_of_pools(&done);
-        self.counters.drop_done(now, done);
+        self.counters.drop_done(now, done)
     }
 }
 

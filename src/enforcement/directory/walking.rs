@@ -50,14 +50,14 @@ impl Directory {
     }
 
     /// Forgets what some of the dropped counters left whose windows are over at `real_now` and by their
-    /// tenants' clocks. Called again and again, it comes to all of them.
-    pub fn forget_left(&self, real_now: Timestamp) {
-        for key in self.seed.search_left(real_now) {
-            match self.known(&key.tenant) {
-                Some(state) => state.forget_left(&key, real_now),
-                None => self.forget_left_of_dropped(&key, real_now),
-            }
-        }
+    /// tenants' clocks. Called again and again, it comes to all of them. Answers whose it has forgotten.
+    pub fn forget_left(&self, real_now: Timestamp) -> Vec<CellKey> {
+        let mut keys = self.seed.search_left(real_now);
+        keys.retain(|key| match self.known(&key.tenant) {
+            Some(state) => state.forget_left(key, real_now),
+            None => self.forget_left_of_dropped(key, real_now),
+        });
+        keys
     }
 
     /// Tenants in memory.
@@ -99,7 +99,7 @@ mod tests {
             let (mut walk, mut met) = (Walk::default(), vec![]);
             let mut look = |state: &TenantState| {
                 let name = state.terms().tenant.id.to_string();
-                state.drop_done_counters(NOW, |_| !is_kept(&name));
+                drop(state.drop_done_counters(NOW, |_| !is_kept(&name)));
                 met.push(name);
             };
             while walk.go_on(&directory, &mut look) {
